@@ -1,0 +1,1 @@
+"""A laboratory for knowledge-distillation losses in JAX."""
