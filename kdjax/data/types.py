@@ -1,0 +1,30 @@
+"""What a data set is once loaded."""
+
+from typing import Any, NamedTuple
+
+
+class Split(NamedTuple):
+    """Examples, and what a teacher says of them once it has been asked."""
+
+    x: Any  # [N, ...] float32
+    y: Any  # [N] int32
+    teacher_logits: Any = None  # [N, classes] float32
+
+
+class Data(NamedTuple):
+    """``validation`` is for choosing; ``test`` for one look at the end."""
+
+    train: Split
+    validation: Split
+    test: Split | None
+
+
+class Info(NamedTuple):
+    """What a row of results must say of the data behind it."""
+
+    name: str
+    version: str
+    classes: int
+    train: int
+    validation: int
+    test: int
