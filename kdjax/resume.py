@@ -1,0 +1,124 @@
+"""Training that, killed at any moment and started again, ends with the same bits.
+
+A checkpoint belongs to one compiled program and the numbers that it is run on: its
+directory is named by a fingerprint of both, so a change of model, loss, data,
+hyperparameters, jax or devices starts anew, and nothing else does.
+"""
+
+from collections.abc import Callable
+import hashlib
+from pathlib import Path
+import shutil
+import time
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from kdjax import files
+
+
+def cache_compilations() -> None:
+    """Keeps compiled programs on disk, so that the next run need not wait."""
+    jax.config.update("jax_compilation_cache_dir", str(files.cache("xla").resolve()))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+def digest(tree: Any) -> str:
+    """A fingerprint of every number in ``tree`` and of its shape."""
+    sha = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        array = np.ascontiguousarray(leaf)
+        sha.update(f"{jax.tree_util.keystr(path)}{array.dtype}{array.shape}".encode())
+        sha.update(array.data)
+    return sha.hexdigest()
+
+
+def identity(lowered: jax.stages.Lowered, *numbers: Any) -> str:
+    """Stands for a program and what it is run on."""
+    program = hashlib.sha256(lowered.as_text().encode()).hexdigest()
+    return files.fingerprint([jax.__version__, program, *map(digest, numbers)])
+
+
+def save(directory: Path, epoch: int, tree: Any) -> None:
+    """Writes ``tree`` whole or not at all; the one before it is kept, no older."""
+    sealed = {"tree": tree, "digest": _seal(tree)}
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(directory.resolve() / str(epoch), sealed, force=True)
+    for old in _epochs(directory)[:-2]:
+        shutil.rmtree(directory / str(old))
+
+
+def restore(directory: Path, like: Any) -> tuple[int, Any] | None:
+    """The newest undamaged checkpoint: its epoch, and its tree, placed as ``like``.
+
+    What is damaged is said, and passed over.
+    """
+    for path in directory.glob("*.orbax-checkpoint-tmp*"):  # cut off while written
+        shutil.rmtree(path)
+    for epoch in reversed(_epochs(directory)):
+        path = directory.resolve() / str(epoch)
+        try:
+            with ocp.StandardCheckpointer() as checkpointer:
+                sealed = checkpointer.restore(
+                    path, {"tree": like, "digest": np.zeros(32, np.uint8)}
+                )
+            if not np.array_equal(sealed["digest"], _seal(sealed["tree"])):
+                raise ValueError("its contents are not those that were written")
+            return epoch, sealed["tree"]
+        except Exception as error:  # orbax and tensorstore raise many kinds
+            reason = str(error).splitlines()[0][:200]
+            files.console.print(f"damaged checkpoint {path} passed over: {reason}")
+            shutil.rmtree(path, ignore_errors=True)
+    return None
+
+
+def _seal(tree: Any) -> np.ndarray:
+    return np.frombuffer(bytes.fromhex(digest(tree)), np.uint8)
+
+
+def _epochs(directory: Path) -> list[int]:
+    return sorted(int(p.name) for p in directory.glob("*") if p.name.isdigit())
+
+
+def run_epochs(
+    epoch: jax.stages.Compiled,
+    state: Any,
+    key: jax.Array,
+    data: Any,
+    *,
+    curves: dict[str, np.ndarray],
+    directory: Path,
+    checkpoint_seconds: float,
+    on_epoch: Callable[[int], None],
+    keep_last: bool = False,
+) -> tuple[Any, dict[str, np.ndarray]]:
+    """Runs what is left of the epochs, with a checkpoint every so often.
+
+    Args:
+      epoch: ``epoch(state, key, data) -> state, metrics``.
+      state: Where to begin if there is no checkpoint.
+      key: Epoch e gets ``fold_in(key, e)``.
+      data: Given to every epoch.
+      curves: For each metric an array ``[epochs, ...]`` to fill.
+      directory: Where the checkpoints lie.
+      checkpoint_seconds: How long to go without one at the most.
+      on_epoch: Called with the number of epochs done.
+      keep_last: Whether to leave a checkpoint of the end.
+    """
+    epochs = len(next(iter(curves.values())))
+    done, (state, curves) = restore(directory, (state, curves)) or (0, (state, curves))
+    curves = {name: np.array(values) for name, values in curves.items()}
+    on_epoch(done)
+    saved_at = time.monotonic()
+    for e in range(done, epochs):
+        state, metrics = epoch(state, jax.random.fold_in(key, e), data)
+        for name, value in metrics.items():
+            curves[name][e] = value
+        on_epoch(e + 1)
+        last = e + 1 == epochs
+        if keep_last if last else time.monotonic() - saved_at >= checkpoint_seconds:
+            save(directory, e + 1, (state, curves))
+            saved_at = time.monotonic()
+    return state, curves

@@ -1,0 +1,200 @@
+"""Many runs in one compiled program, over all devices, resumable to the bit."""
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from functools import partial
+import itertools
+from pathlib import Path
+import shutil
+import threading
+
+import jax
+import numpy as np
+
+from kdjax import files, resume
+from kdjax.checks import check_axes, check_data
+from kdjax.data.types import Data
+from kdjax.train import State, Training
+
+Table = dict[str, np.ndarray]
+
+
+def grid(axes: Mapping[str, Sequence[float]], loss: Callable) -> Table:
+    """The Cartesian product of ``axes``, one column ``[R]`` an axis.
+
+    The last axis varies fastest. Raises as `check_axes` does.
+    """
+    check_axes(axes, loss)
+    rows = np.array(list(itertools.product(*axes.values())), np.float32)
+    return dict(zip(axes, rows.T, strict=True))
+
+
+def sweep(
+    training: Training,
+    columns: Table,
+    *,
+    data: Data,
+    seeds: Sequence[int],
+    epochs: int,
+    name: str,
+    at_once: int = 16,
+    devices: Sequence[jax.Device] | None = None,
+    directory: Path | None = None,
+    checkpoint_seconds: float = 60.0,
+) -> tuple[Table, Table]:
+    """Trains a student for each row of ``columns`` and each seed.
+
+    The runs of a seed share their initial weights and their batches of examples: two
+    rows of a seed differ by their hyperparameters alone. Up to ``at_once`` rows of a
+    seed train together, vmapped, in one program that is traced once and compiled for
+    each device; such groups are dealt out to the devices and follow each other there.
+    A group's arithmetic cannot depend on how many devices there are.
+
+    Args:
+      training: From `kdjax.train.make_training`.
+      columns: Hyperparameters, ``[R]`` each: a `grid`, or rows of one's choice. A
+        new value is not a new trace.
+      data: To train on, to choose by, and to test on (once, at the end); without a
+        test split there are no test columns.
+      seeds: Each stands for its own initial weights and order of batches.
+      epochs: As given to `make_training`.
+      name: What to call it in the progress bar.
+      at_once: How many rows make a group, at the most. On two CPU cores 16 are as
+        fast as any number; a larger accelerator takes more. A result's last bits
+        depend on it.
+      devices: Where to train; every device by default.
+      directory: For checkpoints; by default ``sweeps`` in the cache.
+      checkpoint_seconds: How long a group goes without a checkpoint at the most.
+
+    Returns:
+      Two tidy tables. One of ``len(seeds) * R`` rows: the columns, ``seed``, the
+      epoch that validation would choose, and each metric of that epoch (``_best``)
+      and of the last (``_last``). One with a row for every epoch of those runs.
+
+    Raises:
+      TypeError, ValueError: as `kdjax.checks.check_axes` and ``check_data`` do.
+    """
+    check_axes(columns, training.loss)
+    check_data(data, training.model)
+    devices = devices or jax.devices()
+    rows = len(next(iter(columns.values())))
+    groups = -(-rows // at_once)
+    shape = (groups, -(-rows // groups))  # the last group is filled with first rows
+    hparams = {n: np.resize(np.float32(c), shape) for n, c in columns.items()}
+    units = [(seed, group) for seed in seeds for group in range(groups)]
+    init = jax.jit(jax.vmap(training.init, in_axes=(None, 0, None)))
+    epoch = jax.jit(jax.vmap(training.epoch, in_axes=(0, None, None)), donate_argnums=0)
+    ends = jax.jit(jax.vmap(partial(_ends, training), in_axes=(0, None)))
+
+    def begin(unit: tuple[int, int], data: Data) -> tuple[State, jax.Array]:
+        """A group's state before the first epoch, and the key of its epochs."""
+        seed, group = unit
+        key = jax.random.fold_in(jax.random.key(0), seed)
+        init_key, key = jax.random.split(key)
+        return init(init_key, {n: c[group] for n, c in hparams.items()}, data), key
+
+    def work(i: int, advance: Callable[[int, int], None]) -> None:
+        """All groups of the ``i``-th device, one after another."""
+        local = jax.device_put(data, devices[i])  # what it meets goes there too
+        compiled = None
+        for unit in units[i :: len(devices)]:
+            path = directory / "seed{}-{}.npz".format(*unit)
+            if not path.exists():
+                state, key = begin(unit, local)
+                compiled = compiled or epoch.lower(state, key, local).compile()
+                state, curves = resume.run_epochs(
+                    compiled,
+                    state,
+                    key,
+                    local,
+                    curves=blank,
+                    directory=path.with_suffix(""),
+                    checkpoint_seconds=checkpoint_seconds,
+                    on_epoch=partial(advance, unit),
+                )
+                _write(path, ends(state, local), curves)
+            shutil.rmtree(path.with_suffix(""), ignore_errors=True)
+            advance(unit, epochs)
+
+    lowered = epoch.lower(*begin(units[0], data), data)
+    metrics = lowered.out_info[1]
+    blank = {n: np.zeros((epochs, *m.shape), m.dtype) for n, m in metrics.items()}
+    directory = directory or files.cache("sweeps")
+    directory /= resume.identity(lowered, hparams, data)
+    with files.progress(f"{name}: {rows} runs", epochs * len(units)) as show:
+        _on_each_device(work, len(devices), show)
+    finished = [_read(directory / "seed{}-{}.npz".format(*unit)) for unit in units]
+    return _tables(columns, seeds, finished)
+
+
+def _on_each_device(work: Callable, devices: int, show: Callable[[int], None]) -> None:
+    """Calls ``work(i, advance)`` for every device at once; the first error ends all."""
+    done: dict[tuple[int, int], int] = {}
+    failed = threading.Event()
+
+    def advance(unit: tuple[int, int], epochs: int) -> None:
+        if failed.is_set():
+            raise RuntimeError("stopped, for another device failed")
+        done[unit] = epochs
+        show(sum(done.values()))
+
+    with ThreadPoolExecutor(devices) as pool:
+        futures = [pool.submit(work, i, advance) for i in range(devices)]
+        try:
+            for future in as_completed(futures):
+                future.result()
+        except BaseException:  # an interrupt too
+            failed.set()
+            raise
+
+
+def _ends(training: Training, state: State, data: Data) -> dict[str, jax.Array]:
+    """Measures of the last and of the best variables, on every split for it."""
+    metrics = {}
+    splits = {"validation": data.validation, "test": data.test}
+    ends = {"last": state.variables, "best": state.best_variables}
+    for (split, examples), (end, variables) in itertools.product(
+        splits.items(), ends.items()
+    ):
+        if examples is not None:
+            for metric, value in training.evaluate(variables, examples).items():
+                metrics[f"{split}_{metric}_{end}"] = value
+    return metrics
+
+
+def _write(path: Path, ends: dict, curves: Table) -> None:
+    named = {f"end/{n}": np.asarray(v) for n, v in ends.items()}
+    named |= {f"curve/{n}": v for n, v in curves.items()}
+    with files.atomic(path) as temporary, open(temporary, "wb") as file:
+        np.savez(file, **named)
+
+
+def _read(path: Path) -> tuple[Table, Table]:
+    with np.load(path) as arrays:
+        return tuple(
+            {n.removeprefix(p): arrays[n] for n in arrays if n.startswith(p)}
+            for p in ("end/", "curve/")
+        )
+
+
+def _tables(columns: Table, seeds: Sequence[int], finished) -> tuple[Table, Table]:
+    rows, epochs = len(next(iter(columns.values()))), len(finished[0][1]["train_loss"])
+
+    def stack(part: int, name: str) -> np.ndarray:
+        """[seeds, ..., rows]: a seed's batches side by side, without the padding."""
+        arrays = [unit[part][name] for unit in finished]
+        batches = len(arrays) // len(seeds)
+        by_seed = [arrays[i : i + batches] for i in range(0, len(arrays), batches)]
+        return np.stack([np.concatenate(a, -1)[..., :rows] for a in by_seed])
+
+    asked = {name: np.tile(column, len(seeds)) for name, column in columns.items()}
+    asked["seed"] = np.repeat(np.asarray(seeds), rows)
+    runs, curves = dict(asked), {n: np.repeat(c, epochs) for n, c in asked.items()}
+    accuracy = stack(1, "validation_accuracy")  # [seeds, epochs, rows]
+    runs["best_epoch"] = 1 + accuracy.argmax(1).reshape(-1)
+    for name in finished[0][0]:
+        runs[name] = stack(0, name).reshape(-1)
+    curves["epoch"] = np.tile(1 + np.arange(epochs), len(asked["seed"]))
+    for name in finished[0][1]:
+        curves[name] = np.swapaxes(stack(1, name), 1, 2).reshape(-1)
+    return runs, curves
