@@ -1,0 +1,288 @@
+"""How do temperature and alpha trade off in Hinton's loss?
+
+Students of 30 and 300 units a layer learn from one teacher, over temperatures and
+weights of the teacher, beside students of the same budget that have no teacher, that
+have smoothed labels, or the teacher's most likely class as their label. Each cell's
+learning rate is chosen on validation by one seed; other seeds are then measured. The
+test set is looked at once, at the end.
+
+    python -m experiments.temperature_alpha                    # embedded digits
+    python -m experiments.temperature_alpha --dataset mnist    # about an hour on 2 cores
+"""
+
+from dataclasses import asdict, dataclass, replace
+import time
+from typing import Annotated, Literal
+
+import jax
+import numpy as np
+import optax
+import rich
+from rich.table import Table as Printed
+import tyro
+
+from kdjax import checks, data, files, losses, models, results, resume, teacher
+from kdjax.results import Table
+from kdjax.sweep import grid, sweep
+from kdjax.train import Training, make_training
+
+SEARCH_SEED = 1000  # chooses learning rates, and is none of those measured
+
+
+@dataclass(frozen=True)
+class Config:
+    dataset: Literal["mnist5k", "mnist"] = "mnist5k"
+    """mnist5k, 5,000 embedded digits; or mnist, all 70,000 (see --data-dir)."""
+    student_widths: tuple[int, ...] = (30, 300)
+    """Units of each of a student's two hidden layers."""
+    temperatures: tuple[float, ...] = (1.0, 2.0, 3.0, 4.0, 5.0, 8.0, 12.0, 20.0, 40.0)
+    """Temperatures that soften teacher and student."""
+    alphas: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75, 0.9, 1.0)
+    """Weights of the teacher; 0 is training without one."""
+    smoothings: tuple[float, ...] = (0.05, 0.1, 0.2)
+    """Label smoothing, a control."""
+    learning_rates: tuple[float, ...] = (3e-4, 1e-3, 3e-3, 1e-2)
+    """Adam's, at the first step, to choose from for every cell."""
+    seeds: int = 5
+    """How many students are measured for every cell."""
+    epochs: int = 15
+    """Passes over the training images, for a student."""
+    batch_size: int = 128
+    """Images a step, for students and teacher."""
+    teacher_width: int = 1200
+    """Units of each of the teacher's two hidden layers."""
+    teacher_epochs: int = 60
+    """Passes over the training images, for the teacher."""
+    teacher_learning_rate: float = 1e-3
+    """Adam's, at the first step, for the teacher."""
+
+
+QUICK = {
+    "student_widths": (30,),
+    "temperatures": (1.0, 4.0, 20.0),
+    "alphas": (0.0, 0.9),
+    "smoothings": (0.1,),
+    "learning_rates": (3e-3,),
+    "seeds": 2,
+    "epochs": 4,
+    "teacher_width": 300,
+    "teacher_epochs": 4,
+}
+
+
+def label_smoothing(logits, _, labels, *, smoothing):
+    return losses.label_smoothing(logits, labels, smoothing=smoothing)
+
+
+def teacher_argmax(logits, teacher_logits, _):
+    return losses.teacher_argmax(logits, teacher_logits)
+
+
+def cross_entropy(logits, _, labels):
+    return losses.cross_entropy(logits, labels)
+
+
+def arms(config: Config) -> list[tuple]:
+    """Each loss with its settings, and with those crossed with learning rates."""
+    axes = {
+        losses.hinton: {"temperature": config.temperatures, "alpha": config.alphas},
+        label_smoothing: {"smoothing": config.smoothings},
+        teacher_argmax: {},
+    }
+    settings = []
+    for loss, named in axes.items():
+        table = grid(named | {"learning_rate": config.learning_rates}, loss)
+        if "alpha" in table:  # without a teacher the temperature is idle
+            once = table["temperature"] == np.float32(config.temperatures[0])
+            table = {n: c[(table["alpha"] > 0) | once] for n, c in table.items()}
+        settings.append((loss, table))
+    return settings
+
+
+def student(config: Config, width: int, loss) -> Training:
+    return make_training(
+        models.mlp((width, width), classes=10),
+        loss,
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+        optimizer=optax.scale_by_adam(),
+    )
+
+
+def with_teacher(config: Config, images: data.Data) -> tuple[data.Data, dict]:
+    """The data with the teacher's logits, and how good the teacher is.
+
+    As Hinton's: dropout, and images jittered by up to two pixels.
+    """
+    training = make_training(
+        models.mlp(
+            (config.teacher_width,) * 2, classes=10, dropout=0.5, input_dropout=0.2
+        ),
+        cross_entropy,
+        epochs=config.teacher_epochs,
+        batch_size=config.batch_size,
+        optimizer=optax.scale_by_adam(),
+        augment=data.jitter,
+    )
+    variables = teacher.fit(
+        training,
+        images,
+        learning_rate=config.teacher_learning_rate,
+        epochs=config.teacher_epochs,
+    )
+    labelled = teacher.label(training, variables, images)
+    quality = {
+        name: {k: float(v) for k, v in jax.jit(training.evaluate)(variables, s).items()}
+        for name, s in (("validation", images.validation), ("test", images.test))
+    }
+    return labelled, quality
+
+
+def choose(search: Table, columns: Table, rates: int) -> Table:
+    """Of every ``rates`` rows the one most accurate on validation, then likeliest."""
+    order = np.lexsort(
+        (search["validation_nll_last"], -search["validation_accuracy_last"])
+    )
+    rank = np.argsort(order).reshape(-1, rates)
+    best = rank.argmin(1) + rates * np.arange(len(rank))
+    return {name: column[best] for name, column in columns.items()}
+
+
+def run(config: Config, images: data.Data) -> dict[str, Table]:
+    """The tables ``runs``, ``curves`` and ``search``."""
+    tables: dict[str, list[Table]] = {"runs": [], "curves": [], "search": []}
+    for width in config.student_widths:
+        for loss, columns in arms(config):
+            training = student(config, width, loss)
+            name = f"{loss.__name__}, {width} units"
+            search, _ = sweep(
+                training,
+                columns,
+                data=images._replace(test=None),
+                seeds=[SEARCH_SEED],
+                epochs=config.epochs,
+                name=f"{name}: learning rates",
+            )
+            runs, curves = sweep(
+                training,
+                choose(search, columns, len(config.learning_rates)),
+                data=images,
+                seeds=range(config.seeds),
+                epochs=config.epochs,
+                name=name,
+            )
+            for title, table in zip(tables, (runs, curves, search), strict=True):
+                rows = len(table["seed"])
+                asked = {
+                    "student_width": np.full(rows, width),
+                    "loss": np.full(rows, loss.__name__),
+                }
+                tables[title].append(asked | table)
+    return {title: results.concatenate(parts) for title, parts in tables.items()}
+
+
+def digits(images: data.Data, per_class: int = 2) -> Table:
+    """Test digits with the teacher's logits: of each class a plain and a doubtful one.
+
+    Those are the median and the last-but-hundredth by the entropy of the teacher's
+    beliefs, among the images it gets right.
+    """
+    x, y, logits = images.test
+    shifted = logits - logits.max(-1, keepdims=True)
+    p = np.exp(shifted) / np.exp(shifted).sum(-1, keepdims=True)
+    entropy = -np.sum(p * np.log(np.maximum(p, 1e-30)), -1)
+    rows = []
+    for label in range(10):
+        right = np.flatnonzero((y == label) & (logits.argmax(-1) == label))
+        right = right[np.argsort(entropy[right])]
+        rows += [right[int(q * (len(right) - 1))] for q in (0.5, 0.99)[:per_class]]
+    table = {"label": y[rows], "test_index": np.array(rows)}
+    table |= {f"logit{c}": logits[rows, c] for c in range(logits.shape[1])}
+    pixels = np.round(255 * x[rows].reshape(len(rows), -1)).astype(int)
+    return table | {f"pixel{i}": pixels[:, i] for i in range(pixels.shape[1])}
+
+
+def show(table: Table) -> None:
+    """Prints mean test accuracy at the last epoch, with its 95 % interval."""
+
+    def cell(rows: Table) -> str:
+        if len(rows["seed"]) < 2:
+            return "-" if not len(rows["seed"]) else f"{100 * rows[METRIC][0]:.2f}"
+        mean, half = results.interval(100 * rows[METRIC])
+        return f"{mean:.2f} ± {half:.2f}"
+
+    for width in np.unique(table["student_width"]):
+        here = results.select(table, student_width=width)
+        taught = results.select(here, loss="hinton")
+        alphas = [a for a in np.unique(taught["alpha"]) if a > 0]
+        printed = Printed(title=f"Test accuracy (%), students of {width:g} units")
+        printed.add_column("temperature")
+        for alpha in alphas:
+            printed.add_column(f"alpha {alpha:g}")
+        for t in np.unique(taught["temperature"]):
+            rows = results.select(taught, temperature=t)
+            printed.add_row(
+                f"{t:g}", *(cell(results.select(rows, alpha=a)) for a in alphas)
+            )
+        rich.print(printed)
+        rich.print(f"  no teacher: {cell(results.select(taught, alpha=0))}")
+        for e in np.unique(here["smoothing"][here["loss"] == "label_smoothing"]):
+            rich.print(
+                f"  label smoothing {e:g}: {cell(results.select(here, smoothing=e))}"
+            )
+        argmax = results.select(here, loss="teacher_argmax")
+        rich.print(f"  teacher's class as label: {cell(argmax)}")
+
+
+METRIC = "test_accuracy_last"
+
+
+def main(
+    config: Annotated[Config, tyro.conf.arg(name="")],
+    data_dir: str | None = None,
+    quick: bool = False,
+    force: bool = False,
+) -> None:
+    """How do temperature and alpha trade off in Hinton's loss?
+
+    Writes results/temperature_alpha[_mnist5k]; a killed run goes on where it was.
+
+    Args:
+      config: What to run.
+      data_dir: A directory that tensorflow-datasets prepared, for mnist.
+      quick: A few small students, end to end in a minute.
+      force: Replace results that another config gave.
+    """
+    config = replace(config, **QUICK) if quick else config
+    name = "temperature_alpha"
+    name += "" if config.dataset == "mnist" else f"_{config.dataset}"
+    name += "_quick" if quick else ""
+    arms(config)
+    for field in ("student_widths", "seeds", "epochs", "batch_size"):
+        checks.check_counts(field, getattr(config, field))
+    if not results.ready(name, asdict(config), force=force):
+        rich.print(f"nothing left to do: results/{name} holds what this config gives")
+        return show(results.load(name))
+    started = time.monotonic()
+    resume.cache_compilations()
+    images, info = data.load(config.dataset, data_dir)
+    rich.print(
+        f"{info}\nresults go to results/{name}, checkpoints to {files.cache('')}"
+    )
+    images, quality = with_teacher(config, images)
+    tables = run(config, images) | {"digits": digits(images)}
+    directory = results.save(
+        name,
+        asdict(config),
+        tables,
+        dataset=info._asdict(),
+        teacher=quality,
+        device=f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+        seconds=round(time.monotonic() - started),
+    )
+    show(tables["runs"])
+    rich.print(f"wrote {directory}")
+
+
+if __name__ == "__main__":
+    tyro.cli(main, description=__doc__)

@@ -1,0 +1,153 @@
+"""The format of ``results/<name>/``, and nothing else: no jax, nothing is drawn.
+
+``runs.csv`` has one row a run, ``curves.csv`` one row an epoch of a run, and an
+experiment may add tables of its own. ``meta.json`` is written last, and says what was
+asked for (``config``), with what it was made, and on which data.
+"""
+
+from collections.abc import Mapping
+import csv
+from importlib import metadata
+import json
+import os
+from pathlib import Path
+import platform
+import subprocess
+from typing import Any
+
+import numpy as np
+
+from kdjax import files
+
+Table = dict[str, np.ndarray]
+ROOT = Path("results")
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "tensorflow-datasets")
+
+
+def ready(name: str, config: Mapping[str, Any], *, force: bool = False) -> bool:
+    """Whether ``config`` still has to be run, asked before anything is computed.
+
+    Returns False if ``results/<name>`` holds what this very config gave.
+
+    Raises:
+      FileExistsError: if it holds what another config gave, and not ``force``.
+      PermissionError: if it cannot be written.
+    """
+    directory = ROOT / name
+    try:
+        with files.atomic(directory / ".writable"):
+            pass
+        (directory / ".writable").unlink()
+    except OSError as error:
+        raise PermissionError(f"results directory {directory}: {error}") from error
+    if force or not (directory / "meta.json").exists():
+        return True
+    there, asked = meta(name)["config"], json.loads(json.dumps(config))
+    differing = [
+        f"{key} is {there.get(key)!r} there and {asked.get(key)!r} here"
+        for key in sorted(there.keys() | asked.keys())
+        if there.get(key) != asked.get(key)
+    ]
+    if differing:
+        raise FileExistsError(
+            f"{directory} holds results of another config: {'; '.join(differing)}. "
+            f"Pass --force to replace them"
+        )
+    return False
+
+
+def save(
+    name: str, config: Mapping[str, Any], tables: Mapping[str, Table], **facts: Any
+) -> Path:
+    """Writes each table as ``results/<name>/<table>.csv``, then ``meta.json``.
+
+    Args:
+      name: A folder under ``results``.
+      config: What was asked for, as JSON can hold it.
+      tables: Columns ``[rows]`` by name, for each table.
+      **facts: What else ``meta.json`` should say.
+    """
+    directory = ROOT / name
+    (directory / "meta.json").unlink(missing_ok=True)
+    for title, table in tables.items():
+        with files.atomic(directory / f"{title}.csv") as path:
+            _write(path, table)
+    record = {
+        "config": dict(config),
+        "fingerprint": files.fingerprint(config),
+        "commit": _commit(),
+        "versions": {p: metadata.version(p) for p in _PACKAGES}
+        | {"python": platform.python_version()},
+        **facts,
+    }
+    with files.atomic(directory / "meta.json") as path:
+        path.write_text(json.dumps(record, indent=2) + "\n")
+    return directory
+
+
+def load(name: str, title: str = "runs") -> Table:
+    """The columns of ``results/<name>/<title>.csv``; floats unless they are words."""
+    with open(ROOT / name / f"{title}.csv", newline="") as file:
+        header, *rows = csv.reader(file)
+    columns = zip(*rows, strict=True)
+    return {name: _parse(cells) for name, cells in zip(header, columns, strict=True)}
+
+
+def meta(name: str) -> dict[str, Any]:
+    """What ``results/<name>/meta.json`` says."""
+    return json.loads((ROOT / name / "meta.json").read_text())
+
+
+def select(table: Table, **values: Any) -> Table:
+    """The rows whose columns have these values."""
+    keep = np.ones(len(next(iter(table.values()))), bool)
+    for column, value in values.items():
+        keep &= table[column] == value
+    return {column: cells[keep] for column, cells in table.items()}
+
+
+def concatenate(tables: list[Table]) -> Table:
+    """One table under another; a column that one lacks is NaN there."""
+    names = list(dict.fromkeys(name for table in tables for name in table))
+
+    def column(table: Table, name: str) -> np.ndarray:
+        rows = len(next(iter(table.values())))
+        return table.get(name, np.full(rows, np.nan))
+
+    return {name: np.concatenate([column(t, name) for t in tables]) for name in names}
+
+
+def interval(values: np.ndarray) -> tuple[float, float]:
+    """Mean, and half the width of its 95 % interval by Student's t."""
+    from scipy.stats import t  # half a second to import: only where it is wanted
+
+    half = t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values))
+    return float(np.mean(values)), float(half)
+
+
+def _write(path: Path, table: Table) -> None:
+    with open(path, "w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(table)
+        for row in zip(*table.values(), strict=True):
+            writer.writerow("" if cell != cell else cell for cell in row)
+
+
+def _parse(column: tuple[str, ...]) -> np.ndarray:
+    try:
+        return np.array([float(cell) if cell else np.nan for cell in column])
+    except ValueError:
+        return np.array(column)
+
+
+def _commit() -> str | None:
+    try:
+        return subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--exclude=*"],
+            cwd=os.path.dirname(__file__),
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
