@@ -82,6 +82,17 @@ def _epochs(directory: Path) -> list[int]:
     return sorted(int(p.name) for p in directory.glob("*") if p.name.isdigit())
 
 
+def blank(metrics: dict[str, Any], epochs: int) -> dict[str, np.ndarray]:
+    """Curves ``[epochs, ...]`` for `run_epochs` to fill, and the seconds ``[epochs]``.
+
+    Args:
+      metrics: Shape and dtype of what an epoch gives.
+      epochs: How many there will be.
+    """
+    curves = {n: np.zeros((epochs, *m.shape), m.dtype) for n, m in metrics.items()}
+    return curves | {"seconds": np.zeros(epochs)}
+
+
 def run_epochs(
     epoch: jax.stages.Compiled,
     state: Any,
@@ -101,24 +112,26 @@ def run_epochs(
       state: Where to begin if there is no checkpoint.
       key: Epoch e gets ``fold_in(key, e)``.
       data: Given to every epoch.
-      curves: For each metric an array ``[epochs, ...]`` to fill.
+      curves: From `blank`.
       directory: Where the checkpoints lie.
       checkpoint_seconds: How long to go without one at the most.
       on_epoch: Called with the number of epochs done.
       keep_last: Whether to leave a checkpoint of the end.
     """
-    epochs = len(next(iter(curves.values())))
+    epochs = len(curves["seconds"])
     done, (state, curves) = restore(directory, (state, curves)) or (0, (state, curves))
     curves = {name: np.array(values) for name, values in curves.items()}
     on_epoch(done)
-    saved_at = time.monotonic()
+    began = saved = time.monotonic()
     for e in range(done, epochs):
         state, metrics = epoch(state, jax.random.fold_in(key, e), data)
         for name, value in metrics.items():
             curves[name][e] = value
         on_epoch(e + 1)
+        now = time.monotonic()
+        curves["seconds"][e], began = now - began, now
         last = e + 1 == epochs
-        if keep_last if last else time.monotonic() - saved_at >= checkpoint_seconds:
+        if keep_last if last else now - saved >= checkpoint_seconds:
             save(directory, e + 1, (state, curves))
-            saved_at = time.monotonic()
+            saved = time.monotonic()
     return state, curves

@@ -7,6 +7,7 @@ import itertools
 from pathlib import Path
 import shutil
 import threading
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -17,6 +18,14 @@ from kdjax.data.types import Data
 from kdjax.train import State, Training
 
 Table = dict[str, np.ndarray]
+
+
+class Swept(NamedTuple):
+    """What `sweep` gives."""
+
+    runs: Table
+    curves: Table
+    seconds: float
 
 
 def grid(axes: Mapping[str, Sequence[float]], loss: Callable) -> Table:
@@ -41,7 +50,7 @@ def sweep(
     devices: Sequence[jax.Device] | None = None,
     directory: Path | None = None,
     checkpoint_seconds: float = 60.0,
-) -> tuple[Table, Table]:
+) -> Swept:
     """Trains a student for each row of ``columns`` and each seed.
 
     The runs of a seed share their initial weights and their batches of examples: two
@@ -67,9 +76,10 @@ def sweep(
       checkpoint_seconds: How long a group goes without a checkpoint at the most.
 
     Returns:
-      Two tidy tables. One of ``len(seeds) * R`` rows: the columns, ``seed``, the
-      epoch that validation would choose, and each metric of that epoch (``_best``)
-      and of the last (``_last``). One with a row for every epoch of those runs.
+      ``runs``, of ``len(seeds) * R`` rows: the columns, ``seed``, the epoch that
+      validation would choose, and each metric of that epoch (``_best``) and of the
+      last (``_last``); ``curves``, with a row for every epoch of those runs; and the
+      ``seconds`` that training took, on all devices together, interruptions left out.
 
     Raises:
       TypeError, ValueError: as `kdjax.checks.check_axes` and ``check_data`` do.
@@ -117,14 +127,13 @@ def sweep(
             advance(unit, epochs)
 
     lowered = epoch.lower(*begin(units[0], data), data)
-    metrics = lowered.out_info[1]
-    blank = {n: np.zeros((epochs, *m.shape), m.dtype) for n, m in metrics.items()}
+    blank = resume.blank(lowered.out_info[1], epochs)
     directory = directory or files.cache("sweeps")
     directory /= resume.identity(lowered, hparams, data)
     with files.progress(f"{name}: {rows} runs", epochs * len(units)) as show:
         _on_each_device(work, len(devices), show)
     finished = [_read(directory / "seed{}-{}.npz".format(*unit)) for unit in units]
-    return _tables(columns, seeds, finished)
+    return _swept(columns, seeds, finished)
 
 
 def _on_each_device(work: Callable, devices: int, show: Callable[[int], None]) -> None:
@@ -177,7 +186,8 @@ def _read(path: Path) -> tuple[Table, Table]:
         )
 
 
-def _tables(columns: Table, seeds: Sequence[int], finished) -> tuple[Table, Table]:
+def _swept(columns: Table, seeds: Sequence[int], finished) -> Swept:
+    seconds = sum(curves.pop("seconds").sum() for _, curves in finished)
     rows, epochs = len(next(iter(columns.values()))), len(finished[0][1]["train_loss"])
 
     def stack(part: int, name: str) -> np.ndarray:
@@ -197,4 +207,4 @@ def _tables(columns: Table, seeds: Sequence[int], finished) -> tuple[Table, Tabl
     curves["epoch"] = np.tile(1 + np.arange(epochs), len(asked["seed"]))
     for name in finished[0][1]:
         curves[name] = np.swapaxes(stack(1, name), 1, 2).reshape(-1)
-    return runs, curves
+    return Swept(runs, curves, float(seconds))

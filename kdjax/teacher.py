@@ -21,8 +21,8 @@ def fit(
     seed: int = 0,
     directory: Path | None = None,
     checkpoint_seconds: float = 60.0,
-) -> Any:
-    """The variables of a trained teacher, from the cache if it is there.
+) -> tuple[Any, dict[str, np.ndarray]]:
+    """The variables of a trained teacher, and its curves, from the cache if there.
 
     Args:
       training: From `kdjax.train.make_training`.
@@ -41,20 +41,19 @@ def fit(
     lowered = jax.jit(training.epoch).lower(state, key, data)
     mine = resume.identity(lowered, hparams, data, jax.random.key_data(key))
     place = (directory or files.cache("teachers")) / mine
-    curves = {n: np.zeros(epochs, s.dtype) for n, s in lowered.out_info[1].items()}
     with files.progress(f"teacher, kept in {place}", epochs) as advance:
-        state, _ = resume.run_epochs(
+        state, curves = resume.run_epochs(
             lowered.compile(),
             state,
             key,
             data,
-            curves=curves,
+            curves=resume.blank(lowered.out_info[1], epochs),
             directory=place,
             checkpoint_seconds=checkpoint_seconds,
             on_epoch=advance,
             keep_last=True,
         )
-    return state.variables
+    return state.variables, curves
 
 
 def label(training: Training, variables: Any, data: Data) -> Data:

@@ -1,0 +1,44 @@
+# Each target sets up what it needs in .venv, made by PYTHON, 3.11 or newer:
+# make test PYTHON=python3.13
+PYTHON = python3
+VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+READY = .venv/ready-$(VERSION)
+RUN = .venv/bin/python
+FIGURES = $(patsubst %.py,%,$(notdir $(wildcard paper_figs/fig*.py)))
+
+.PHONY: demo test figures bench lint clean
+
+demo: $(READY)  ## teacher, sweep, table and figure on embedded digits: 5 minutes
+	$(RUN) -m experiments.temperature_alpha --dataset mnist5k \
+	    --temperatures 1 2 4 8 20 --alphas 0 0.5 0.9 1 --smoothings 0.1
+	$(RUN) -m paper_figs.fig1_temperature_alpha --results temperature_alpha_mnist5k
+	$(RUN) -m paper_figs.fig2_softmax_at_temperature --results temperature_alpha_mnist5k
+
+test: $(READY)
+	$(RUN) -m pytest
+
+figures: $(READY)  ## every figure again from the committed results
+	for figure in $(FIGURES); do $(RUN) -m paper_figs.$$figure || exit 1; done
+
+bench: $(READY) .venv-torch/ready
+	$(RUN) -m benchmarks.sweep_beside_torch
+
+lint: $(READY)
+	$(RUN) -m ruff format --check .
+	$(RUN) -m ruff check .
+
+$(READY): pyproject.toml constraints.txt
+	rm -rf .venv
+	$(PYTHON) -m venv .venv
+	$(RUN) -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+# The peer lives apart: its dependencies are none of ours.
+.venv-torch/ready: Makefile
+	rm -rf .venv-torch
+	$(PYTHON) -m venv .venv-torch
+	.venv-torch/bin/python -m pip install --quiet torch==2.13.0 numpy
+	touch $@
+
+clean:
+	rm -rf .venv .venv-torch .cache
