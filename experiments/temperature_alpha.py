@@ -25,6 +25,7 @@ from kdjax.results import Table
 from kdjax.sweep import grid, sweep
 from kdjax.train import Training, make_training
 
+METRIC = "test_accuracy_last"
 SEARCH_SEED = 1000  # chooses learning rates, and is none of those measured
 
 
@@ -124,10 +125,7 @@ def with_teacher(config: Config, images: data.Data) -> tuple[data.Data, dict]:
         augment=data.jitter,
     )
     variables, curves = teacher.fit(
-        training,
-        images,
-        learning_rate=config.teacher_learning_rate,
-        epochs=config.teacher_epochs,
+        training, images, learning_rate=config.teacher_learning_rate
     )
     labelled = teacher.label(training, variables, images)
     quality = {
@@ -160,7 +158,6 @@ def run(config: Config, images: data.Data) -> tuple[dict[str, Table], float]:
                 columns,
                 data=images._replace(test=None),
                 seeds=[SEARCH_SEED],
-                epochs=config.epochs,
                 name=f"{name}: learning rates",
             )
             measured = sweep(
@@ -168,7 +165,6 @@ def run(config: Config, images: data.Data) -> tuple[dict[str, Table], float]:
                 choose(search.runs, columns, len(config.learning_rates)),
                 data=images,
                 seeds=range(config.seeds),
-                epochs=config.epochs,
                 name=name,
             )
             seconds += search.seconds + measured.seconds
@@ -205,21 +201,54 @@ def digits(images: data.Data) -> Table:
     return table | {f"pixel{i}": pixels[:, i] for i in range(pixels.shape[1])}
 
 
-def show(table: Table) -> None:
-    """Prints mean test accuracy at the last epoch, with its 95 % interval."""
+def cell(rows: Table) -> str:
+    """Mean accuracy in percent with its 95 % interval."""
+    values = 100 * rows[METRIC]
+    if len(values) < 2:
+        return f"{values[0]:.2f}" if len(values) else "-"
+    return "{:.2f} ± {:.2f}".format(*results.interval(values))
 
-    def cell(rows: Table) -> str:
-        if len(rows["seed"]) < 2:
-            return "-" if not len(rows["seed"]) else f"{100 * rows[METRIC][0]:.2f}"
-        mean, half = results.interval(100 * rows[METRIC])
-        return f"{mean:.2f} ± {half:.2f}"
 
+def chosen_on_validation(table: Table, *names: str) -> Table:
+    """The rows of the setting of ``names`` with the best mean validation accuracy."""
+    settings = sorted(set(zip(*(table[n] for n in names), strict=True)))
+    cells = [
+        results.select(table, **dict(zip(names, s, strict=True))) for s in settings
+    ]
+    return max(cells, key=lambda rows: rows["validation_accuracy_last"].mean())
+
+
+def summary(table: Table) -> dict[str, dict[str, str]]:
+    """For each width, what each arm comes to, its setting chosen on validation."""
+    summaries = {}
     for width in np.unique(table["student_width"]):
         here = results.select(table, student_width=width)
         taught = results.select(here, loss="hinton")
+        smooth = results.select(here, loss="label_smoothing")
+        smooth = chosen_on_validation(smooth, "smoothing")
+        with_teacher = {n: c[taught["alpha"] > 0] for n, c in taught.items()}
+        best = chosen_on_validation(with_teacher, "temperature", "alpha")
+        setting = "T = {temperature:g}, alpha = {alpha:g}".format(
+            **{n: c[0] for n, c in best.items()}
+        )
+        summaries[f"{width:g}"] = {
+            "no teacher": cell(results.select(taught, alpha=0)),
+            "label smoothing": f"{cell(smooth)} ({smooth['smoothing'][0]:g})",
+            "teacher's class as label": cell(
+                results.select(here, loss="teacher_argmax")
+            ),
+            "distilled": f"{cell(best)} ({setting})",
+        }
+    return summaries
+
+
+def show(table: Table) -> None:
+    """Prints test accuracy at the last epoch: every cell, and each arm's choice."""
+    for width, arms in summary(table).items():
+        taught = results.select(table, student_width=float(width), loss="hinton")
         alphas = [a for a in np.unique(taught["alpha"]) if a > 0]
-        printed = Printed(title=f"Test accuracy (%), students of {width:g} units")
-        printed.add_column("temperature")
+        title = f"Test accuracy (%), students of {width} + {width} units"
+        printed = Printed("temperature", title=title)
         for alpha in alphas:
             printed.add_column(f"alpha {alpha:g}")
         for t in np.unique(taught["temperature"]):
@@ -228,16 +257,8 @@ def show(table: Table) -> None:
                 f"{t:g}", *(cell(results.select(rows, alpha=a)) for a in alphas)
             )
         rich.print(printed)
-        rich.print(f"  no teacher: {cell(results.select(taught, alpha=0))}")
-        for e in np.unique(here["smoothing"][here["loss"] == "label_smoothing"]):
-            rich.print(
-                f"  label smoothing {e:g}: {cell(results.select(here, smoothing=e))}"
-            )
-        argmax = results.select(here, loss="teacher_argmax")
-        rich.print(f"  teacher's class as label: {cell(argmax)}")
-
-
-METRIC = "test_accuracy_last"
+        for arm, value in arms.items():
+            rich.print(f"  {arm}: {value}")
 
 
 def main(

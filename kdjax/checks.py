@@ -84,6 +84,6 @@ def check_data(data: Data, model: Model) -> None:
 
 def check_counts(name: str, counts: int | Sequence[int]) -> None:
     """Raises ValueError unless ``counts`` is one whole number from 1 up, or some."""
-    counts = [counts] if isinstance(counts, int) else counts
-    if not counts or any(not isinstance(n, int) or n < 1 for n in counts):
+    several = counts if isinstance(counts, Sequence) else [counts]
+    if not several or any(not isinstance(n, int) or n < 1 for n in several):
         raise ValueError(f"{name} is {counts!r}, but takes whole numbers from 1 up")

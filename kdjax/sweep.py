@@ -44,7 +44,6 @@ def sweep(
     *,
     data: Data,
     seeds: Sequence[int],
-    epochs: int,
     name: str,
     at_once: int = 16,
     devices: Sequence[jax.Device] | None = None,
@@ -66,7 +65,6 @@ def sweep(
       data: To train on, to choose by, and to test on (once, at the end); without a
         test split there are no test columns.
       seeds: Each stands for its own initial weights and order of batches.
-      epochs: As given to `make_training`.
       name: What to call it in the progress bar.
       at_once: How many rows make a group, at the most. On two CPU cores 16 are as
         fast as any number; a larger accelerator takes more. A result's last bits
@@ -124,13 +122,13 @@ def sweep(
                 )
                 _write(path, ends(state, local), curves)
             shutil.rmtree(path.with_suffix(""), ignore_errors=True)
-            advance(unit, epochs)
+            advance(unit, training.epochs)
 
     lowered = epoch.lower(*begin(units[0], data), data)
-    blank = resume.blank(lowered.out_info[1], epochs)
+    blank = resume.blank(lowered.out_info[1], training.epochs)
     directory = directory or files.cache("sweeps")
     directory /= resume.identity(lowered, hparams, data)
-    with files.progress(f"{name}: {rows} runs", epochs * len(units)) as show:
+    with files.progress(f"{name}: {rows} runs", training.epochs * len(units)) as show:
         _on_each_device(work, len(devices), show)
     finished = [_read(directory / "seed{}-{}.npz".format(*unit)) for unit in units]
     return _swept(columns, seeds, finished)

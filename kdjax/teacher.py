@@ -17,7 +17,6 @@ def fit(
     data: Data,
     *,
     learning_rate: float,
-    epochs: int,
     seed: int = 0,
     directory: Path | None = None,
     checkpoint_seconds: float = 60.0,
@@ -28,7 +27,6 @@ def fit(
       training: From `kdjax.train.make_training`.
       data: To train on, and to watch the validation accuracy of.
       learning_rate: At the first step; see `make_training`.
-      epochs: As given to `make_training`.
       seed: Stands for initial weights, order of batches, dropout and views.
       directory: For checkpoints; by default ``teachers`` in the cache.
       checkpoint_seconds: How long to go without a checkpoint at the most.
@@ -41,13 +39,14 @@ def fit(
     lowered = jax.jit(training.epoch).lower(state, key, data)
     mine = resume.identity(lowered, hparams, data, jax.random.key_data(key))
     place = (directory or files.cache("teachers")) / mine
-    with files.progress(f"teacher, kept in {place}", epochs) as advance:
+    files.console.print(f"teacher: kept in {place}")
+    with files.progress("teacher", training.epochs) as advance:
         state, curves = resume.run_epochs(
             lowered.compile(),
             state,
             key,
             data,
-            curves=resume.blank(lowered.out_info[1], epochs),
+            curves=resume.blank(lowered.out_info[1], training.epochs),
             directory=place,
             checkpoint_seconds=checkpoint_seconds,
             on_epoch=advance,

@@ -33,6 +33,7 @@ class Training(NamedTuple):
     evaluate: Callable[[Any, Split], Metrics]
     model: Model
     loss: Callable[..., jax.Array]
+    epochs: int
 
 
 def make_training(
@@ -78,8 +79,10 @@ def make_training(
         return State(hparams, variables, transform(hparams).init(variables), *best)
 
     def epoch(state: State, key: jax.Array, data: Data) -> tuple[State, Metrics]:
-        x, y, teacher_logits = data.train
+        x, y, teacher_logits = jax.tree.map(jnp.asarray, data.train)
         steps = len(y) // batch_size
+        if not steps:
+            raise ValueError(f"batch_size is {batch_size}, but takes up to {len(y)}")
         order_key, noise_key = jax.random.split(key)
         order = jax.random.permutation(order_key, len(y))[: steps * batch_size]
         tx = transform(state.hparams, epochs * steps)
@@ -123,4 +126,4 @@ def make_training(
         )
         return measure(logits, split)
 
-    return Training(init, epoch, evaluate, model, loss)
+    return Training(init, epoch, evaluate, model, loss, epochs)

@@ -1,0 +1,35 @@
+"""Four simulated devices, and no silent broadcasting: [B] - [B, 1] is an error."""
+
+import jax
+import numpy as np
+import pytest
+
+from kdjax import resume
+from kdjax.data import Data, Split
+
+jax.config.update("jax_num_cpu_devices", 4)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KDJAX_CACHE", str(tmp_path_factory.mktemp("cache")))
+        resume.cache_compilations()
+        yield
+
+
+@pytest.fixture(scope="session")
+def digits():
+    """Real digits, 700 to train on, with a teacher's logits that are not its labels."""
+    from kdjax import data
+
+    loaded, _ = data.load("mnist5k")
+    rng = np.random.default_rng(0)
+
+    def some(split: Split, n: int) -> Split:
+        x, y = split.x[::5][:n], split.y[::5][:n]
+        logits = 4 * np.eye(10)[y] + rng.normal(size=(len(y), 10))
+        return Split(x, y, logits.astype(np.float32))
+
+    return Data(*(some(s, n) for s, n in zip(loaded, (700, 100, 200), strict=True)))

@@ -1,0 +1,59 @@
+"""losses -> train -> sweep -> experiments -> results -> paper_figs, and no way back."""
+
+import ast
+from pathlib import Path
+import subprocess
+import sys
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+ACCELERATED = {"jax", "flax", "optax", "orbax"}
+
+
+def imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def tops(path: Path) -> set[str]:
+    return {name.split(".")[0] for name in imports(path)}
+
+
+def test_the_library_knows_no_experiment_and_no_figure():
+    for path in ROOT.glob("kdjax/**/*.py"):
+        assert not tops(path) & {"experiments", "paper_figs", "benchmarks"}, path
+
+
+def test_losses_know_no_model_no_data_and_no_training():
+    for path in ROOT.glob("kdjax/losses/*.py"):
+        ours = {name for name in imports(path) if name.startswith("kdjax")}
+        assert all(name.startswith("kdjax.losses") for name in ours), path
+        assert "flax" not in tops(path)
+
+
+def test_flax_is_imported_by_models_alone():
+    for path in ROOT.glob("kdjax/**/*.py"):
+        assert "flax" not in tops(path) or path.parent.name == "models", path
+
+
+def test_figures_read_results_alone():
+    for path in ROOT.glob("paper_figs/*.py"):
+        ours = {name for name in imports(path) if name.startswith("kdjax")}
+        assert ours <= {"kdjax.results"} and not tops(path) & ACCELERATED, path
+
+
+@pytest.mark.parametrize("module", ["kdjax.results", "paper_figs.figures"])
+def test_results_and_figures_need_no_jax(module):
+    code = f"import sys, {module}; assert 'jax' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_files_and_functions_stay_small():
+    for path in ROOT.glob("kdjax/**/*.py"):
+        assert path.read_text().count("\n") <= 300, path

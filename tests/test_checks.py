@@ -1,0 +1,91 @@
+"""Bad input, and that it is refused before anything is computed."""
+
+import numpy as np
+import pytest
+
+from kdjax import losses, models
+from kdjax.checks import check_axes, check_counts, check_data
+from kdjax.sweep import grid, sweep
+from tests.test_sweep import AXES, make
+
+NAN, INF = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize(
+    "axis, value, takes",
+    [
+        *[("temperature", v, "positive") for v in (0, -1.0, NAN, INF, "4", None, True)],
+        *[("alpha", v, r"\[0, 1\]") for v in (-0.1, 1.5, NAN)],
+        *[("learning_rate", v, "positive") for v in (0.0, -1e-3)],
+    ],
+)
+def test_a_value_out_of_range(axis, value, takes):
+    with pytest.raises(ValueError, match=f"{axis} is {value!r}.*{takes}"):
+        grid(AXES | {axis: [1.0, value]}, losses.hinton)
+
+
+def test_an_empty_axis():
+    with pytest.raises(ValueError, match="'alpha' is empty"):
+        grid(AXES | {"alpha": []}, losses.hinton)
+
+
+def test_an_axis_that_is_no_argument_of_the_loss():
+    with pytest.raises(TypeError, match="'temprature'.*alpha.*temperature"):
+        grid(AXES | {"temprature": [1.0]}, losses.hinton)
+
+
+def test_an_argument_of_the_loss_that_no_axis_gives():
+    with pytest.raises(TypeError, match="'alpha' is missing"):
+        grid({"temperature": [1.0], "learning_rate": [0.1]}, losses.hinton)
+    check_axes({"learning_rate": [0.1]}, losses.jensen_shannon)  # beta has a default
+
+
+def test_every_hyperparameter_of_a_loss_has_a_range():
+    for axis in ("skew", "beta", "smoothing"):
+        loss = {
+            "skew": losses.skew_forward_kl,
+            "beta": losses.jensen_shannon,
+            "smoothing": losses.label_smoothing,
+        }[axis]
+        with pytest.raises(ValueError, match=axis):
+            check_axes({axis: [1.1], "learning_rate": [0.1]}, loss)
+
+
+def broken(digits, **parts):
+    return digits._replace(validation=digits.validation._replace(**parts))
+
+
+def test_teacher_and_student_with_different_numbers_of_classes(digits, tmp_path):
+    seven = broken(digits, teacher_logits=np.zeros((100, 7), np.float32))
+    columns = grid(AXES, losses.hinton)
+    with pytest.raises(ValueError, match=r"teacher_logits.*\(100, 7\).*\(100, 10\)"):
+        sweep(
+            make(),
+            columns,
+            data=seven,
+            seeds=[0],
+            name="never",
+            directory=tmp_path,
+        )
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("label", [-1, 10])
+def test_labels_out_of_range(label, digits):
+    labels = digits.validation.y.copy()
+    labels[3] = label
+    with pytest.raises(ValueError, match=rf"validation labels.*{label}.*\[0, 9\]"):
+        check_data(broken(digits, y=labels), models.mlp((8,), classes=10))
+
+
+def test_more_inputs_than_labels(digits):
+    with pytest.raises(ValueError, match="100 inputs but 99 labels"):
+        check_data(
+            broken(digits, y=digits.validation.y[:-1]), models.mlp((8,), classes=10)
+        )
+
+
+@pytest.mark.parametrize("counts", [0, -1, (), (30, 0), 1.5])
+def test_counts_that_are_none(counts):
+    with pytest.raises(ValueError, match="student_widths is .*whole numbers"):
+        check_counts("student_widths", counts)

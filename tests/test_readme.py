@@ -1,0 +1,47 @@
+"""What README says is so."""
+
+from pathlib import Path
+import re
+import subprocess
+import sys
+
+import pytest
+
+from experiments import temperature_alpha
+from kdjax import results
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def test_the_code_runs_as_it_stands(tmp_path):
+    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert len(blocks) == 2
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join([*blocks, "print(len(table['seed']))"])],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["(8,) (8, 10)", "12"]
+
+
+@pytest.mark.parametrize("name", re.findall(r"`make (\w+)`|^make (\w+) ", README, re.M))
+def test_make_has_the_targets(name):
+    assert re.search(rf"^{''.join(name)}:", (ROOT / "Makefile").read_text(), re.M)
+
+
+def test_files_it_points_to_are_there():
+    for link in re.findall(r"\]\(([^)]+)\)", README):
+        assert link.startswith("http") or (ROOT / link).exists(), link
+
+
+def test_the_results_table_comes_from_the_committed_results():
+    arms = temperature_alpha.summary(results.load("temperature_alpha"))
+    (narrow, wide) = arms.values()
+    for arm in narrow:
+        assert f"| {arm} | {narrow[arm]} | {wide[arm]} |" in README
+    meta = results.meta("temperature_alpha")
+    assert f"makes {meta['teacher']['test']['errors']:.0f} test\nerrors" in README
+    assert meta["commit"] in README

@@ -1,0 +1,101 @@
+import json
+import os
+
+import numpy as np
+import pytest
+
+from kdjax import files, results
+
+CONFIG = {"temperatures": [1.0, 4.0], "seeds": 5}
+TABLE = {
+    "loss": np.array(["hinton", "label_smoothing"]),
+    "temperature": np.array([0.1, np.nan], np.float32),
+    "errors": np.array([3, 70_000]),
+}
+
+
+@pytest.fixture(autouse=True)
+def root(tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "ROOT", tmp_path / "results")
+    return tmp_path / "results"
+
+
+def test_what_is_saved_is_loaded():
+    results.save("x", CONFIG, {"runs": TABLE}, device="cpu")
+    table = results.load("x")
+    np.testing.assert_array_equal(table["loss"], TABLE["loss"])
+    np.testing.assert_array_equal(table["temperature"], [0.1, np.nan])
+    np.testing.assert_array_equal(table["errors"], TABLE["errors"])
+    meta = results.meta("x")
+    assert meta["config"] == CONFIG and meta["device"] == "cpu"
+    assert meta["fingerprint"] == files.fingerprint(CONFIG)
+    assert meta["versions"]["jax"] and meta["versions"]["python"]
+
+
+def test_float32_is_written_as_short_as_it_can_be_read_back(root):
+    results.save("x", CONFIG, {"runs": TABLE})
+    assert "hinton,0.1,3\n" in (root / "x" / "runs.csv").read_text()
+
+
+def test_results_of_the_same_config_need_not_be_made_again():
+    assert results.ready("x", CONFIG)
+    results.save("x", CONFIG, {"runs": TABLE})
+    assert not results.ready("x", CONFIG)
+    assert not results.ready("x", CONFIG | {"temperatures": (1, 4)})  # as in JSON
+    assert results.ready("x", CONFIG, force=True)
+
+
+def test_results_of_another_config_are_not_overwritten():
+    results.save("x", CONFIG, {"runs": TABLE})
+    with pytest.raises(FileExistsError, match="seeds is 5 there and 6 here.*--force"):
+        results.ready("x", CONFIG | {"seeds": 6})
+    assert results.ready("x", CONFIG | {"seeds": 6}, force=True)
+
+
+def test_a_results_directory_that_cannot_be_written(root):
+    root.write_text("a file where the directory should be")
+    with pytest.raises(PermissionError, match="results directory"):
+        results.ready("x", CONFIG)
+
+
+def test_a_run_killed_while_it_saves_leaves_no_meta(root, monkeypatch):
+    results.save("x", CONFIG, {"runs": TABLE})
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(os, "replace", killed)
+        results.save("x", CONFIG, {"runs": TABLE})
+    assert results.ready("x", CONFIG)  # to be made again
+    assert {p.name for p in (root / "x").iterdir()} == {"runs.csv"}  # and no litter
+
+
+def test_select_and_concatenate():
+    table = results.concatenate(
+        [{"a": np.array([1, 2]), "b": np.array([3, 4])}, {"a": np.array([2])}]
+    )
+    np.testing.assert_array_equal(table["b"], [3, 4, np.nan])
+    np.testing.assert_array_equal(results.select(table, a=2)["b"], [4, np.nan])
+
+
+def test_interval_is_students():
+    mean, half = results.interval(np.array([1.0, 2.0, 3.0, 4.0, 5.0]))
+    assert mean == 3 and abs(half - 2.776445 * np.sqrt(2.5 / 5)) < 1e-5
+
+
+def test_atomic_is_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "deep" / "file"
+    with files.atomic(path) as temporary:
+        temporary.write_text("whole")
+    with pytest.raises(RuntimeError), files.atomic(path) as temporary:
+        temporary.write_text("ha")
+        raise RuntimeError
+    assert path.read_text() == "whole" and len(list(path.parent.iterdir())) == 1
+
+
+def test_fingerprint_is_of_content():
+    assert files.fingerprint({"a": 1, "b": (2,)}) == files.fingerprint(
+        json.loads('{"b": [2], "a": 1}')
+    )
+    assert files.fingerprint({"a": 1}) != files.fingerprint({"a": 2})

@@ -1,0 +1,145 @@
+import chex
+import jax
+import numpy as np
+import optax
+import pytest
+
+from kdjax import losses, models
+from kdjax.sweep import grid, sweep
+from kdjax.train import make_training
+
+AXES = {
+    "temperature": [1.0, 4.0, 20.0],
+    "alpha": [0.0, 0.9],
+    "learning_rate": [1e-3, 3e-3],
+}
+METRICS = [
+    f"{split}_{metric}_{end}"
+    for split in ("test", "validation")
+    for metric in ("accuracy", "errors", "nll", "ece", "agreement", "teacher_kl")
+    for end in ("best", "last")
+]
+
+
+def make(loss=losses.hinton, epochs=3, width=16):
+    return make_training(
+        models.mlp((width, width), classes=10),
+        loss,
+        epochs=epochs,
+        batch_size=64,
+        optimizer=optax.scale_by_adam(),
+    )
+
+
+PLAIN = make()
+
+
+def run(digits, tmp_path, *, axes=AXES, training=PLAIN, **options):
+    options = {
+        "seeds": [0, 1],
+        "name": "test",
+        "directory": tmp_path,
+        "devices": jax.devices()[:1],
+    } | options
+    columns = grid(axes, training.loss)
+    return sweep(training, columns, data=digits, **options)
+
+
+@pytest.fixture(scope="module")
+def swept(digits, tmp_path_factory):
+    return run(digits, tmp_path_factory.mktemp("swept"))
+
+
+def test_grid_varies_the_last_axis_fastest():
+    columns = grid({"temperature": [1, 2], "learning_rate": [3, 4]}, losses.soft_kl)
+    chex.assert_trees_all_equal(
+        columns,
+        {
+            "temperature": np.float32([1, 1, 2, 2]),
+            "learning_rate": np.float32([3, 4, 3, 4]),
+        },
+    )
+
+
+def test_the_table_has_a_row_a_run_and_a_curve_row_an_epoch(swept):
+    assert set(swept.runs) == {*AXES, "seed", "best_epoch", *METRICS}
+    assert {len(c) for c in swept.runs.values()} == {2 * 12}
+    assert {len(c) for c in swept.curves.values()} == {2 * 12 * 3}
+    assert swept.seconds > 0
+
+
+def test_rows_keep_their_hyperparameters(digits, swept, tmp_path):
+    row = {name: column[17] for name, column in swept.runs.items()}
+    alone = run(
+        digits, tmp_path, axes={n: [row[n]] for n in AXES}, seeds=[int(row["seed"])]
+    )
+    for name, column in alone.runs.items():
+        np.testing.assert_allclose(column[0], row[name], rtol=2e-3, err_msg=name)
+
+
+def test_rows_of_a_seed_share_weights_and_batches(swept):
+    # Without a teacher the temperature is idle, so only those two could differ.
+    table = {n: c[swept.runs["alpha"] == 0] for n, c in swept.runs.items()}
+    for seed in (0, 1):
+        rows = (table["seed"] == seed) & (table["learning_rate"] == np.float32(1e-3))
+        assert len(set(table["test_nll_last"][rows])) == 1
+    assert len(set(table["test_nll_last"])) == 4  # two seeds by two rates
+
+
+def test_best_is_the_epoch_that_validation_would_choose(swept):
+    accuracy = swept.curves["validation_accuracy"].reshape(-1, 3)
+    np.testing.assert_array_equal(swept.runs["best_epoch"], accuracy.argmax(1) + 1)
+    np.testing.assert_array_equal(
+        swept.runs["validation_accuracy_best"], accuracy.max(1)
+    )
+    np.testing.assert_array_equal(
+        swept.runs["validation_accuracy_last"], accuracy[:, -1]
+    )
+
+
+def test_a_sweep_traces_its_run_once(digits, tmp_path):
+    chex.clear_trace_counter()
+    once = make()
+    once = once._replace(epoch=chex.assert_max_traces(once.epoch, n=1))
+    run(digits, tmp_path, training=once, at_once=6, devices=jax.devices()[:2])
+
+
+def test_four_devices_give_the_rows_of_one_bit_for_bit(digits, tmp_path):
+    one, four = (
+        run(digits, tmp_path / str(n), devices=jax.devices()[:n], at_once=4)
+        for n in (1, 4)
+    )
+    chex.assert_trees_all_equal(one.runs, four.runs)
+    chex.assert_trees_all_equal(one.curves, four.curves)
+
+
+def test_groups_are_filled_and_the_filling_is_left_out(digits, tmp_path, swept):
+    fives = run(digits, tmp_path, at_once=5)  # 12 rows: 4, 4, 4
+    for name, column in fives.runs.items():
+        np.testing.assert_allclose(column, swept.runs[name], rtol=1e-3, atol=1e-3)
+    five = {"temperature": [1, 2, 3, 4, 5], "alpha": [1.0], "learning_rate": [1e-3]}
+    odd = run(digits, tmp_path, axes=five, at_once=3)  # 3, 2 and a filling
+    np.testing.assert_array_equal(odd.runs["temperature"], 2 * [1, 2, 3, 4, 5])
+    assert len(set(odd.runs["test_nll_last"])) == 10
+
+
+def test_the_second_time_nothing_is_trained(digits, tmp_path):
+    first = run(digits, tmp_path)
+    files = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.npz")}
+    assert len(files) == 2
+    second = run(digits, tmp_path)
+    chex.assert_trees_all_equal(first, second)
+    assert files == {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.npz")}
+
+
+def test_without_a_test_split_there_are_no_test_columns(digits, tmp_path):
+    runs = run(digits._replace(test=None), tmp_path, seeds=[0]).runs
+    assert not any(name.startswith("test_") for name in runs)
+    assert "validation_accuracy_last" in runs
+
+
+def test_students_learn(digits, tmp_path):
+    axes = {"temperature": [4.0], "alpha": [0.9], "learning_rate": [3e-3]}
+    long = make(epochs=30, width=64)
+    runs = run(digits, tmp_path, axes=axes, training=long, seeds=[0]).runs
+    assert runs["test_accuracy_last"][0] > 0.8
