@@ -145,7 +145,9 @@ def choose(search: Table, columns: Table, rates: int) -> Table:
     return {name: column[best] for name, column in columns.items()}
 
 
-def run(config: Config, images: data.Data) -> tuple[dict[str, Table], float]:
+def run(
+    config: Config, images: data.Data, info: data.Info
+) -> tuple[dict[str, Table], float]:
     """The tables ``runs``, ``curves`` and ``search``, and the seconds they took."""
     tables: dict[str, list[Table]] = {"runs": [], "curves": [], "search": []}
     seconds = 0.0
@@ -170,11 +172,9 @@ def run(config: Config, images: data.Data) -> tuple[dict[str, Table], float]:
             seconds += search.seconds + measured.seconds
             parts = (measured.runs, measured.curves, search.runs)
             for title, table in zip(tables, parts, strict=True):
+                same = info.columns() | {"student_width": width, "loss": loss.__name__}
                 rows = len(table["seed"])
-                asked = {
-                    "student_width": np.full(rows, width),
-                    "loss": np.full(rows, loss.__name__),
-                }
+                asked = {name: np.full(rows, value) for name, value in same.items()}
                 tables[title].append(asked | table)
     return {t: results.concatenate(parts) for t, parts in tables.items()}, seconds
 
@@ -293,7 +293,7 @@ def main(
         f"{info}\nresults go to results/{name}, checkpoints to {files.cache('')}"
     )
     images, quality = with_teacher(config, images)
-    tables, seconds = run(config, images)
+    tables, seconds = run(config, images, info)
     directory = results.save(
         name,
         asdict(config),

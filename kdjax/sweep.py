@@ -1,4 +1,4 @@
-"""Many runs in one compiled program, over all devices, resumable to the bit."""
+"""A grid of runs in one compiled program, over all devices, resumable to the bit."""
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -189,10 +189,10 @@ def _swept(columns: Table, seeds: Sequence[int], finished) -> Swept:
     rows, epochs = len(next(iter(columns.values()))), len(finished[0][1]["train_loss"])
 
     def stack(part: int, name: str) -> np.ndarray:
-        """[seeds, ..., rows]: a seed's batches side by side, without the padding."""
+        """[seeds, ..., rows]: a seed's groups side by side, without the filling."""
         arrays = [unit[part][name] for unit in finished]
-        batches = len(arrays) // len(seeds)
-        by_seed = [arrays[i : i + batches] for i in range(0, len(arrays), batches)]
+        groups = len(arrays) // len(seeds)
+        by_seed = [arrays[i : i + groups] for i in range(0, len(arrays), groups)]
         return np.stack([np.concatenate(a, -1)[..., :rows] for a in by_seed])
 
     asked = {name: np.tile(column, len(seeds)) for name, column in columns.items()}

@@ -24,14 +24,14 @@ def draw(name: str) -> Figure:
     meta = results.meta(name)
     widths = np.unique(table["student_width"])
     fig, axes = plt.subplots(
-        1, len(widths), figsize=(3.4 * len(widths), 3.2), squeeze=False
+        1, len(widths), figsize=(2.9 * len(widths) + 1.6, 2.9), squeeze=False
     )
     for ax, width in zip(axes[0], widths, strict=True):
         panel(ax, results.select(table, student_width=width))
         ax.set_title(f"students of {width:g} + {width:g} units")
     axes[0, 0].set_ylabel("test accuracy (%)")
     handles, labels = axes[0, 0].get_legend_handles_labels()
-    fig.legend(handles, labels, loc="outside lower center", ncols=4)
+    fig.legend(handles, labels, loc="outside right center")
     dataset = meta["dataset"]
     fig.suptitle(
         f"{dataset['name']}: {dataset['train']:,} training images, "
@@ -70,13 +70,13 @@ def panel(ax: Axes, table: results.Table) -> None:
         ax,
         results.select(smoothed, smoothing=best),
         "tab:orange",
-        "label smoothing (best on validation)",
+        "label smoothing",
     )
     band(
         ax,
         results.select(table, loss="teacher_argmax"),
         "tab:red",
-        "teacher's class as label",
+        "teacher's class",
     )
     ticks = np.unique(taught["temperature"])
     ax.set(xscale="log", xlabel="temperature $T$", xticks=ticks)

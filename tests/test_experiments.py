@@ -52,6 +52,7 @@ def test_the_table_has_every_arm_for_every_seed(quick, monkeypatch):
         assert len(rows["seed"]) == cells * config["seeds"]
     assert (results.select(table, alpha=0)["temperature"] == 1).all()
     assert (table["test_accuracy_last"] > 0.7).all()
+    assert (table["dataset"] == "mnist5k").all() and (table["train_size"] == 3500).all()
     assert set(table["seed"]) == set(range(config["seeds"]))
 
 

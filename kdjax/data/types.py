@@ -20,7 +20,7 @@ class Data(NamedTuple):
 
 
 class Info(NamedTuple):
-    """What a row of results must say of the data behind it."""
+    """What results must say of the data behind them."""
 
     name: str
     version: str
@@ -28,3 +28,13 @@ class Info(NamedTuple):
     train: int
     validation: int
     test: int
+
+    def columns(self) -> dict[str, Any]:
+        """As cells of a row of results."""
+        return {
+            "dataset": self.name,
+            "dataset_version": self.version,
+            "train_size": self.train,
+            "validation_size": self.validation,
+            "test_size": self.test,
+        }
