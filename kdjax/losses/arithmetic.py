@@ -23,6 +23,8 @@ Scalar = jax.typing.ArrayLike
 # terms are exact in float64 for |r| < NEAR.
 _SERIES = [(-1) ** k / math.factorial(k + 2) for k in range(14)][::-1]
 _NEAR = 0.5
+# Below this lie the masks that others make of their least number, for want of -inf.
+_ABSENT = -1e30
 # Stands for an infinite log-ratio where one side is exactly 0: exp(-_FAR) is 0.
 _FAR = 1e4
 
@@ -33,14 +35,62 @@ class Pair(NamedTuple):
     gap: Array  # log(p / q) [..., C], finite
 
 
-def _normalise(logits: Array, exists: Array) -> tuple[Array, Array, Array]:
-    """Probabilities, and the log normaliser as two parts: largest logit and rest."""
+def present(logits: Array) -> Array:
+    """Where a class has a probability: not at ``-inf``, nor at a mask near it.
+
+    NaN is present, so that it is passed on and not taken for an absent class.
+    """
+    return ~(logits < _ABSENT)
+
+
+def normalise(logits: Array, exists: Array) -> tuple[Array, Array, Array]:
+    """Probabilities, and the log normaliser as two parts: largest logit and rest.
+
+    Without any class all three are 0.
+    """
     top = jnp.max(logits, -1, keepdims=True, where=exists, initial=-jnp.inf)
-    top = jax.lax.stop_gradient(jnp.where(top > -jnp.inf, top, 0))
+    top = jax.lax.stop_gradient(jnp.where(top == -jnp.inf, 0, top))
     mass = jnp.where(exists, jnp.exp(jnp.where(exists, logits - top, 0)), 0)
     total = jnp.sum(mass, -1, keepdims=True)
-    total = jnp.where(total > 0, total, 1)
+    total = jnp.where(total == 0, 1, total)
     return mass / total, top, jnp.log(total)
+
+
+def widen(*arrays: Array) -> list[Array]:
+    """All in one floating type, float32 or wider."""
+    chex.assert_type(arrays, float)
+    dtype = jnp.promote_types(jnp.result_type(*arrays), jnp.float32)
+    return [jnp.asarray(a, dtype) for a in arrays]
+
+
+def norm(x: Array) -> Array:
+    """Length along the last axis, with gradient 0 where it is 0."""
+    square = jnp.sum(x**2, -1)
+    return jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1)), 0)
+
+
+def unit(x: Array) -> Array:
+    """``x`` over its length along the last axis; 0 where that is 0."""
+    length = norm(x)[..., None]
+    return x / jnp.where(length > 0, length, 1)
+
+
+def cosine_distance(a: Array, b: Array) -> Array:
+    """One less the cosine along the last axis, not below 0; 1 where either is 0."""
+    either = (norm(a) == 0) | (norm(b) == 0)
+    return jnp.where(either, 1, jnp.sum((unit(a) - unit(b)) ** 2, -1) / 2)
+
+
+def embeddings(*arrays: Array) -> list[Array]:
+    """In float32 or wider, and of rank two and one length."""
+    chex.assert_rank(arrays, 2)
+    chex.assert_equal_shape_prefix(arrays, 1)
+    return widen(*arrays)
+
+
+def gather(x: Array, axis_name: str | None) -> Array:
+    """The whole batch, where ``x`` is a shard of it."""
+    return x if axis_name is None else jax.lax.all_gather(x, axis_name, tiled=True)
 
 
 def classes(
@@ -48,11 +98,7 @@ def classes(
 ) -> tuple[Array, Array, Array]:
     """Logits in float32 or wider, and ``where`` broadcast to their shape."""
     chex.assert_equal_shape([student_logits, teacher_logits])
-    chex.assert_type([student_logits, teacher_logits], float)
-    dtype = jnp.promote_types(
-        jnp.result_type(student_logits, teacher_logits), jnp.float32
-    )
-    student, teacher = (jnp.asarray(z, dtype) for z in (student_logits, teacher_logits))
+    student, teacher = widen(student_logits, teacher_logits)
     where = jnp.broadcast_to(True if where is None else where, student.shape)
     return student, teacher, where
 
@@ -60,12 +106,20 @@ def classes(
 def compare(
     student: Array, teacher: Array, where: Array, temperature: Scalar = 1.0
 ) -> Pair:
-    in_student, in_teacher = where & (student > -jnp.inf), where & (teacher > -jnp.inf)
-    q, top_q, rest_q = _normalise(student / temperature, in_student)
-    p, top_p, rest_p = _normalise(teacher / temperature, in_teacher)
+    in_student, in_teacher = where & present(student), where & present(teacher)
+    anywhere = in_student.any(-1, keepdims=True) & in_teacher.any(-1, keepdims=True)
+    in_student, in_teacher = in_student & anywhere, in_teacher & anywhere
+    q, top_q, rest_q = normalise(student / temperature, in_student)
+    p, top_p, rest_p = normalise(teacher / temperature, in_teacher)
     both = in_student & in_teacher
-    difference = jnp.where(both, teacher, 0) - jnp.where(both, student, 0)
-    gap = difference / temperature - ((top_p - top_q) + (rest_p - rest_q))
+    t, s = jnp.where(both, teacher, 0), jnp.where(both, student, 0)
+    # A common offset of all logits is taken from the larger side, where that is exact.
+    offset = jnp.round((top_p - top_q) * temperature)
+    difference = jnp.where(
+        jnp.abs(top_p) > jnp.abs(top_q), (t - offset) - s, t - (s + offset)
+    )
+    normaliser = (top_p - top_q - offset / temperature) + (rest_p - rest_q)
+    gap = difference / temperature - normaliser
     alone = _FAR * (in_teacher.astype(gap.dtype) - in_student)
     return Pair(p, q, jnp.where(both, gap, alone))
 
@@ -97,3 +151,20 @@ def kls_to_mixture(pair: Pair, beta: Scalar) -> tuple[Array, Array]:
         kl(p, mixture, log_ratio_to_mixture(gap, beta)),
         kl(q, mixture, log_ratio_to_mixture(-gap, 1 - beta)),
     )
+
+
+def tempered_kl(
+    student_logits: Array,
+    teacher_logits: Array,
+    *,
+    temperature: Scalar,
+    where: Array | None = None,
+) -> Array:
+    """Forward KL of both logits over ``temperature``.
+
+    The difference of logits is taken before the division rounds them. A class that the
+    student rules out is as if absent.
+    """
+    student, teacher, where = classes(student_logits, teacher_logits, where)
+    p, q, gap = compare(student, teacher, where & present(student), temperature)
+    return kl(p, q, gap)

@@ -1,10 +1,11 @@
 """Four simulated devices, and no silent broadcasting: [B] - [B, 1] is an error."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kdjax import resume
+from kdjax import losses, resume
 from kdjax.data import Data, Split
 
 jax.config.update("jax_num_cpu_devices", 4)
@@ -33,3 +34,9 @@ def digits():
         return Split(x, y, logits.astype(np.float32))
 
     return Data(*(some(s, n) for s, n in zip(loaded, (700, 100, 200), strict=True)))
+
+
+@pytest.fixture(autouse=True)
+def _names_of_examples(doctest_namespace):
+    public = {n: f for n, f in vars(losses).items() if callable(f)}
+    doctest_namespace.update(public, jax=jax, jnp=jnp)

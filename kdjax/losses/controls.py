@@ -1,0 +1,155 @@
+"""Controls: what is left of a gain without a part of the teacher's answer."""
+
+import jax
+import jax.numpy as jnp
+
+from kdjax.losses.arithmetic import Array, Scalar, classes, normalise, present
+from kdjax.losses.logits import cross_entropy
+
+
+def label_smoothing(
+    student_logits: Array,
+    labels: Array,
+    *,
+    smoothing: Scalar,
+    where: Array | None = None,
+) -> Array:
+    r"""Cross-entropy with the label mixed with a uniform distribution.
+
+    .. math:: -(1 - \epsilon) \log q_y - \frac{\epsilon}{C} \sum_c \log q_c
+
+    A soft target with no teacher in it: the control for every gain that is said
+    to come from a teacher's softness. Classes of logit ``-inf`` are as if absent.
+
+    Args:
+      student_logits: ``[..., C]``, floating.
+      labels: ``[...]``, integers in ``[0, C)``.
+      smoothing: The uniform distribution's share, in ``[0, 1]``.
+      where: Classes to keep, broadcastable to ``[..., C]``.
+
+    Returns:
+      ``[...]``, one non-negative value in nats an example; of a label that is ruled out
+      the uniform part alone.
+
+    Example:
+      >>> print(f"{label_smoothing(jnp.zeros(4), jnp.array(1), smoothing=0.1):.6f}")
+      1.386294
+
+    References:
+      Szegedy et al., `Rethinking the Inception Architecture for Computer Vision
+      <https://arxiv.org/abs/1512.00567>`_, 2015, section 7.
+    """
+    logits, _, where = classes(student_logits, student_logits, where)
+    exists = where & present(logits)
+    _, top, rest = normalise(logits, exists)
+    count = jnp.maximum(jnp.sum(exists, -1), 1)
+    below = jnp.sum(jnp.where(exists, top - logits, 0), -1) / count
+    uniform = below + rest[..., 0]
+    hard = cross_entropy(logits, labels, where=exists)
+    return (1 - smoothing) * hard + smoothing * uniform
+
+
+def teacher_argmax(
+    student_logits: Array, teacher_logits: Array, *, where: Array | None = None
+) -> Array:
+    """Cross-entropy with the class that the teacher holds most likely.
+
+    All of the teacher's corrections to the labels and none of its softness: the
+    control that tells the two apart.
+
+    Args:
+      student_logits: ``[..., C]``, floating.
+      teacher_logits: ``[..., C]``, floating.
+      where: Classes to keep, broadcastable to ``[..., C]``.
+
+    Returns:
+      ``[...]``, one non-negative value in nats an example.
+
+    Example:
+      >>> print(f"{teacher_argmax(jnp.zeros(4), jnp.arange(4.0)):.6f}")  # log 4
+      1.386294
+
+    References:
+      Kim et al., `Comparing Kullback-Leibler Divergence and Mean Squared Error
+      Loss in Knowledge Distillation <https://arxiv.org/abs/2105.08919>`_, 2021,
+      section 3 (the limit T -> 0).
+    """
+    student, teacher, where = classes(student_logits, teacher_logits, where)
+    exists = where & present(student)
+    labels = jnp.argmax(jnp.where(exists, teacher, -jnp.inf), -1)
+    return cross_entropy(student, labels, where=exists)
+
+
+def confidence_weighted(
+    student_logits: Array,
+    teacher_logits: Array,
+    labels: Array,
+    *,
+    where: Array | None = None,
+    axis_name: str | None = None,
+) -> Array:
+    r"""CWTM: cross-entropy with the labels, weighted by the teacher's confidence.
+
+    .. math:: \frac{w_i}{\frac1B \sum_j w_j} (-\log q_{y_i}), \quad
+              w_i = \max_c p_{ic}
+
+    What the teacher says of how hard an example is, and nothing of other classes.
+
+    Args:
+      student_logits: ``[B, C]``, floating.
+      teacher_logits: ``[B, C]``, floating.
+      labels: ``[B]``, integers in ``[0, C)``.
+      where: Classes to keep, broadcastable to ``[B, C]``.
+      axis_name: Of the mapped axis that the batch is sharded over, if it is.
+
+    Returns:
+      ``[B]``, one non-negative value in nats an example.
+
+    Example:
+      >>> z = jnp.array([[0.0, 0.0], [0.0, 9.0]])
+      >>> weighted = confidence_weighted(jnp.zeros((2, 2)), z, jnp.array([0, 1]))
+      >>> print(f"{weighted[1] / weighted[0]:.2f}")  # twice as sure
+      2.00
+
+    References:
+      Furlanello et al., `Born-Again Neural Networks
+      <https://arxiv.org/abs/1805.04770>`_, 2018, section 3.2.
+    """
+    student, teacher, where = classes(student_logits, teacher_logits, where)
+    confidence = jnp.max(jax.nn.softmax(teacher, -1, where=where), -1)
+    mean = jnp.mean(confidence)
+    mean = mean if axis_name is None else jax.lax.pmean(mean, axis_name)
+    return confidence / mean * cross_entropy(student, labels, where=where)
+
+
+def permute_others(key: Array, teacher_logits: Array) -> Array:
+    r"""DKPP: the teacher's logits, all but the largest of each example permuted.
+
+    The teacher's confidence and the shape of its doubt, with every likeness between
+    classes destroyed. Give the result to any loss in the teacher's place.
+
+    Args:
+      key: Random key; another permutation is drawn for each example.
+      teacher_logits: ``[..., C]``.
+
+    Returns:
+      ``[..., C]``.
+
+    Example:
+      >>> z = jnp.array([1.0, 9.0, 2.0, 3.0])
+      >>> permuted = permute_others(jax.random.key(0), z)
+      >>> float(permuted[1]), sorted(permuted.tolist())
+      (9.0, [1.0, 2.0, 3.0, 9.0])
+
+    References:
+      Furlanello et al., `Born-Again Neural Networks
+      <https://arxiv.org/abs/1805.04770>`_, 2018, section 3.2.
+    """
+    size = teacher_logits.shape[-1]
+    largest = jax.nn.one_hot(jnp.argmax(teacher_logits, -1), size, dtype=bool)
+    # Sorted by random numbers, the largest first; then dealt out to the same places.
+    draw = jax.random.uniform(key, teacher_logits.shape)
+    source = jnp.argsort(jnp.where(largest, -1, draw), -1)
+    places = jnp.argsort(jnp.where(largest, -1, jnp.arange(size, dtype=draw.dtype)), -1)
+    values = jnp.take_along_axis(teacher_logits, source, -1)
+    return jnp.take_along_axis(values, jnp.argsort(places, -1), -1)

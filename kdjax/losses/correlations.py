@@ -1,0 +1,178 @@
+"""One less a correlation: between classes, within a class, between embeddings."""
+
+import jax
+import jax.numpy as jnp
+
+from kdjax.losses.arithmetic import (
+    Array,
+    Scalar,
+    classes,
+    cosine_distance,
+    embeddings,
+    gather,
+)
+
+
+def _pearson_distance(a: Array, b: Array) -> Array:
+    """One less the correlation along the last axis; 1 where either is constant."""
+    return cosine_distance(*(x - jnp.mean(x, -1, keepdims=True) for x in (a, b)))
+
+
+def dist_inter(
+    student_logits: Array, teacher_logits: Array, *, temperature: Scalar = 1.0
+) -> Array:
+    r"""DIST between classes: one less the correlation of an example's probabilities.
+
+    .. math:: T^2 \big(1 - \rho(q_i, p_i)\big)
+
+    Args:
+      student_logits: ``[B, C]``, floating.
+      teacher_logits: ``[B, C]``, floating.
+      temperature: Positive scalar.
+
+    Returns:
+      ``[B]``, one non-negative value an example.
+
+    Example:
+      >>> z = jnp.array([[2.0, 0.0, -1.0]])
+      >>> print(f"{dist_inter(z, z)[0]:.6f}")
+      0.000000
+
+    References:
+      Huang et al., `Knowledge Distillation from A Stronger Teacher
+      <https://arxiv.org/abs/2205.10536>`_, 2022, section 3.2; the factor of the code.
+    """
+    student, teacher, _ = classes(student_logits, teacher_logits, None)
+    q, p = (jax.nn.softmax(z / temperature, -1) for z in (student, teacher))
+    return temperature**2 * _pearson_distance(q, p)
+
+
+def dist_intra(
+    student_logits: Array,
+    teacher_logits: Array,
+    *,
+    temperature: Scalar = 1.0,
+    axis_name: str | None = None,
+) -> Array:
+    r"""DIST within a class: one less the correlation over the batch of its probability.
+
+    .. math:: T^2 \Big(1 - \frac1C \sum_c \rho(q_{\cdot c}, p_{\cdot c})\Big)
+
+    Args:
+      student_logits: ``[B, C]``, floating.
+      teacher_logits: ``[B, C]``, floating.
+      temperature: Positive scalar.
+      axis_name: Of the mapped axis that the batch is sharded over, if it is.
+
+    Returns:
+      ``[]``, one non-negative value a batch.
+
+    Example:
+      >>> z = jnp.array([[2.0, 0.0, -1.0], [0.0, 1.0, 5.0]])
+      >>> print(f"{dist_intra(z, z):.6f}")
+      0.000000
+
+    References:
+      Huang et al., `Knowledge Distillation from A Stronger Teacher
+      <https://arxiv.org/abs/2205.10536>`_, 2022, section 3.2; the factor of the code.
+    """
+    student, teacher, _ = classes(student_logits, teacher_logits, None)
+    q, p = (jax.nn.softmax(z / temperature, -1) for z in (student, teacher))
+    q, p = gather(q, axis_name), gather(p, axis_name)
+    return temperature**2 * jnp.mean(_pearson_distance(q.T, p.T))
+
+
+def dist(
+    student_logits: Array,
+    teacher_logits: Array,
+    *,
+    temperature: Scalar = 1.0,
+    inter_weight: Scalar = 1.0,
+    intra_weight: Scalar = 1.0,
+    axis_name: str | None = None,
+) -> Array:
+    r"""DIST: `dist_inter` and `dist_intra`, each with its weight.
+
+    Args:
+      student_logits: ``[B, C]``, floating.
+      teacher_logits: ``[B, C]``, floating.
+      temperature: Positive scalar.
+      inter_weight: The paper's beta.
+      intra_weight: The paper's gamma.
+      axis_name: Of the mapped axis that the batch is sharded over, if it is.
+
+    Returns:
+      ``[B]``, one non-negative value an example, the batch's own part in each.
+
+    Example:
+      >>> z = jnp.array([[2.0, 0.0, -1.0], [0.0, 1.0, 5.0]])
+      >>> print(f"{dist(z, z).mean():.6f}")
+      0.000000
+
+    References:
+      Huang et al., `Knowledge Distillation from A Stronger Teacher
+      <https://arxiv.org/abs/2205.10536>`_, 2022, section 3.2.
+    """
+    inter = dist_inter(student_logits, teacher_logits, temperature=temperature)
+    intra = dist_intra(
+        student_logits, teacher_logits, temperature=temperature, axis_name=axis_name
+    )
+    return inter_weight * inter + intra_weight * intra
+
+
+def cka(
+    student: Array,
+    teacher: Array,
+    *,
+    debiased: bool = False,
+    axis_name: str | None = None,
+) -> Array:
+    r"""One less linear centred kernel alignment.
+
+    .. math:: 1 - \frac{\|S^\top T\|_F^2}{\|S^\top S\|_F \, \|T^\top T\|_F}
+
+    for embeddings less their mean over the batch: unchanged by a rotation and by a
+    scale of either side.
+
+    Args:
+      student: ``[B, d]``.
+      teacher: ``[B, e]``.
+      debiased: Whether to estimate each of the three without bias, which a small batch
+        wants; takes four examples at least. The value may then lie outside [0, 1].
+      axis_name: Of the mapped axis that the batch is sharded over, if it is.
+
+    Returns:
+      ``[]``, one value a batch.
+
+    Example:
+      >>> x = jax.random.normal(jax.random.key(0), (8, 3))
+      >>> print(f"{cka(5 * x[:, ::-1], x):.6f}")
+      0.000000
+
+    References:
+      Kornblith et al., `Similarity of Neural Network Representations Revisited
+      <https://arxiv.org/abs/1905.00414>`_, 2019, section 3; debiased as in Nguyen et
+      al., `Do Wide and Deep Networks Learn the Same Things?
+      <https://arxiv.org/abs/2010.15327>`_, 2021, section 2.
+    """
+    student, teacher = (gather(x, axis_name) for x in embeddings(student, teacher))
+    if debiased and len(student) < 4:
+        raise ValueError(f"a batch of {len(student)}, but debiased takes 4 or more")
+    s, t = (x @ x.T for x in (student, teacher))
+    if debiased:
+        both = _unbiased_hsic(s, s) * _unbiased_hsic(t, t)
+        return 1 - _unbiased_hsic(s, t) / jnp.sqrt(both)
+    return cosine_distance(_centre(s).reshape(-1), _centre(t).reshape(-1))
+
+
+def _centre(gram: Array) -> Array:
+    gram = gram - jnp.mean(gram, 0, keepdims=True)
+    return gram - jnp.mean(gram, 1, keepdims=True)
+
+
+def _unbiased_hsic(a: Array, b: Array) -> Array:
+    n = len(a)
+    a, b = (gram * (1 - jnp.eye(n, dtype=gram.dtype)) for gram in (a, b))
+    means = jnp.sum(a) * jnp.sum(b) / ((n - 1) * (n - 2))
+    rows = jnp.sum(jnp.sum(a, 0) * jnp.sum(b, 0)) * 2 / (n - 2)
+    return (jnp.sum(a * b) + means - rows) / (n * (n - 3))

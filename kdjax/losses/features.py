@@ -1,0 +1,264 @@
+"""What hidden activations teach.
+
+Where the student is narrower than its teacher, a projection stands between: it is a
+parameter of the student's, applied by the caller before the loss.
+"""
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from kdjax.losses import arithmetic
+from kdjax.losses.arithmetic import Array, norm, unit, widen
+
+
+def hint(student: Array, teacher: Array) -> Array:
+    r"""FitNets' hint: mean square of the difference of activations.
+
+    .. math:: \frac1d \|s - t\|^2
+
+    Args:
+      student: ``[B, ...]``, after the projection if the widths differ.
+      teacher: ``[B, ...]``, of the same shape.
+
+    Returns:
+      ``[B]``, one non-negative value an example.
+
+    Example:
+      >>> hint(jnp.zeros((2, 3)), jnp.full((2, 3), 2.0)).tolist()
+      [4.0, 4.0]
+
+    References:
+      Romero et al., `FitNets: Hints for Thin Deep Nets
+      <https://arxiv.org/abs/1412.6550>`_, 2015, section 2.2 (there half the sum).
+    """
+    student, teacher = widen(student, teacher)
+    chex.assert_equal_shape([student, teacher])
+    return jnp.mean((student - teacher) ** 2, _but_first(student))
+
+
+def cosine_distance(student: Array, teacher: Array) -> Array:
+    r"""One less the cosine of the angle between activations.
+
+    Args:
+      student: ``[..., d]``, after the projection if the widths differ.
+      teacher: ``[..., d]``.
+
+    Returns:
+      ``[...]``, one value in ``[0, 2]`` an example; 1 where either is 0.
+
+    Example:
+      >>> float(cosine_distance(jnp.array([1.0, 0.0]), jnp.array([0.0, 3.0])))
+      1.0
+
+    References:
+      Sanh et al., `DistilBERT <https://arxiv.org/abs/1910.01108>`_, 2019, section 3.
+    """
+    student, teacher = widen(student, teacher)
+    chex.assert_equal_shape([student, teacher])
+    return arithmetic.cosine_distance(student, teacher)
+
+
+def pkd(student: Array, teacher: Array) -> Array:
+    r"""PKD-BERT's patience: mean square between activations of length 1.
+
+    .. math:: \frac1d \left\| \frac{s}{\|s\|} - \frac{t}{\|t\|} \right\|^2
+
+    averaged over layers. The paper takes the sum over ``d``, its code the mean.
+
+    Args:
+      student: ``[B, layers, d]``: the first token's, of the layers that are matched.
+      teacher: ``[B, layers, d]``, of the layers chosen for them.
+
+    Returns:
+      ``[B]``, one non-negative value an example.
+
+    Example:
+      >>> x = jnp.ones((1, 2, 4))
+      >>> pkd(3 * x, x).tolist()
+      [0.0]
+
+    References:
+      Sun et al., `Patient Knowledge Distillation for BERT Model Compression
+      <https://arxiv.org/abs/1908.09355>`_, 2019, section 3.2.
+    """
+    student, teacher = widen(student, teacher)
+    chex.assert_rank([student, teacher], 3)
+    return hint(unit(student), unit(teacher))
+
+
+def _attention_map(activations: Array, power: float) -> Array:
+    """Mean over channels of ``|a|^power``, flattened, of length 1: [B, H W]."""
+    chex.assert_rank(activations, 4)
+    map_ = jnp.mean(jnp.abs(activations) ** power, -1)
+    return unit(map_.reshape(len(map_), -1))
+
+
+def attention_transfer(student: Array, teacher: Array, *, power: float = 2) -> Array:
+    r"""Mean square between maps of where activations are large: the code's form.
+
+    .. math:: \frac1{HW} \left\| \frac{a_s}{\|a_s\|} - \frac{a_t}{\|a_t\|} \right\|^2,
+              \quad a = \sum_c |A_c|^p
+
+    Args:
+      student: ``[B, H, W, C]``.
+      teacher: ``[B, H, W, D]``; the caller resizes the larger map.
+      power: The exponent p.
+
+    Returns:
+      ``[B]``, one non-negative value an example. The usual weight of its mean is 1000.
+
+    Example:
+      >>> x = jnp.arange(1.0, 9.0).reshape(1, 2, 2, 2)
+      >>> print(f"{attention_transfer(3 * x, x)[0]:.6f}")
+      0.000000
+
+    References:
+      Zagoruyko and Komodakis, `Paying More Attention to Attention
+      <https://arxiv.org/abs/1612.03928>`_, 2017, section 3.1, as in its code.
+    """
+    student, teacher = (_attention_map(x, power) for x in widen(student, teacher))
+    return hint(student, teacher)
+
+
+def attention_transfer_distance(
+    student: Array, teacher: Array, *, power: float = 2
+) -> Array:
+    r"""`attention_transfer` in the paper's form, a distance and not its mean square.
+
+    .. math:: \left\| \frac{a_s}{\|a_s\|} - \frac{a_t}{\|a_t\|} \right\|
+
+    Args:
+      student: ``[B, H, W, C]``.
+      teacher: ``[B, H, W, D]``; the caller resizes the larger map.
+      power: The exponent p.
+
+    Returns:
+      ``[B]``, one non-negative value an example. The paper weighs it by 500.
+
+    Example:
+      >>> x = jnp.arange(1.0, 9.0).reshape(1, 2, 2, 2)
+      >>> print(f"{attention_transfer_distance(3 * x, x)[0]:.6f}")
+      0.000000
+
+    References:
+      Zagoruyko and Komodakis, `Paying More Attention to Attention
+      <https://arxiv.org/abs/1612.03928>`_, 2017, section 3.1, equation 2.
+    """
+    student, teacher = (_attention_map(x, power) for x in widen(student, teacher))
+    chex.assert_equal_shape([student, teacher])
+    return norm(student - teacher)
+
+
+def fsp(
+    student_first: Array,
+    student_second: Array,
+    teacher_first: Array,
+    teacher_second: Array,
+) -> Array:
+    r"""Flow of the solution: mean square between Gram matrices of two layers.
+
+    .. math:: \frac1{CD} \sum_{c,d} (G^s_{cd} - G^t_{cd})^2, \quad
+              G_{cd} = \frac1{HW} \sum_{h,w} F^1_{hwc} F^2_{hwd}
+
+    Args:
+      student_first: ``[B, H, W, C]``.
+      student_second: ``[B, H, W, D]``.
+      teacher_first: ``[B, H', W', C]``.
+      teacher_second: ``[B, H', W', D]``.
+
+    Returns:
+      ``[B]``, one non-negative value an example.
+
+    Example:
+      >>> x = jnp.ones((1, 2, 2, 3))
+      >>> fsp(x, x, x, x).tolist()
+      [0.0]
+
+    References:
+      Yim et al., `A Gift from Knowledge Distillation
+      <https://doi.org/10.1109/CVPR.2017.754>`_, 2017, section 3.2.
+    """
+    maps = widen(student_first, student_second, teacher_first, teacher_second)
+    chex.assert_rank(maps, 4)
+
+    def flow(first: Array, second: Array) -> Array:
+        _, height, width, _ = first.shape
+        return jnp.einsum("bhwc,bhwd->bcd", first, second) / (height * width)
+
+    return hint(flow(*maps[:2]), flow(*maps[2:]))
+
+
+def nst(student: Array, teacher: Array) -> Array:
+    r"""Neuron selectivity: squared maximum mean discrepancy between channels.
+
+    .. math:: \overline{k(t, t')} + \overline{k(s, s')} - 2 \overline{k(s, t)},
+              \quad k(a, b) = (a^\top b)^2
+
+    over channels as points, each of length 1 in the space of the map's pixels.
+
+    Args:
+      student: ``[B, H, W, C]``.
+      teacher: ``[B, H, W, D]``; the caller resizes the larger map.
+
+    Returns:
+      ``[B]``, one non-negative value an example. The usual weight of its mean is 50.
+
+    Example:
+      >>> x = jnp.arange(1.0, 9.0).reshape(1, 2, 2, 2)
+      >>> print(f"{nst(3 * x, x)[0]:.6f}")
+      0.000000
+
+    References:
+      Huang and Wang, `Like What You Like: Knowledge Distill via Neuron Selectivity
+      Transfer <https://arxiv.org/abs/1707.01219>`_, 2017, section 4, polynomial kernel.
+    """
+    student, teacher = widen(student, teacher)
+    chex.assert_rank([student, teacher], 4)
+
+    def channels(x: Array) -> Array:
+        return unit(jnp.moveaxis(x.reshape(len(x), -1, x.shape[-1]), -1, 1))
+
+    def kernel(a: Array, b: Array) -> Array:
+        return jnp.mean(jnp.einsum("bci,bdi->bcd", a, b) ** 2, (1, 2))
+
+    s, t = channels(student), channels(teacher)
+    return kernel(t, t) + kernel(s, s) - 2 * kernel(s, t)
+
+
+def vid(student: Array, teacher: Array, raw_variance: Array) -> Array:
+    r"""Variational information: how unlikely the teacher is, the student given.
+
+    .. math:: \frac1{2d} \sum \left( \frac{(t - \mu)^2}{\sigma_c^2}
+              + \log \sigma_c^2 \right), \quad
+              \sigma_c^2 = \log(1 + e^{\rho_c}) + 10^{-5}
+
+    The variances are learnt with the student. May be negative.
+
+    Args:
+      student: ``[B, ..., C]``: the mean, by a projection of the student's activations.
+      teacher: ``[B, ..., C]``.
+      raw_variance: ``[C]``, the parameter rho; the authors begin at log(e^5 - 1).
+
+    Returns:
+      ``[B]``, one value an example.
+
+    Example:
+      >>> x = jnp.ones((1, 4))
+      >>> print(f"{vid(x, x, jnp.full(4, 0.541325))[0]:.4f}")  # a variance of 1
+      0.0000
+
+    References:
+      Ahn et al., `Variational Information Distillation for Knowledge Transfer
+      <https://arxiv.org/abs/1904.05835>`_, 2019, section 2.1.
+    """
+    student, teacher, raw_variance = widen(student, teacher, raw_variance)
+    chex.assert_equal_shape([student, teacher])
+    variance = jax.nn.softplus(raw_variance) + 1e-5
+    variance = variance.reshape((1,) * (student.ndim - 1) + variance.shape)
+    values = ((teacher - student) ** 2 / variance + jnp.log(variance)) / 2
+    return jnp.mean(values, _but_first(values))
+
+
+def _but_first(x: Array) -> tuple[int, ...]:
+    return tuple(range(1, x.ndim))

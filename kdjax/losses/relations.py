@@ -1,0 +1,193 @@
+r"""What relates the examples of a batch: losses over pairs and triples.
+
+Embeddings are ``[B, d]``, of one width for the student and any other for the teacher.
+Each loss gives ``[B]``, the part of each example in the paper's value, which is their
+mean.
+
+Under ``pmap`` or ``shard_map`` the batch lies in shards, and an example relates to
+those of the other devices, too: name the axis (``axis_name``), and the embeddings are
+gathered over it. Value and gradient are then those of the whole batch on one device, by
+the usual recipe: each device takes the mean over its shard, and ``pmean`` joins values
+and gradients of parameters.
+"""
+
+import jax.numpy as jnp
+
+from kdjax.losses.arithmetic import Array, embeddings, gather, norm, unit
+
+_EPSILON = 1e-7  # PKT's, in the code of its authors
+
+
+def _huber(difference: Array) -> Array:
+    size = jnp.abs(difference)
+    return jnp.where(size < 1, difference**2 / 2, size - 0.5)
+
+
+def rkd_distance(
+    student: Array, teacher: Array, *, axis_name: str | None = None
+) -> Array:
+    r"""Huber loss between pairwise distances, each over its mean.
+
+    .. math:: \frac1B \sum_j \ell\!\left(\frac{\|s_i - s_j\|}{\mu_s},
+              \frac{\|t_i - t_j\|}{\mu_t}\right)
+
+    where :math:`\mu` is the mean of the distances that are not 0.
+
+    Args:
+      student: ``[B, d]``.
+      teacher: ``[B, e]``.
+      axis_name: Of the mapped axis that the batch is sharded over, if it is.
+
+    Returns:
+      ``[B]``, one non-negative value an example. The authors weigh its mean by 25.
+
+    Example:
+      >>> x = jax.random.normal(jax.random.key(0), (4, 3))
+      >>> print(f"{rkd_distance(5 * x, x).mean():.6f}")  # scale does not matter
+      0.000000
+
+    References:
+      Park et al., `Relational Knowledge Distillation
+      <https://arxiv.org/abs/1904.05068>`_, 2019, section 3.2.1.
+    """
+    student, teacher = embeddings(student, teacher)
+
+    def relative(x: Array) -> Array:
+        distance = norm(x[:, None] - gather(x, axis_name)[None])
+        everywhere = gather(distance, axis_name)
+        count = jnp.maximum(jnp.sum(everywhere > 0), 1)
+        mean = jnp.sum(everywhere) / count
+        return distance / jnp.where(mean > 0, mean, 1)
+
+    return jnp.mean(_huber(relative(student) - relative(teacher)), -1)
+
+
+def rkd_angle(student: Array, teacher: Array, *, axis_name: str | None = None) -> Array:
+    r"""Huber loss between the cosines of all angles.
+
+    .. math:: \frac1{B^2} \sum_{j,k} \ell(\cos \angle s_j s_i s_k,
+              \cos \angle t_j t_i t_k)
+
+    Args:
+      student: ``[B, d]``.
+      teacher: ``[B, e]``.
+      axis_name: Of the mapped axis that the batch is sharded over, if it is.
+
+    Returns:
+      ``[B]``, one non-negative value an example: that of the angles at it. The authors
+      weigh its mean by 50. Takes memory of order ``B^3``.
+
+    Example:
+      >>> x = jax.random.normal(jax.random.key(0), (4, 3))
+      >>> print(f"{rkd_angle(5 * x, x).mean():.6f}")  # scale does not matter
+      0.000000
+
+    References:
+      Park et al., `Relational Knowledge Distillation
+      <https://arxiv.org/abs/1904.05068>`_, 2019, section 3.2.2.
+    """
+    student, teacher = embeddings(student, teacher)
+
+    def cosines(x: Array) -> Array:
+        towards = unit(gather(x, axis_name)[None] - x[:, None])
+        return jnp.einsum("ijd,ikd->ijk", towards, towards)
+
+    return jnp.mean(_huber(cosines(student) - cosines(teacher)), (1, 2))
+
+
+def similarity_preserving(
+    student: Array, teacher: Array, *, axis_name: str | None = None
+) -> Array:
+    r"""Squared difference of the rows of both Gram matrices, each of length 1.
+
+    .. math:: \frac1B \sum_j \left(\frac{(S S^\top)_{ij}}{\|(S S^\top)_i\|}
+              - \frac{(T T^\top)_{ij}}{\|(T T^\top)_i\|}\right)^2
+
+    Args:
+      student: ``[B, d]``; feature maps are flattened by the caller.
+      teacher: ``[B, e]``.
+      axis_name: Of the mapped axis that the batch is sharded over, if it is.
+
+    Returns:
+      ``[B]``, one non-negative value an example. The usual weight of its mean is 3000.
+
+    Example:
+      >>> x = jax.random.normal(jax.random.key(0), (4, 3))
+      >>> print(f"{similarity_preserving(5 * x, x).mean():.6f}")
+      0.000000
+
+    References:
+      Tung and Mori, `Similarity-Preserving Knowledge Distillation
+      <https://arxiv.org/abs/1907.09682>`_, 2019, section 3.
+    """
+    student, teacher = embeddings(student, teacher)
+
+    def rows(x: Array) -> Array:
+        return unit(x @ gather(x, axis_name).T)
+
+    return jnp.mean((rows(student) - rows(teacher)) ** 2, -1)
+
+
+def pkt(student: Array, teacher: Array, *, axis_name: str | None = None) -> Array:
+    r"""KL between distributions over neighbours, by cosine similarity.
+
+    .. math:: \frac1B \sum_j p_{ij} \log \frac{p_{ij} + \epsilon}{q_{ij} + \epsilon},
+              \quad p_{ij} \propto \tfrac12 (1 + \cos(t_i, t_j))
+
+    Args:
+      student: ``[B, d]``.
+      teacher: ``[B, e]``.
+      axis_name: Of the mapped axis that the batch is sharded over, if it is.
+
+    Returns:
+      ``[B]``, one value an example. The usual weight of its mean is 30000.
+
+    Example:
+      >>> x = jax.random.normal(jax.random.key(0), (4, 3))
+      >>> bool(abs(pkt(5 * x, x).mean()) < 1e-6)
+      True
+
+    References:
+      Passalis and Tefas, `Learning Deep Representations with Probabilistic Knowledge
+      Transfer <https://arxiv.org/abs/1803.10837>`_, 2018, section 3.
+    """
+    student, teacher = embeddings(student, teacher)
+
+    def neighbours(x: Array) -> Array:
+        x = x / (norm(x) + _EPSILON)[:, None]
+        similar = (1 + x @ gather(x, axis_name).T) / 2
+        return similar / jnp.sum(similar, -1, keepdims=True)
+
+    q, p = neighbours(student), neighbours(teacher)
+    return jnp.mean(p * jnp.log((p + _EPSILON) / (q + _EPSILON)), -1)
+
+
+def gram_correlation(
+    student: Array, teacher: Array, *, axis_name: str | None = None
+) -> Array:
+    r"""Squared difference of both Gram matrices: correlation congruence.
+
+    .. math:: \frac1B \sum_j (s_i^\top s_j - t_i^\top t_j)^2
+
+    Args:
+      student: ``[B, d]``.
+      teacher: ``[B, e]``.
+      axis_name: Of the mapped axis that the batch is sharded over, if it is.
+
+    Returns:
+      ``[B]``, one non-negative value an example.
+
+    Example:
+      >>> float(gram_correlation(jnp.ones((2, 1)), jnp.zeros((2, 3))).mean())
+      1.0
+
+    References:
+      Peng et al., `Correlation Congruence for Knowledge Distillation
+      <https://arxiv.org/abs/1904.01802>`_, 2019, section 3.2, bilinear kernel.
+    """
+    student, teacher = embeddings(student, teacher)
+
+    def gram(x: Array) -> Array:
+        return x @ gather(x, axis_name).T
+
+    return jnp.mean((gram(student) - gram(teacher)) ** 2, -1)

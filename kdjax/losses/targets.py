@@ -1,0 +1,229 @@
+"""Losses that treat the label's class and the others apart."""
+
+import jax
+import jax.numpy as jnp
+
+from kdjax.losses.arithmetic import (
+    Array,
+    Scalar,
+    classes,
+    compare,
+    kl,
+    normalise,
+    present,
+    tempered_kl,
+)
+
+
+def _apart(
+    student_logits: Array, teacher_logits: Array, labels: Array, where: Array | None
+) -> tuple[Array, Array, Array, Array]:
+    """Both logits, classes kept, and where the label is."""
+    student, teacher, where = classes(student_logits, teacher_logits, where)
+    target = jax.nn.one_hot(labels, student.shape[-1], dtype=bool)
+    return student, teacher, where, target
+
+
+def tckd(
+    student_logits: Array,
+    teacher_logits: Array,
+    labels: Array,
+    *,
+    temperature: Scalar,
+    where: Array | None = None,
+) -> Array:
+    r"""Target-class distillation: KL between label's class and all others together.
+
+    .. math:: T^2 \mathrm{KL}\big((p_y, 1 - p_y) \| (q_y, 1 - q_y)\big)
+
+    Args:
+      student_logits: ``[..., C]``, floating.
+      teacher_logits: ``[..., C]``, floating.
+      labels: ``[...]``, integers in ``[0, C)``.
+      temperature: Positive scalar.
+      where: Classes to keep, broadcastable to ``[..., C]``.
+
+    Returns:
+      ``[...]``, one non-negative value an example.
+
+    Example:
+      >>> z = jnp.array([2.0, 0.0, -1.0])
+      >>> float(tckd(z, z, jnp.array(0), temperature=4.0))
+      0.0
+
+    References:
+      Zhao et al., `Decoupled Knowledge Distillation
+      <https://arxiv.org/abs/2203.08679>`_, 2022, section 3.1.
+    """
+    student, teacher, where, target = _apart(
+        student_logits, teacher_logits, labels, where
+    )
+
+    where = where & present(student)
+    p, q, gap = compare(student, teacher, where, temperature)
+    p_label, q_label, gap_label = (
+        jnp.sum(jnp.where(target, x, 0), -1) for x in (p, q, gap)
+    )
+    p_rest, q_rest = (jnp.sum(jnp.where(target, 0, x), -1) for x in (p, q))
+    change = jnp.where(jnp.abs(gap) < 0.5, q * jnp.expm1(jnp.clip(gap, -1, 1)), p - q)
+    change = jnp.sum(jnp.where(target, 0, change), -1)  # of the mass of the rest
+    shares = [_log_rest(z / temperature, where, target) for z in (teacher, student)]
+    far = shares[0] - shares[1]
+    near = (jnp.abs(far) < 0.5) & (q_rest > 0)
+    gap_rest = jnp.where(
+        near, jnp.log1p(jnp.where(near, change / jnp.where(near, q_rest, 1), 0)), far
+    )
+    return temperature**2 * kl(
+        jnp.stack([p_label, p_rest], -1),
+        jnp.stack([q_label, q_rest], -1),
+        jnp.stack([gap_label, gap_rest], -1),
+    )
+
+
+def _log_rest(logits: Array, where: Array, target: Array) -> Array:
+    """Log of the probability of all classes but the target."""
+    exists = where & present(logits)
+    _, top, rest = normalise(logits, exists)
+    _, top_others, rest_others = normalise(logits, exists & ~target)
+    others = jnp.any(exists & ~target, -1, keepdims=True)
+    share = jnp.where(others, (top_others - top) + (rest_others - rest), -1e4)
+    return share[..., 0]
+
+
+def nckd(
+    student_logits: Array,
+    teacher_logits: Array,
+    labels: Array,
+    *,
+    temperature: Scalar,
+    where: Array | None = None,
+) -> Array:
+    r"""Non-target distillation: KL among the classes that are not the label's.
+
+    .. math:: T^2 \mathrm{KL}(\hat p \| \hat q), \quad
+              \hat p_c = p_c / (1 - p_y), \; c \ne y
+
+    Args:
+      student_logits: ``[..., C]``, floating.
+      teacher_logits: ``[..., C]``, floating.
+      labels: ``[...]``, integers in ``[0, C)``.
+      temperature: Positive scalar.
+      where: Classes to keep, broadcastable to ``[..., C]``.
+
+    Returns:
+      ``[...]``, one non-negative value an example.
+
+    Example:
+      >>> student, teacher = jnp.array([5.0, 0.0, -1.0]), jnp.array([2.0, 0.0, -1.0])
+      >>> float(nckd(student, teacher, jnp.array(0), temperature=4.0))
+      0.0
+
+    References:
+      Zhao et al., `Decoupled Knowledge Distillation
+      <https://arxiv.org/abs/2203.08679>`_, 2022, section 3.1.
+    """
+    student, teacher, where, target = _apart(
+        student_logits, teacher_logits, labels, where
+    )
+    return temperature**2 * tempered_kl(
+        student, teacher, temperature=temperature, where=where & ~target
+    )
+
+
+def dkd(
+    student_logits: Array,
+    teacher_logits: Array,
+    labels: Array,
+    *,
+    temperature: Scalar = 4.0,
+    target_weight: Scalar = 1.0,
+    nontarget_weight: Scalar = 8.0,
+    where: Array | None = None,
+) -> Array:
+    r"""Decoupled distillation: `tckd` and `nckd`, each with a weight of its own.
+
+    `soft_kl` is the same sum with weights 1 and :math:`1 - p_y`: it silences what the
+    teacher says of the other classes wherever it is sure of the label. The authors add
+    cross-entropy, and let the whole grow from 0 over 20 epochs.
+
+    Args:
+      student_logits: ``[..., C]``, floating.
+      teacher_logits: ``[..., C]``, floating.
+      labels: ``[...]``, integers in ``[0, C)``.
+      temperature: Positive scalar.
+      target_weight: The paper's alpha.
+      nontarget_weight: The paper's beta.
+      where: Classes to keep, broadcastable to ``[..., C]``.
+
+    Returns:
+      ``[...]``, one non-negative value an example.
+
+    Example:
+      >>> z = jnp.array([2.0, 0.0, -1.0])
+      >>> float(dkd(z, z, jnp.array(0)))
+      0.0
+
+    References:
+      Zhao et al., `Decoupled Knowledge Distillation
+      <https://arxiv.org/abs/2203.08679>`_, 2022, section 3.2.
+    """
+    both = (student_logits, teacher_logits, labels)
+    options = {"temperature": temperature, "where": where}
+    return target_weight * tckd(*both, **options) + nontarget_weight * nckd(
+        *both, **options
+    )
+
+
+def nkd(
+    student_logits: Array,
+    teacher_logits: Array,
+    labels: Array,
+    *,
+    temperature: Scalar = 1.0,
+    nontarget_weight: Scalar = 1.5,
+    where: Array | None = None,
+) -> Array:
+    r"""Normalised distillation: the label weighted by the teacher, and the rest.
+
+    .. math:: -p_y \log q_y - \gamma T^2 \sum_{c \ne y} \hat p_c \log \hat q_c
+
+    The first term is at temperature 1, the second at ``temperature``, among the classes
+    that are not the label's. Cross-entropies both: not 0 at student = teacher, nor
+    least there. The authors add cross-entropy with the label.
+
+    Args:
+      student_logits: ``[..., C]``, floating.
+      teacher_logits: ``[..., C]``, floating.
+      labels: ``[...]``, integers in ``[0, C)``.
+      temperature: Positive scalar; the paper's lambda.
+      nontarget_weight: The paper's gamma.
+      where: Classes to keep, broadcastable to ``[..., C]``.
+
+    Returns:
+      ``[...]``, one non-negative value an example.
+
+    Example:
+      >>> print(f"{nkd(jnp.zeros(3), jnp.zeros(3), jnp.array(0)):.6f}")
+      1.405925
+
+    References:
+      Yang et al., `From Knowledge Distillation to Self-Knowledge Distillation: A
+      Unified Approach <https://arxiv.org/abs/2303.13005>`_, 2023, section 3.2.
+    """
+    student, teacher, where, target = _apart(
+        student_logits, teacher_logits, labels, where
+    )
+
+    def crossed(p_logits: Array, q_logits: Array, support: Array, terms: Array):
+        """Cross-entropy over ``support``, of which ``terms`` count."""
+        p, _, _ = normalise(p_logits, support & present(p_logits))
+        in_student = support & present(q_logits)
+        _, top, rest = normalise(q_logits, in_student)
+        counts = terms & in_student
+        log_q = jnp.where(counts, (q_logits - top) - rest, 0)
+        return -jnp.sum(jnp.where(counts, p * log_q, 0), -1)
+
+    label = crossed(teacher, student, where, where & target)
+    rest = where & ~target
+    others = crossed(teacher / temperature, student / temperature, rest, rest)
+    return label + nontarget_weight * temperature**2 * others

@@ -1,0 +1,152 @@
+"""Losses over hidden activations: laws and oracles."""
+
+import jax
+import jax.numpy as jnp
+from jax.test_util import check_grads
+import numpy as np
+import pytest
+
+from kdjax import losses
+
+RAW = np.log(np.exp(1.0) - 1).astype(np.float32)  # a variance of 1
+MAPS = {
+    "hint": losses.hint,
+    "cosine_distance": losses.cosine_distance,
+    "attention_transfer": losses.attention_transfer,
+    "attention_transfer_distance": losses.attention_transfer_distance,
+    "nst": losses.nst,
+    "fsp": lambda s, t: losses.fsp(s, s[..., ::-1], t, t[..., ::-1]),
+    "vid": lambda s, t: losses.vid(s, t, jnp.full(t.shape[-1], RAW)),
+}
+
+
+def each(table):
+    return pytest.mark.parametrize("loss", table.values(), ids=table.keys())
+
+
+@pytest.fixture
+def maps():
+    rng = np.random.default_rng(0)
+    return tuple(rng.normal(size=(2, 3, 4, 4, 5)).astype(np.float32))
+
+
+def channels_last(x):
+    return np.moveaxis(x, 1, -1)
+
+
+def test_golden_value_of_attention_transfer():
+    with jax.enable_x64(True):
+        s = channels_last(np.sin(np.arange(96.0)).reshape(2, 3, 4, 4))
+        t = channels_last(np.cos(0.7 * np.arange(160)).reshape(2, 5, 4, 4))
+        value = losses.attention_transfer(s, t).mean()
+        assert abs(float(value) - 0.0194964893) < 1e-9
+
+
+def test_golden_value_of_patience():
+    row = np.arange(4)[:, None]
+    s = np.sin(0.5 + 1.7 * row + 0.9 * np.arange(5))
+    t = np.cos(0.3 + 1.1 * row + 1.3 * np.arange(7))[:, :5]
+    with jax.enable_x64(True):
+        value = losses.pkd(s[:, None], t[:, None]).mean()
+        assert abs(float(value) - 0.3187080786) < 1e-9
+
+
+def vector(x):
+    q = (np.abs(x) ** 2).mean(-1).reshape(len(x), -1)
+    return q / np.linalg.norm(q, axis=1, keepdims=True)
+
+
+def nst_oracle(s, t):
+    values = []
+    for a, b in zip(s, t, strict=True):
+        a, b = (x.reshape(-1, x.shape[-1]) for x in (a, b))
+        a, b = (x / np.linalg.norm(x, axis=0) for x in (a, b))
+        means = [((x.T @ y) ** 2).mean() for x, y in ((b, b), (a, a), (a, b))]
+        values.append(means[0] + means[1] - 2 * means[2])
+    return values
+
+
+def fsp_oracle(s, t):
+    values = []
+    for a, b in zip(s, t, strict=True):
+        flows = [
+            sum(np.outer(x[h, w], x[h, w, ::-1]) for h in range(4) for w in range(4))
+            for x in (a, b)
+        ]
+        values.append((((flows[0] - flows[1]) / 16) ** 2).mean())
+    return values
+
+
+ORACLES = {
+    "hint": lambda s, t: ((s - t) ** 2).mean((1, 2, 3)),
+    "attention_transfer": lambda s, t: ((vector(s) - vector(t)) ** 2).mean(1),
+    "attention_transfer_distance": lambda s, t: np.linalg.norm(
+        vector(s) - vector(t), axis=1
+    ),
+    "nst": nst_oracle,
+    "fsp": fsp_oracle,
+    "vid": lambda s, t: (((s - t) ** 2 / (1 + 1e-5) + np.log(1 + 1e-5)) / 2).mean(
+        (1, 2, 3)
+    ),
+    "cosine_distance": lambda s, t: (
+        1 - (s * t).sum(-1) / (np.linalg.norm(s, axis=-1) * np.linalg.norm(t, axis=-1))
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ORACLES)
+def test_value_is_the_formula_of_the_paper(name, maps):
+    s, t = (x.astype(np.float64) for x in maps)
+    expected = ORACLES[name](s, t)
+    np.testing.assert_allclose(MAPS[name](*maps), expected, rtol=1e-4, atol=1e-6)
+
+
+@each(MAPS)
+def test_gradient_passes_finite_differences(loss, maps):
+    with jax.enable_x64(True):
+        s, t = (x.astype(np.float64) for x in maps)
+        check_grads(lambda s: loss(s, t), (s,), order=1, modes=["rev"], rtol=1e-6)
+
+
+@each({n: f for n, f in MAPS.items() if n != "vid"})
+def test_zero_and_stationary_where_student_is_teacher(loss, maps):
+    value, grad = jax.value_and_grad(lambda s: loss(s, maps[0]).sum())(maps[0])
+    np.testing.assert_allclose(value, 0, atol=1e-6)
+    np.testing.assert_allclose(grad, 0, atol=1e-5)
+
+
+BLIND = ("attention_transfer", "attention_transfer_distance", "nst", "cosine_distance")
+
+
+@each({n: MAPS[n] for n in BLIND})
+def test_blind_to_scale(loss, maps):
+    s, t = maps
+    np.testing.assert_allclose(loss(3 * s, t), loss(s, 2 * t), rtol=1e-4, atol=1e-6)
+
+
+@each(MAPS)
+def test_finite_where_activations_are_zero(loss, maps):
+    s, t = maps[0].copy(), maps[1].copy()
+    s[0], t[1] = 0, 0
+    value, grad = jax.value_and_grad(lambda s: loss(s, t).sum())(s)
+    assert jnp.isfinite(value) and jnp.isfinite(grad).all()
+
+
+@each(MAPS)
+def test_low_precision_is_widened(loss, maps):
+    half = [jnp.asarray(x, jnp.bfloat16) for x in maps]
+    assert loss(*half).dtype == jnp.float32
+
+
+@pytest.mark.parametrize("loss", [losses.attention_transfer, losses.nst])
+def test_teachers_of_another_width_are_taken(loss, maps):
+    assert loss(maps[0], maps[1][..., :2]).shape == (3,)
+
+
+def test_the_learnt_variance_of_vid_is_that_of_the_residual():
+    rng = np.random.default_rng(0)
+    t = (2 * rng.normal(size=(4000, 1))).astype(np.float32)
+    slope = jax.grad(lambda raw: losses.vid(jnp.zeros_like(t), t, raw).mean())
+    at = np.log(np.exp(np.mean(t**2) - 1e-5) - 1).astype(np.float32)[None]
+    np.testing.assert_allclose(slope(at), 0, atol=1e-5)
+    assert slope(at - 1)[0] < 0 < slope(at + 1)[0]
