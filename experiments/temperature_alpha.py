@@ -57,6 +57,14 @@ class Config:
     """Adam's, at the first step, for the teacher."""
 
 
+COUNTS = (
+    "student_widths",
+    "seeds",
+    "epochs",
+    "batch_size",
+    "teacher_width",
+    "teacher_epochs",
+)
 QUICK = {
     "student_widths": (30,),
     "temperatures": (1.0, 4.0, 20.0),
@@ -99,6 +107,16 @@ def arms(config: Config) -> list[tuple]:
     return settings
 
 
+def check(config: Config) -> None:
+    """Raises TypeError or ValueError if the config asks for what cannot be."""
+    arms(config)
+    checks.check_values("teacher_learning_rate", [config.teacher_learning_rate])
+    for name in COUNTS:
+        checks.check_counts(name, getattr(config, name))
+    if max(config.alphas) == 0:
+        raise ValueError("alphas are all 0, but some student takes a teacher")
+
+
 def student(config: Config, width: int, loss) -> Training:
     return make_training(
         models.mlp((width, width), classes=10),
@@ -138,7 +156,7 @@ def with_teacher(config: Config, images: data.Data) -> tuple[data.Data, dict]:
 def choose(search: Table, columns: Table, rates: int) -> Table:
     """Of every ``rates`` rows the one most accurate on validation, then likeliest."""
     order = np.lexsort(
-        (search["validation_nll_last"], -search["validation_accuracy_last"])
+        (search["validation_nll_last"], search["validation_errors_last"])
     )
     rank = np.argsort(order).reshape(-1, rates)
     best = rank.argmin(1) + rates * np.arange(len(rank))
@@ -209,15 +227,6 @@ def cell(rows: Table) -> str:
     return "{:.2f} ± {:.2f}".format(*results.interval(values))
 
 
-def chosen_on_validation(table: Table, *names: str) -> Table:
-    """The rows of the setting of ``names`` with the best mean validation accuracy."""
-    settings = sorted(set(zip(*(table[n] for n in names), strict=True)))
-    cells = [
-        results.select(table, **dict(zip(names, s, strict=True))) for s in settings
-    ]
-    return max(cells, key=lambda rows: rows["validation_accuracy_last"].mean())
-
-
 def summary(table: Table) -> dict[str, dict[str, str]]:
     """For each width, what each arm comes to, its setting chosen on validation."""
     summaries = {}
@@ -225,9 +234,9 @@ def summary(table: Table) -> dict[str, dict[str, str]]:
         here = results.select(table, student_width=width)
         taught = results.select(here, loss="hinton")
         smooth = results.select(here, loss="label_smoothing")
-        smooth = chosen_on_validation(smooth, "smoothing")
+        smooth = results.choose(smooth, "smoothing")
         with_teacher = {n: c[taught["alpha"] > 0] for n, c in taught.items()}
-        best = chosen_on_validation(with_teacher, "temperature", "alpha")
+        best = results.choose(with_teacher, "temperature", "alpha")
         setting = "T = {temperature:g}, alpha = {alpha:g}".format(
             **{n: c[0] for n, c in best.items()}
         )
@@ -277,16 +286,19 @@ def main(
       quick: A few small students, end to end in a minute.
       force: Replace results that another config gave.
     """
-    config = replace(config, **QUICK) if quick else config
+    if quick:  # what was not asked for otherwise
+        asked, usual = asdict(config), asdict(Config())
+        config = replace(
+            config, **{n: v for n, v in QUICK.items() if asked[n] == usual[n]}
+        )
     name = "temperature_alpha"
     name += "" if config.dataset == "mnist" else f"_{config.dataset}"
     name += "_quick" if quick else ""
-    arms(config)
-    for field in ("student_widths", "seeds", "epochs", "batch_size"):
-        checks.check_counts(field, getattr(config, field))
+    check(config)
     if not results.ready(name, asdict(config), force=force):
         rich.print(f"nothing left to do: results/{name} holds what this config gives")
         return show(results.load(name))
+    commit = results.commit()
     resume.cache_compilations()
     images, info = data.load(config.dataset, data_dir)
     rich.print(
@@ -298,6 +310,7 @@ def main(
         name,
         asdict(config),
         tables | {"digits": digits(images)},
+        commit=commit,
         dataset=info._asdict(),
         teacher=quality,
         device=f"{jax.device_count()} x {jax.devices()[0].device_kind}",

@@ -17,6 +17,7 @@ _FINITE = (lambda v: True, "a finite number")
 RANGES = {
     "temperature": _POSITIVE,
     "learning_rate": _POSITIVE,
+    "teacher_learning_rate": _POSITIVE,
     "alpha": _UNIT,
     "beta": _UNIT,
     "skew": _UNIT,
@@ -48,13 +49,15 @@ def check_axes(axes: Mapping[str, Sequence[float]], loss: Callable) -> None:
 
 
 def check_values(name: str, values: Sequence[float]) -> None:
-    """Raises ValueError unless there are values and each is one that ``name`` takes."""
+    """Raises ValueError unless there are values and ``name`` takes each of them."""
     if len(values) == 0:
         raise ValueError(f"axis {name!r} is empty, but takes at least one value")
     within, description = RANGES.get(name, _FINITE)
     for value in values:
         number = isinstance(value, Real) and not isinstance(value, bool)
-        if not (number and math.isfinite(value) and within(value)):
+        with np.errstate(over="ignore"):
+            single = np.float32(value) if number else math.nan  # as it will be used
+        if not (math.isfinite(single) and within(single)):
             raise ValueError(f"{name} is {value!r}, but takes {description}")
 
 
@@ -83,7 +86,18 @@ def check_data(data: Data, model: Model) -> None:
 
 
 def check_counts(name: str, counts: int | Sequence[int]) -> None:
-    """Raises ValueError unless ``counts`` is one whole number from 1 up, or some."""
+    """Raises ValueError unless ``counts`` is a whole number from 1 up, or some."""
     several = counts if isinstance(counts, Sequence) else [counts]
     if not several or any(not isinstance(n, int) or n < 1 for n in several):
         raise ValueError(f"{name} is {counts!r}, but takes whole numbers from 1 up")
+    if len(set(several)) < len(several):
+        raise ValueError(f"{name} is {counts!r}, but takes each number once")
+
+
+def check_rows(columns: Mapping[str, Sequence[float]], seeds: Sequence[int]) -> None:
+    """Raises ValueError unless columns are of one length and seeds are distinct."""
+    lengths = {name: len(column) for name, column in columns.items()}
+    if len(set(lengths.values())) != 1:
+        raise ValueError(f"columns are of lengths {lengths}, but takes one for all")
+    if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
+        raise ValueError(f"seeds are {seeds!r}, but takes distinct numbers from 0 up")

@@ -1,7 +1,8 @@
 """Files that are either whole or not there, and where those for reuse lie."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
+import fcntl
 import hashlib
 import json
 import os
@@ -9,18 +10,9 @@ from pathlib import Path
 import tempfile
 from typing import Any
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-from rich.progress import track as _track
+import numpy as np
 
-console = Console(stderr=True)
+from kdjax.progress import console
 
 
 def cache(kind: str) -> Path:
@@ -46,29 +38,38 @@ def atomic(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         temporary.chmod(0o644)
+        with open(temporary, "rb") as written:
+            os.fsync(written.fileno())
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def track(rows: Sequence, description: str) -> Iterable:
-    """``rows``, with a progress bar."""
-    return _track(rows, description, console=console)
+def save_arrays(path: Path, **arrays: np.ndarray) -> None:
+    """Writes an npz file whole or not at all."""
+    with atomic(path) as temporary, open(temporary, "wb") as file:
+        np.savez(file, **arrays)
+
+
+def load_arrays(path: Path) -> dict[str, np.ndarray] | None:
+    """What `save_arrays` wrote; None if it is not there, or damaged, which is said."""
+    try:
+        with open(path, "rb") as file, np.load(file) as arrays:
+            return dict(arrays)
+    except FileNotFoundError:
+        return None
+    except Exception as error:  # zipfile, zlib and numpy raise many kinds
+        console.print(f"damaged file {path} passed over: {error!r}")
+        return None
 
 
 @contextmanager
-def progress(description: str, epochs: int) -> Iterator[Callable[[int], None]]:
-    """A bar with epochs and time left; gives a function to say how many are done."""
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("epochs"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        console=console,
-    )
-    with bar:
-        task = bar.add_task(description, total=epochs)
-        yield lambda done: bar.update(task, completed=done)
+def alone_in(directory: Path) -> Iterator[None]:
+    """Raises BlockingIOError if another process is at work in ``directory``."""
+    directory.mkdir(parents=True, exist_ok=True)
+    with open(directory / ".lock", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise BlockingIOError(f"another process trains in {directory}") from error
+        yield

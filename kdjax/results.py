@@ -9,10 +9,12 @@ from collections.abc import Mapping
 import csv
 from importlib import metadata
 import json
+import math
 import os
 from pathlib import Path
 import platform
 import subprocess
+import tempfile
 from typing import Any
 
 import numpy as np
@@ -35,9 +37,8 @@ def ready(name: str, config: Mapping[str, Any], *, force: bool = False) -> bool:
     """
     directory = ROOT / name
     try:
-        with files.atomic(directory / ".writable"):
-            pass
-        (directory / ".writable").unlink()
+        directory.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=directory).close()
     except OSError as error:
         raise PermissionError(f"results directory {directory}: {error}") from error
     if force or not (directory / "meta.json").exists():
@@ -65,7 +66,8 @@ def save(
       name: A folder under ``results``.
       config: What was asked for, as JSON can hold it.
       tables: Columns ``[rows]`` by name, for each table.
-      **facts: What else ``meta.json`` should say.
+      **facts: What else ``meta.json`` should say: the `commit` when the run began, the
+        data set, the device, the seconds.
     """
     directory = ROOT / name
     (directory / "meta.json").unlink(missing_ok=True)
@@ -75,7 +77,6 @@ def save(
     record = {
         "config": dict(config),
         "fingerprint": files.fingerprint(config),
-        "commit": _commit(),
         "versions": {p: metadata.version(p) for p in _PACKAGES}
         | {"python": platform.python_version()},
         **facts,
@@ -117,12 +118,38 @@ def concatenate(tables: list[Table]) -> Table:
     return {name: np.concatenate([column(t, name) for t in tables]) for name in names}
 
 
+def choose(table: Table, *names: str) -> Table:
+    """The rows of the setting of ``names`` with the fewest validation errors."""
+    settings = sorted(set(zip(*(table[n] for n in names), strict=True)))
+    cells = [select(table, **dict(zip(names, s, strict=True))) for s in settings]
+    return min(cells, key=lambda rows: rows["validation_errors_last"].sum())
+
+
 def interval(values: np.ndarray) -> tuple[float, float]:
-    """Mean, and half the width of its 95 % interval by Student's t."""
+    """Mean, and half the width of its 95 % interval by Student's t.
+
+    Of a single value the width is not known: nan.
+    """
+    if len(values) < 2:
+        return float(np.mean(values)), math.nan
     from scipy.stats import t  # half a second to import: only where it is wanted
 
     half = t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values))
     return float(np.mean(values)), float(half)
+
+
+def commit() -> str | None:
+    """Of the code that runs, with ``-dirty`` if it was changed since."""
+    try:
+        return subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--exclude=*"],
+            cwd=os.path.dirname(__file__),
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
 
 
 def _write(path: Path, table: Table) -> None:
@@ -138,16 +165,3 @@ def _parse(column: tuple[str, ...]) -> np.ndarray:
         return np.array([float(cell) if cell else np.nan for cell in column])
     except ValueError:
         return np.array(column)
-
-
-def _commit() -> str | None:
-    try:
-        return subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--exclude=*"],
-            cwd=os.path.dirname(__file__),
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None

@@ -1,14 +1,15 @@
 """Training that, killed at any moment and started again, ends with the same bits.
 
-A checkpoint belongs to one compiled program and the numbers that it is run on: its
+A checkpoint belongs to certain programs and the numbers that they are run on: its
 directory is named by a fingerprint of both, so a change of model, loss, data,
-hyperparameters, jax or devices starts anew, and nothing else does.
+hyperparameters or jax starts anew, and nothing else does.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import hashlib
 from pathlib import Path
 import shutil
+import threading
 import time
 from typing import Any
 
@@ -17,6 +18,10 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from kdjax import files
+from kdjax.progress import console
+
+# Two saves at once, from two threads, take each other's signals and wait for minutes.
+_ORBAX = threading.Lock()
 
 
 def cache_compilations() -> None:
@@ -29,22 +34,22 @@ def digest(tree: Any) -> str:
     """A fingerprint of every number in ``tree`` and of its shape."""
     sha = hashlib.sha256()
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        array = np.ascontiguousarray(leaf)
+        array = np.asarray(leaf)
         sha.update(f"{jax.tree_util.keystr(path)}{array.dtype}{array.shape}".encode())
-        sha.update(array.data)
+        sha.update(array.tobytes())
     return sha.hexdigest()
 
 
-def identity(lowered: jax.stages.Lowered, *numbers: Any) -> str:
-    """Stands for a program and what it is run on."""
-    program = hashlib.sha256(lowered.as_text().encode()).hexdigest()
-    return files.fingerprint([jax.__version__, program, *map(digest, numbers)])
+def identity(programs: Sequence[jax.stages.Lowered], *numbers: Any) -> str:
+    """Stands for programs and what they are run on."""
+    texts = [program.as_text() for program in programs]
+    return files.fingerprint([jax.__version__, texts, *map(digest, numbers)])
 
 
 def save(directory: Path, epoch: int, tree: Any) -> None:
     """Writes ``tree`` whole or not at all; the one before it is kept, no older."""
     sealed = {"tree": tree, "digest": _seal(tree)}
-    with ocp.StandardCheckpointer() as checkpointer:
+    with _ORBAX, ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(directory.resolve() / str(epoch), sealed, force=True)
     for old in _epochs(directory)[:-2]:
         shutil.rmtree(directory / str(old))
@@ -60,7 +65,7 @@ def restore(directory: Path, like: Any) -> tuple[int, Any] | None:
     for epoch in reversed(_epochs(directory)):
         path = directory.resolve() / str(epoch)
         try:
-            with ocp.StandardCheckpointer() as checkpointer:
+            with _ORBAX, ocp.StandardCheckpointer() as checkpointer:
                 sealed = checkpointer.restore(
                     path, {"tree": like, "digest": np.zeros(32, np.uint8)}
                 )
@@ -68,9 +73,7 @@ def restore(directory: Path, like: Any) -> tuple[int, Any] | None:
                 raise ValueError("its contents are not those that were written")
             return epoch, sealed["tree"]
         except Exception as error:  # orbax and tensorstore raise many kinds
-            reason = str(error).splitlines()[0][:200]
-            files.console.print(f"damaged checkpoint {path} passed over: {reason}")
-            shutil.rmtree(path, ignore_errors=True)
+            console.print(f"damaged checkpoint {path} passed over: {error!r:.200}")
     return None
 
 
@@ -114,7 +117,8 @@ def run_epochs(
       data: Given to every epoch.
       curves: From `blank`.
       directory: Where the checkpoints lie.
-      checkpoint_seconds: How long to go without one at the most.
+      checkpoint_seconds: A checkpoint follows the first epoch to end so long after
+        the one before.
       on_epoch: Called with the number of epochs done.
       keep_last: Whether to leave a checkpoint of the end.
     """
@@ -130,8 +134,8 @@ def run_epochs(
         on_epoch(e + 1)
         now = time.monotonic()
         curves["seconds"][e], began = now - began, now
-        last = e + 1 == epochs
-        if keep_last if last else now - saved >= checkpoint_seconds:
+        due = now - saved >= checkpoint_seconds and e + 1 < epochs
+        if due or (keep_last and e + 1 == epochs):
             save(directory, e + 1, (state, curves))
             saved = time.monotonic()
     return state, curves

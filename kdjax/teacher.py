@@ -6,8 +6,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from kdjax import files, resume
-from kdjax.checks import check_data
+from kdjax import files, progress, resume
+from kdjax.checks import check_data, check_values
 from kdjax.data.types import Data
 from kdjax.train import Training
 
@@ -29,25 +29,32 @@ def fit(
       learning_rate: At the first step; see `make_training`.
       seed: Stands for initial weights, order of batches, dropout and views.
       directory: For checkpoints; by default ``teachers`` in the cache.
-      checkpoint_seconds: How long to go without a checkpoint at the most.
+      checkpoint_seconds: See `kdjax.resume.run_epochs`.
     """
     check_data(data, training.model)
+    check_values("learning_rate", [learning_rate])
     init_key, key = jax.random.split(jax.random.key(seed))
-    hparams = {"learning_rate": np.float32(learning_rate)}
+    hyperparameters = {"learning_rate": np.float32(learning_rate)}
     data = jax.device_put(data)
-    state = jax.jit(training.init)(init_key, hparams, data)
-    lowered = jax.jit(training.epoch).lower(state, key, data)
-    mine = resume.identity(lowered, hparams, data, jax.random.key_data(key))
-    place = (directory or files.cache("teachers")) / mine
-    files.console.print(f"teacher: kept in {place}")
-    with files.progress("teacher", training.epochs) as advance:
+    init = jax.jit(training.init)
+    state = init(init_key, hyperparameters, data)
+    epoch = jax.jit(training.epoch).lower(state, key, data)
+    programs = (init.lower(init_key, hyperparameters, data), epoch)
+    numbers = (hyperparameters, data, jax.random.key_data(key))
+    directory = directory or files.cache("teachers")
+    directory /= resume.identity(programs, *numbers)
+    progress.console.print(f"teacher: kept in {directory}")
+    with (
+        files.alone_in(directory),
+        progress.epochs_done("teacher", training.epochs) as advance,
+    ):
         state, curves = resume.run_epochs(
-            lowered.compile(),
+            epoch.compile(),
             state,
             key,
             data,
-            curves=resume.blank(lowered.out_info[1], training.epochs),
-            directory=place,
+            curves=resume.blank(epoch.out_info[1], training.epochs),
+            directory=directory,
             checkpoint_seconds=checkpoint_seconds,
             on_epoch=advance,
             keep_last=True,
@@ -60,11 +67,11 @@ def label(training: Training, variables: Any, data: Data) -> Data:
 
     A thousand examples are asked about at a time.
     """
-    apply = jax.jit(lambda x: training.model.apply(variables, x).logits)
+    apply = jax.jit(lambda variables, x: training.model.apply(variables, x).logits)
 
     def logits(x) -> np.ndarray:
         parts = [x[i : i + 1000] for i in range(0, len(x), 1000)]
-        return np.concatenate([np.asarray(apply(part)) for part in parts])
+        return np.concatenate([np.asarray(apply(variables, part)) for part in parts])
 
     return Data(
         *(

@@ -1,6 +1,7 @@
 """One classifier's training, as pure functions that a sweep can vmap and resume."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -12,13 +13,13 @@ from kdjax.metrics import measure
 from kdjax.models import Model
 
 Metrics = dict[str, jax.Array]
-Hparams = dict[str, jax.Array]
+Hyperparameters = dict[str, jax.Array]
 
 
 class State(NamedTuple):
     """All of one run between two epochs."""
 
-    hparams: Hparams
+    hyperparameters: Hyperparameters
     variables: Any
     optimizer: Any
     best_variables: Any  # those of the epoch with the best validation accuracy
@@ -28,7 +29,7 @@ class State(NamedTuple):
 class Training(NamedTuple):
     """What `make_training` gives."""
 
-    init: Callable[[jax.Array, Hparams, Data], State]
+    init: Callable[[jax.Array, Hyperparameters, Data], State]
     epoch: Callable[[State, jax.Array, Data], tuple[State, Metrics]]
     evaluate: Callable[[Any, Split], Metrics]
     model: Model
@@ -48,35 +49,40 @@ def make_training(
     """The three pure functions of a training.
 
     What is given here is fixed for every run; what varies between runs is in
-    ``hparams``: ``learning_rate``, which falls to 0 along a cosine, and the
-    keyword arguments of ``loss``. The key of an epoch is an argument and no part of
+    ``hyperparameters``: ``learning_rate``, which falls towards 0 along a cosine, and
+    the keyword arguments of ``loss``. The key of an epoch is an argument and no part of
     the state, so that runs vmapped over states share their batches.
 
     Args:
       model: What to train.
-      loss: ``loss(logits, teacher_logits, labels, **hparams)``, each ``[B, ...]``,
-        gives ``[B]``. On data without a teacher the second is None.
-      epochs: How many there will be: the learning rate reaches 0 at the last step.
+      loss: ``loss(logits, teacher_logits, labels, **hyperparameters)``, each
+        ``[B, ...]``, gives ``[B]``. On data without a teacher the second is None.
+      epochs: How many there will be: the learning rate would reach 0 one step on.
       batch_size: Examples a step. The few left over sit the epoch out.
       optimizer: Direction of the update; the learning rate is applied after it.
       augment: ``augment(key, x)``, a random view of a batch. The stored logits of a
         teacher are those of the inputs as they are.
     """
 
-    def transform(hparams: Hparams, steps: int | None = None):
+    def transform(hyperparameters: Hyperparameters, steps: int | None = None):
         # A schedule with peak 1 and a scale after it, for optax's schedules with
         # a warm-up do not take a traced peak.
         schedule = optax.cosine_decay_schedule(1.0, steps or 1)
         return optax.chain(
             optimizer,
             optax.scale_by_schedule(schedule),
-            optax.scale(-hparams["learning_rate"]),
+            optax.scale(-hyperparameters["learning_rate"]),
         )
 
-    def init(key: jax.Array, hparams: Hparams, data: Data) -> State:
+    def init(key: jax.Array, hyperparameters: Hyperparameters, data: Data) -> State:
         variables = model.init(key, data.train.x[:1])
         best = (jax.tree.map(jnp.zeros_like, variables), jnp.array(-1.0))
-        return State(hparams, variables, transform(hparams).init(variables), *best)
+        return State(
+            hyperparameters,
+            variables,
+            transform(hyperparameters).init(variables),
+            *best,
+        )
 
     def epoch(state: State, key: jax.Array, data: Data) -> tuple[State, Metrics]:
         x, y, teacher_logits = jax.tree.map(jnp.asarray, data.train)
@@ -85,8 +91,8 @@ def make_training(
             raise ValueError(f"batch_size is {batch_size}, but takes up to {len(y)}")
         order_key, noise_key = jax.random.split(key)
         order = jax.random.permutation(order_key, len(y))[: steps * batch_size]
-        tx = transform(state.hparams, epochs * steps)
-        extra = {k: v for k, v in state.hparams.items() if k != "learning_rate"}
+        tx = transform(state.hyperparameters, epochs * steps)
+        extra = {k: v for k, v in state.hyperparameters.items() if k != "learning_rate"}
 
         def step(carry, at):
             variables, optimizer_state = carry
@@ -105,25 +111,32 @@ def make_training(
 
         at = (order.reshape(steps, batch_size), jax.random.split(noise_key, steps))
         carry, values = jax.lax.scan(step, (state.variables, state.optimizer), at)
-        metrics = {"train_loss": jnp.mean(values)}
-        for name, value in evaluate(carry[0], data.validation).items():
-            metrics[f"validation_{name}"] = value
-        accuracy = metrics["validation_accuracy"]
-        better = accuracy > state.best_accuracy
-        best = jax.tree.map(
-            lambda new, old: jnp.where(better, new, old),
-            (carry[0], accuracy),
-            (state.best_variables, state.best_accuracy),
-        )
-        return State(state.hparams, *carry, *best), metrics
+        measured = evaluate(carry[0], data.validation)
+        metrics = {f"validation_{name}": value for name, value in measured.items()}
+        state = _keep_best(state, *carry, accuracy=measured["accuracy"])
+        return state, {"train_loss": jnp.mean(values), **metrics}
 
-    def evaluate(variables: Any, split: Split) -> Metrics:
-        # A thousand at a time: hidden activations of many runs at once are large.
-        logits = jax.lax.map(
-            lambda x: model.apply(variables, x[None]).logits[0],
-            split.x,
-            batch_size=1000,
-        )
-        return measure(logits, split)
-
+    evaluate = partial(_evaluate, model)
     return Training(init, epoch, evaluate, model, loss, epochs)
+
+
+def _keep_best(
+    state: State, variables: Any, optimizer: Any, *, accuracy: jax.Array
+) -> State:
+    better = accuracy > state.best_accuracy
+    best = jax.tree.map(
+        lambda new, old: jnp.where(better, new, old),
+        (variables, accuracy),
+        (state.best_variables, state.best_accuracy),
+    )
+    return State(state.hyperparameters, variables, optimizer, *best)
+
+
+def _evaluate(model: Model, variables: Any, split: Split) -> Metrics:
+    # A thousand at a time: hidden activations of many runs at once are large.
+    logits = jax.lax.map(
+        lambda x: model.apply(variables, x[None]).logits[0],
+        jnp.asarray(split.x),
+        batch_size=1000,
+    )
+    return measure(logits, split)

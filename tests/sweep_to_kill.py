@@ -1,11 +1,14 @@
 """A sweep that checkpoints after every epoch, run by `test_resume` to be killed.
 
-python -m tests.sweep_to_kill DIRECTORY    # writes DIRECTORY/table.npz at the end
+    python -m tests.sweep_to_kill DIRECTORY    # writes DIRECTORY/table.npz at the end
+
+Says of each group that it trains with which epoch it begins.
 """
 
 from pathlib import Path
 import sys
 
+import jax
 import numpy as np
 import optax
 
@@ -17,7 +20,19 @@ AXES = {"temperature": [1, 4, 20], "alpha": [0.5, 1.0], "learning_rate": [1e-3]}
 EPOCHS = 5
 
 
+def telling(restore):
+    def told(directory, like):
+        found = restore(directory, like)
+        sys.stdout.write(f"{directory.name} {found[0] if found else 0}\n")
+        sys.stdout.flush()
+        return found
+
+    return told
+
+
 def main(directory: Path) -> None:
+    jax.config.update("jax_num_cpu_devices", 2)
+    resume.restore = telling(resume.restore)
     resume.cache_compilations()
     digits, _ = data.load("mnist5k")
     teacher = 5 * np.eye(10, dtype=np.float32)

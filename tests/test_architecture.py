@@ -57,3 +57,8 @@ def test_results_and_figures_need_no_jax(module):
 def test_files_and_functions_stay_small():
     for path in ROOT.glob("kdjax/**/*.py"):
         assert path.read_text().count("\n") <= 300, path
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef):
+                documented = ast.get_docstring(node) is not None
+                start = node.body[0].end_lineno if documented else node.lineno
+                assert node.end_lineno - start <= 60, (path, node.name)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from kdjax import losses, models
-from kdjax.checks import check_axes, check_counts, check_data
+from kdjax.checks import check_axes, check_counts, check_data, check_rows
 from kdjax.sweep import grid, sweep
 from tests.test_sweep import AXES, make
 
@@ -51,6 +51,28 @@ def test_every_hyperparameter_of_a_loss_has_a_range():
             check_axes({axis: [1.1], "learning_rate": [0.1]}, loss)
 
 
+def test_an_axis_with_a_value_twice():
+    with pytest.raises(ValueError, match="'alpha' is .*once"):
+        grid(AXES | {"alpha": [0.9, 0.9]}, losses.hinton)
+
+
+@pytest.mark.parametrize("value", [1e-50, 1e40])
+def test_a_value_that_float32_does_not_hold(value):
+    with pytest.raises(ValueError, match="temperature is"):
+        grid(AXES | {"temperature": [value]}, losses.hinton)
+
+
+@pytest.mark.parametrize("seeds", [[], [-1], [0, 0]])
+def test_seeds_that_are_none(seeds):
+    with pytest.raises(ValueError, match="seeds are"):
+        check_rows({"alpha": [1.0]}, seeds)
+
+
+def test_columns_of_unequal_length():
+    with pytest.raises(ValueError, match="'alpha': 2, 'temperature': 3"):
+        check_rows({"alpha": [0, 1], "temperature": [1, 2, 3]}, [0])
+
+
 def broken(digits, **parts):
     return digits._replace(validation=digits.validation._replace(**parts))
 
@@ -89,3 +111,5 @@ def test_more_inputs_than_labels(digits):
 def test_counts_that_are_none(counts):
     with pytest.raises(ValueError, match="student_widths is .*whole numbers"):
         check_counts("student_widths", counts)
+    with pytest.raises(ValueError, match="each number once"):
+        check_counts("student_widths", (30, 30))

@@ -63,6 +63,11 @@ def test_a_name_that_is_no_data_set():
         data.load("mnits")
 
 
+def test_a_directory_for_embedded_data_is_not_silently_left_unused(tmp_path):
+    with pytest.raises(ValueError, match="mnist5k is embedded"):
+        data.load("mnist5k", str(tmp_path))
+
+
 @pytest.mark.parametrize("exists", [True, False])
 def test_a_directory_without_the_data_says_both_ways_to_get_it(exists, tmp_path):
     directory = tmp_path if exists else tmp_path / "nowhere"
@@ -83,4 +88,4 @@ def test_without_data_and_without_network_it_says_so_at_once(tmp_path):
         timeout=60,
     )
     assert done.returncode != 0
-    assert "no network" in done.stderr and "--data-dir" in done.stderr
+    assert "the network gives none" in done.stderr and "--data-dir" in done.stderr

@@ -99,16 +99,16 @@ def test_figures_are_drawn_from_any_results_with_the_same_bytes(quick):
     for script in ("fig1_temperature_alpha", "fig2_softmax_at_temperature"):
         drawn = []
         for _ in range(2):
-            done = command(f"paper_figs.{script}", "--results", name, cwd=quick[0])
+            done = command(f"paper_figs.{script}", name, cwd=quick[0])
             assert done.returncode == 0, done.stderr
             both = (folder / f"{script}.{s}" for s in ("png", "pdf"))
             drawn.append([path.read_bytes() for path in both])
         assert drawn[0] == drawn[1]
 
 
-def test_the_rate_is_chosen_by_accuracy_and_then_likelihood():
+def test_the_rate_is_chosen_by_errors_and_then_likelihood():
     search = {
-        "validation_accuracy_last": np.array([0.9, 0.8, 0.7, 0.7]),
+        "validation_errors_last": np.array([1, 2, 3, 3]),
         "validation_nll_last": np.array([0.5, 0.1, 0.4, 0.3]),
     }
     columns = {"learning_rate": np.array([1, 2, 1, 2])}

@@ -79,9 +79,19 @@ def test_select_and_concatenate():
     np.testing.assert_array_equal(results.select(table, a=2)["b"], [4, np.nan])
 
 
+def test_the_setting_with_the_fewest_validation_errors_is_chosen():
+    table = {
+        "alpha": np.array([0.5, 0.9, 0.5, 0.9]),
+        "validation_errors_last": np.array([3, 2, 3, 3]),
+        "test_errors_last": np.array([0, 9, 0, 9]),
+    }
+    np.testing.assert_array_equal(results.choose(table, "alpha")["alpha"], [0.9, 0.9])
+
+
 def test_interval_is_students():
     mean, half = results.interval(np.array([1.0, 2.0, 3.0, 4.0, 5.0]))
     assert mean == 3 and abs(half - 2.776445 * np.sqrt(2.5 / 5)) < 1e-5
+    assert np.isnan(results.interval(np.array([1.0]))[1])
 
 
 def test_atomic_is_whole_or_not_at_all(tmp_path):

@@ -1,10 +1,11 @@
 import chex
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
-from kdjax import losses, models
+from kdjax import files, losses, models, resume
 from kdjax.sweep import grid, sweep
 from kdjax.train import make_training
 
@@ -21,9 +22,9 @@ METRICS = [
 ]
 
 
-def make(loss=losses.hinton, epochs=3, width=16):
+def make(loss=losses.hinton, epochs=3, width=16, model=None):
     return make_training(
-        models.mlp((width, width), classes=10),
+        model or models.mlp((width, width), classes=10),
         loss,
         epochs=epochs,
         batch_size=64,
@@ -102,6 +103,79 @@ def test_a_sweep_traces_its_run_once(digits, tmp_path):
     once = make()
     once = once._replace(epoch=chex.assert_max_traces(once.epoch, n=1))
     run(digits, tmp_path, training=once, at_once=6, devices=jax.devices()[:2])
+
+
+def test_the_test_columns_are_of_the_test_split(digits, tmp_path):
+    axes = {"temperature": [4.0], "alpha": [0.9], "learning_rate": [3e-3]}
+    swapped = digits._replace(validation=digits.test, test=digits.validation)
+    there, here = (
+        run(d, tmp_path, axes=axes, seeds=[0]).runs for d in (swapped, digits)
+    )
+    for metric in ("accuracy", "errors", "nll", "teacher_kl"):
+        last = (here[f"test_{metric}_last"], there[f"validation_{metric}_last"])
+        np.testing.assert_allclose(*last, rtol=1e-6)
+        assert here[f"test_{metric}_last"] != here[f"validation_{metric}_last"]
+
+
+def test_a_sweep_stopped_on_every_device_goes_on_there(digits, tmp_path, monkeypatch):
+    whole = run(digits, tmp_path / "whole", devices=jax.devices(), at_once=6)
+    with monkeypatch.context() as patch:
+        saved = []
+
+        def save(*arguments, original=resume.save):
+            original(*arguments)
+            saved.append(arguments)
+            if len(saved) >= 6:
+                raise KeyboardInterrupt
+
+        patch.setattr(resume, "save", save)
+        with pytest.raises(KeyboardInterrupt):
+            options = {"devices": jax.devices(), "at_once": 6, "checkpoint_seconds": 0}
+            run(digits, tmp_path / "cut", **options)
+    rest = run(digits, tmp_path / "cut", **options)
+    chex.assert_trees_all_equal(whole[:2], rest[:2])
+
+
+def test_another_model_or_another_evaluation_starts_anew(digits, tmp_path):
+    axes = {"temperature": [4.0], "alpha": [0.9], "learning_rate": [1e-3]}
+    zeros = models.Model(
+        lambda key, x: jax.tree.map(jnp.zeros_like, PLAIN.model.init(key, x)),
+        PLAIN.model.apply,
+    )
+    other = make(model=zeros)
+    first = run(digits, tmp_path, axes=axes).runs["test_nll_last"]
+    second = run(digits, tmp_path, axes=axes, training=other).runs["test_nll_last"]
+    assert (first != second).all()
+    halved = PLAIN._replace(
+        evaluate=lambda v, split: {
+            n: x / 2 for n, x in PLAIN.evaluate(v, split).items()
+        }
+    )
+    third = run(digits, tmp_path, axes=axes, training=halved).runs["test_nll_last"]
+    np.testing.assert_allclose(third, first / 2, rtol=1e-6)
+
+
+def test_a_damaged_group_is_said_and_trained_again(digits, tmp_path, capsys):
+    first = run(digits, tmp_path, seeds=[0])
+    (path,) = tmp_path.rglob("*.npz")
+    path.write_bytes(path.read_bytes()[:1000])
+    second = run(digits, tmp_path, seeds=[0])
+    chex.assert_trees_all_equal(first[:2], second[:2])
+    assert "damaged file" in capsys.readouterr().err.replace("\n", " ")
+
+
+def test_two_at_the_same_sweep_are_one_too_many(digits, tmp_path):
+    run(digits, tmp_path, seeds=[0])
+    (directory,) = tmp_path.iterdir()
+    with files.alone_in(directory), pytest.raises(BlockingIOError, match="another"):
+        run(digits, tmp_path, seeds=[0])
+
+
+def test_a_student_that_diverges_is_seen(digits, tmp_path):
+    axes = {"temperature": [4.0], "alpha": [1.0], "learning_rate": [1e30]}
+    swept = run(digits, tmp_path, axes=axes, seeds=[0])
+    assert np.isnan(swept.curves["train_loss"][-1])
+    assert np.isnan(swept.runs["test_teacher_kl_last"][0])
 
 
 def test_four_devices_give_the_rows_of_one_bit_for_bit(digits, tmp_path):

