@@ -53,22 +53,26 @@ def panel(ax: Axes, table: results.Table) -> None:
             *(accuracy(results.select(rows, temperature=t)) for t in temperatures),
             strict=True,
         )
-        aside = 1.012 ** (i - len(alphas) / 2)  # so that bars do not hide each other
+        aside = 1.025 ** (
+            i - (len(alphas) - 1) / 2
+        )  # so that bars do not hide each other
         label = rf"$\alpha={alpha:g}$"
         ax.errorbar(
-            temperatures * aside, means, halves, fmt="o-", color=colour, label=label
+            temperatures * aside,
+            means,
+            halves,
+            fmt="o-",
+            color=colour,
+            elinewidth=0.7,
+            label=label,
         )
-    smoothed = results.select(table, loss="label_smoothing")
-    best = max(
-        np.unique(smoothed["smoothing"]),
-        key=lambda e: results.select(smoothed, smoothing=e)[
-            "validation_accuracy_last"
-        ].mean(),
+    smoothed = results.choose(
+        results.select(table, loss="label_smoothing"), "smoothing"
     )
     band(ax, results.select(taught, alpha=0), "0.35", r"no teacher ($\alpha=0$)")
     band(
         ax,
-        results.select(smoothed, smoothing=best),
+        smoothed,
         "tab:orange",
         "label smoothing",
     )

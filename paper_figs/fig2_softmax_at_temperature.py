@@ -41,7 +41,12 @@ def draw(name: str) -> Figure:
             ax.grid(False, axis="x")
             for c in range(10):
                 if c != digit and p[c] == np.delete(p, digit).max():
-                    ax.annotate(f"{p[c]:.2g}", (c, p[c]), ha="center", va="bottom")
+                    ax.annotate(
+                        f"{p[c]:.2g}",
+                        (c, p[c] + 0.04),
+                        ha="left" if c > digit else "right",
+                        va="bottom",
+                    )
     for ax, temperature in zip(axes[0, 1:], TEMPERATURES, strict=True):
         ax.set_title(f"$T = {temperature}$")
     for ax in axes[-1, 1:]:

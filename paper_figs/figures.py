@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Annotated
 
 from matplotlib.figure import Figure
 import matplotlib.pyplot as plt
@@ -17,15 +18,10 @@ def main(draw: Callable[[str], Figure], script: str, default: str) -> None:
     The committed results are drawn beside the script, others into their own folder.
     """
 
-    def cli(results: str = default) -> Path:
-        """Draws one figure.
-
-        Args:
-          results: A folder under results/.
-        """
-        return Path(results)
-
-    name = str(tyro.cli(cli))
+    name = tyro.cli(
+        Annotated[str, tyro.conf.arg(name="results", help="A folder under results/.")],
+        default=default,
+    )
     here = Path(script).parent
     plt.style.use(here / "paper.mplstyle")
     figure = draw(name)
