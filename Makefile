@@ -1,6 +1,6 @@
 # Each target sets up what it needs in .venv, made by PYTHON, 3.11 or newer:
 # make test PYTHON=python3.13
-PYTHON = python3
+PYTHON ?= python3
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 READY = .venv/ready-$(VERSION)
 RUN = .venv/bin/python
