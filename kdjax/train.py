@@ -64,23 +64,13 @@ def make_training(
         teacher are those of the inputs as they are.
     """
 
-    def transform(hyperparameters: Hyperparameters, steps: int | None = None):
-        # A schedule with peak 1 and a scale after it, for optax's schedules with
-        # a warm-up do not take a traced peak.
-        schedule = optax.cosine_decay_schedule(1.0, steps or 1)
-        return optax.chain(
-            optimizer,
-            optax.scale_by_schedule(schedule),
-            optax.scale(-hyperparameters["learning_rate"]),
-        )
-
     def init(key: jax.Array, hyperparameters: Hyperparameters, data: Data) -> State:
         variables = model.init(key, data.train.x[:1])
         best = (jax.tree.map(jnp.zeros_like, variables), jnp.array(-1.0))
         return State(
             hyperparameters,
             variables,
-            transform(hyperparameters).init(variables),
+            _transform(optimizer, hyperparameters).init(variables),
             *best,
         )
 
@@ -91,7 +81,7 @@ def make_training(
             raise ValueError(f"batch_size is {batch_size}, but takes up to {len(y)}")
         order_key, noise_key = jax.random.split(key)
         order = jax.random.permutation(order_key, len(y))[: steps * batch_size]
-        tx = transform(state.hyperparameters, epochs * steps)
+        tx = _transform(optimizer, state.hyperparameters, epochs * steps)
         extra = {k: v for k, v in state.hyperparameters.items() if k != "learning_rate"}
 
         def step(carry, at):
@@ -118,6 +108,20 @@ def make_training(
 
     evaluate = partial(_evaluate, model)
     return Training(init, epoch, evaluate, model, loss, epochs)
+
+
+def _transform(
+    optimizer: optax.GradientTransformation,
+    hyperparameters: Hyperparameters,
+    steps: int = 1,
+) -> optax.GradientTransformation:
+    # A schedule with peak 1 and a scale after it, for optax's schedules with a warm-up
+    # do not take a traced peak.
+    return optax.chain(
+        optimizer,
+        optax.scale_by_schedule(optax.cosine_decay_schedule(1.0, steps)),
+        optax.scale(-hyperparameters["learning_rate"]),
+    )
 
 
 def _keep_best(
