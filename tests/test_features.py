@@ -133,6 +133,14 @@ def test_finite_where_activations_are_zero(loss, maps):
 
 
 @each(MAPS)
+def test_nan_in_is_nan_out(loss, maps):
+    s = maps[0].copy()
+    s[1, 2, 0, 3] = np.nan
+    values = np.asarray(loss(s, maps[1]))
+    assert np.isnan(values[1]).any() and np.isfinite(values[0]).all()
+
+
+@each(MAPS)
 def test_low_precision_is_widened(loss, maps):
     half = [jnp.asarray(x, jnp.bfloat16) for x in maps]
     assert loss(*half).dtype == jnp.float32

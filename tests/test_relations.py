@@ -216,6 +216,13 @@ def test_finite_for_degenerate_batches(loss, kind, embeddings):
     assert jnp.isfinite(value) and jnp.isfinite(grad).all()
 
 
+@each(BATCH)
+def test_nan_in_is_nan_out(loss, embeddings):
+    s = embeddings[0].copy()
+    s[3, 1] = np.nan
+    assert jnp.isnan(jnp.mean(loss(s, embeddings[1])))
+
+
 def test_a_batch_too_small_to_debias_is_refused():
     with pytest.raises(ValueError, match="batch of 3.*4 or more"):
         losses.cka(jnp.ones((3, 2)), jnp.ones((3, 2)), debiased=True)

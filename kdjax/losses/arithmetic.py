@@ -66,13 +66,14 @@ def widen(*arrays: Array) -> list[Array]:
 def norm(x: Array) -> Array:
     """Length along the last axis, with gradient 0 where it is 0."""
     square = jnp.sum(x**2, -1)
-    return jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1)), 0)
+    zero = square == 0  # and not "> 0", of which NaN would have none
+    return jnp.where(zero, 0, jnp.sqrt(jnp.where(zero, 1, square)))
 
 
 def unit(x: Array) -> Array:
     """``x`` over its length along the last axis; 0 where that is 0."""
     length = norm(x)[..., None]
-    return x / jnp.where(length > 0, length, 1)
+    return x / jnp.where(length == 0, 1, length)
 
 
 def cosine_distance(a: Array, b: Array) -> Array:

@@ -169,7 +169,8 @@ def adaptive_kl(
     head = jnp.take_along_axis(in_head, jnp.argsort(order, -1), -1)
     gap = jax.lax.stop_gradient(jnp.abs(p - q))
     head_gap, all_gap = jnp.sum(jnp.where(head, gap, 0), -1), jnp.sum(gap, -1)
-    share = jnp.where(all_gap > 0, head_gap / jnp.where(all_gap > 0, all_gap, 1), 0.5)
+    none = all_gap == 0
+    share = jnp.where(none, 0.5, head_gap / jnp.where(none, 1, all_gap))
     forward = forward_kl(student_logits, teacher_logits, where=where)
     reverse = reverse_kl(student_logits, teacher_logits, where=where)
     return share * forward + (1 - share) * reverse

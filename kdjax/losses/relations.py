@@ -57,7 +57,7 @@ def rkd_distance(
         everywhere = gather(distance, axis_name)
         count = jnp.maximum(jnp.sum(everywhere > 0), 1)
         mean = jnp.sum(everywhere) / count
-        return distance / jnp.where(mean > 0, mean, 1)
+        return distance / jnp.where(mean == 0, 1, mean)
 
     return jnp.mean(_huber(relative(student) - relative(teacher)), -1)
 
