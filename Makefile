@@ -4,7 +4,7 @@ PYTHON ?= python3
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 READY = .venv/ready-$(VERSION)
 RUN = .venv/bin/python
-FIGURES = $(patsubst %.py,%,$(notdir $(wildcard paper_figs/fig*.py)))
+FIGURES = $(patsubst %.py,%,$(notdir $(wildcard paper_figs/fig[0-9]*.py)))
 
 .PHONY: demo test figures bench lint clean
 
