@@ -48,37 +48,41 @@ def identity(programs: Sequence[jax.stages.Lowered], *numbers: Any) -> str:
 
 def save(directory: Path, epoch: int, tree: Any) -> None:
     """Writes ``tree`` whole or not at all; the one before it is kept, no older."""
-    sealed = {"tree": tree, "digest": _seal(tree)}
+    path, seal = directory.resolve() / str(epoch), directory / f"{epoch}.sha256"
+    seal.unlink(missing_ok=True)
     with _ORBAX, ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(directory.resolve() / str(epoch), sealed, force=True)
+        checkpointer.save(path, tree, force=True)
+    with files.atomic(seal) as temporary:
+        temporary.write_text(_digest_of_files(path))
     for old in _epochs(directory)[:-2]:
+        (directory / f"{old}.sha256").unlink(missing_ok=True)
         shutil.rmtree(directory / str(old))
 
 
 def restore(directory: Path, like: Any) -> tuple[int, Any] | None:
     """The newest undamaged checkpoint: its epoch, and its tree, placed as ``like``.
 
-    What is damaged is said, and passed over.
+    What is damaged or half-written is said, and passed over unread: orbax, once it has
+    failed to read, may fail again at any time later, in what it left to the collector.
     """
     for path in directory.glob("*.orbax-checkpoint-tmp*"):  # cut off while written
         shutil.rmtree(path)
     for epoch in reversed(_epochs(directory)):
-        path = directory.resolve() / str(epoch)
-        try:
-            with _ORBAX, ocp.StandardCheckpointer() as checkpointer:
-                sealed = checkpointer.restore(
-                    path, {"tree": like, "digest": np.zeros(32, np.uint8)}
-                )
-            if not np.array_equal(sealed["digest"], _seal(sealed["tree"])):
-                raise ValueError("its contents are not those that were written")
-            return epoch, sealed["tree"]
-        except Exception as error:  # orbax and tensorstore raise many kinds
-            console.print(f"damaged checkpoint {path} passed over: {error!r:.200}")
+        path, seal = directory.resolve() / str(epoch), directory / f"{epoch}.sha256"
+        if not seal.exists() or seal.read_text() != _digest_of_files(path):
+            console.print(f"damaged checkpoint {path} passed over")
+            continue
+        with _ORBAX, ocp.StandardCheckpointer() as checkpointer:
+            return epoch, checkpointer.restore(path, like)
     return None
 
 
-def _seal(tree: Any) -> np.ndarray:
-    return np.frombuffer(bytes.fromhex(digest(tree)), np.uint8)
+def _digest_of_files(directory: Path) -> str:
+    sha = hashlib.sha256()
+    for path in sorted(p for p in directory.rglob("*") if p.is_file()):
+        sha.update(str(path.relative_to(directory)).encode())
+        sha.update(path.read_bytes())
+    return sha.hexdigest()
 
 
 def _epochs(directory: Path) -> list[int]:
