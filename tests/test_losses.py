@@ -280,9 +280,9 @@ def test_finite_at_extreme_logits(loss, scale, logits):
 @each(DIVERGENCES | {"logit_mse": losses.logit_mse})
 def test_a_row_without_any_class_gives_zero(loss, logits):
     where = np.array([[True], [False], [True], [False]])
-    value, grad = jax.value_and_grad(
-        lambda s: loss(s, logits[1], where=where).sum(), has_aux=False
-    )(logits[0])
+    value, grad = jax.value_and_grad(lambda s: loss(s, logits[1], where=where).sum())(
+        logits[0]
+    )
     np.testing.assert_array_equal(loss(*logits, where=where)[1::2], 0)
     np.testing.assert_array_equal(grad[1::2], 0)
     assert jnp.isfinite(value) and jnp.isfinite(grad).all()
