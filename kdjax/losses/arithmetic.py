@@ -22,7 +22,7 @@ Scalar = jax.typing.ArrayLike
 # (exp(-r) - 1 + r) / r^2 = 1/2 - r/6 + r^2/24 - ..., highest power first. Fourteen
 # terms are exact in float64 for |r| < NEAR.
 _SERIES = [(-1) ** k / math.factorial(k + 2) for k in range(14)][::-1]
-_NEAR = 0.5
+NEAR = 0.5
 # Below this lie the masks that others make of their least number, for want of -inf.
 _ABSENT = -1e30
 # Stands for an infinite log-ratio where one side is exactly 0: exp(-_FAR) is 0.
@@ -70,6 +70,12 @@ def norm(x: Array) -> Array:
     return jnp.where(zero, 0, jnp.sqrt(jnp.where(zero, 1, square)))
 
 
+def huber(difference: Array) -> Array:
+    """Half the square up to 1, linear from there on."""
+    size = jnp.abs(difference)
+    return jnp.where(size < 1, difference**2 / 2, size - 0.5)
+
+
 def unit(x: Array) -> Array:
     """``x`` over its length along the last axis; 0 where that is 0."""
     length = norm(x)[..., None]
@@ -80,6 +86,18 @@ def cosine_distance(a: Array, b: Array) -> Array:
     """One less the cosine along the last axis, not below 0; 1 where either is 0."""
     either = (norm(a) == 0) | (norm(b) == 0)
     return jnp.where(either, 1, jnp.sum((unit(a) - unit(b)) ** 2, -1) / 2)
+
+
+def counted(where: Array | None, shape: tuple[int, ...]) -> Array:
+    """``where``, or everywhere, in full shape."""
+    return jnp.broadcast_to(True if where is None else where, shape)
+
+
+def mean(values: Array, where: Array, axis: int | tuple[int, ...] = -1) -> Array:
+    """Mean of the values that count; 0 of none."""
+    where = jnp.broadcast_to(where, values.shape)
+    count = jnp.maximum(jnp.sum(where, axis), 1)
+    return jnp.sum(jnp.where(where, values, 0), axis) / count
 
 
 def embeddings(*arrays: Array) -> list[Array]:
@@ -100,8 +118,7 @@ def classes(
     """Logits in float32 or wider, and ``where`` broadcast to their shape."""
     chex.assert_equal_shape([student_logits, teacher_logits])
     student, teacher = widen(student_logits, teacher_logits)
-    where = jnp.broadcast_to(True if where is None else where, student.shape)
-    return student, teacher, where
+    return student, teacher, counted(where, student.shape)
 
 
 def compare(
@@ -125,9 +142,16 @@ def compare(
     return Pair(p, q, jnp.where(both, gap, alone))
 
 
+def excess(pair: Pair) -> Array:
+    """``p - q``, with the digits of the gap where they are close."""
+    p, q, gap = pair
+    near = jnp.abs(gap) < NEAR
+    return jnp.where(near, q * jnp.expm1(jnp.where(near, gap, 0)), p - q)
+
+
 def kl(a: Array, b: Array, log_ratio: Array) -> Array:
     """Sum of ``a log(a/b) - a + b``, given ``log(a/b)`` itself."""
-    near = jnp.abs(log_ratio) < _NEAR
+    near = jnp.abs(log_ratio) < NEAR
     # Each branch sees only its own arguments, for gradients pass through both.
     r = jnp.where(near, log_ratio, 0)
     close = a * r**2 * jnp.polyval(jnp.array(_SERIES, r.dtype), r)
@@ -137,7 +161,7 @@ def kl(a: Array, b: Array, log_ratio: Array) -> Array:
 
 def log_ratio_to_mixture(gap: Array, share: Scalar) -> Array:
     """``log(a / (share a + (1 - share) b))`` where ``gap`` is ``log(a / b)``."""
-    near = jnp.abs(gap) < _NEAR
+    near = jnp.abs(gap) < NEAR
     r = jnp.where(near, gap, 0)
     close = -jnp.log1p((1 - share) * jnp.expm1(-r))
     apart = -jnp.logaddexp(jnp.log(share), jnp.log1p(-share) - jnp.where(near, 1, gap))

@@ -13,7 +13,16 @@ A KL of 1e-6 keeps its digits in float32: see `kdjax.losses.arithmetic`.
 import jax
 import jax.numpy as jnp
 
-from kdjax.losses.arithmetic import Array, Scalar, classes, compare, tempered_kl
+from kdjax.losses.arithmetic import (
+    Array,
+    Scalar,
+    classes,
+    compare,
+    excess,
+    normalise,
+    present,
+    tempered_kl,
+)
 
 
 def forward_kl(
@@ -90,8 +99,8 @@ def total_variation(
       Wen et al., `f-Divergence Minimization for Sequence-Level Knowledge
       Distillation <https://arxiv.org/abs/2307.15190>`_, 2023, section 3.
     """
-    p, q, _ = compare(*classes(student_logits, teacher_logits, where))
-    return jnp.sum(jnp.abs(p - q), -1) / 2
+    pair = compare(*classes(student_logits, teacher_logits, where))
+    return jnp.sum(jnp.abs(excess(pair)), -1) / 2
 
 
 def symmetric_kl(
@@ -103,8 +112,7 @@ def symmetric_kl(
 ) -> Array:
     r"""Forward and reverse KL in shares, :math:`(1 - r)` and :math:`r`.
 
-    With :math:`r` the teacher's mean confidence in the data it is BitDistiller's
-    CAKLD, confidence-aware KL.
+    `cakld` takes for :math:`r` the teacher's confidence.
 
     Args:
       student_logits: ``[..., C]``, floating.
@@ -126,6 +134,49 @@ def symmetric_kl(
     forward = forward_kl(student_logits, teacher_logits, where=where)
     reverse = reverse_kl(student_logits, teacher_logits, where=where)
     return (1 - reverse_share) * forward + reverse_share * reverse
+
+
+def cakld(
+    student_logits: Array,
+    teacher_logits: Array,
+    labels: Array,
+    *,
+    axis_name: str | None = None,
+    where: Array | None = None,
+) -> Array:
+    r"""BitDistiller's confidence-aware KL: `symmetric_kl`, reverse for a sure teacher.
+
+    .. math:: \gamma \mathrm{KL}(q \| p) + (1 - \gamma) \mathrm{KL}(p \| q), \quad
+              \gamma = \overline{p_y}
+
+    with the mean over the batch; the authors take it over the data beforehand, for
+    which there is `symmetric_kl`.
+
+    Args:
+      student_logits: ``[..., C]``, floating.
+      teacher_logits: ``[..., C]``, floating.
+      labels: ``[...]``, integers in ``[0, C)``: classes, or the text's own tokens.
+      axis_name: Of the mapped axis that the batch is sharded over, if it is.
+      where: Classes to keep, broadcastable to ``[..., C]``.
+
+    Returns:
+      ``[...]``, one non-negative value in nats an example.
+
+    Example:
+      >>> z = jnp.array([[2.0, 0.0, -1.0]])
+      >>> cakld(z, z, jnp.array([0])).tolist()
+      [0.0]
+
+    References:
+      Du et al., `BitDistiller <https://arxiv.org/abs/2402.10631>`_, 2024, section 3.2.
+    """
+    student, teacher, where = classes(student_logits, teacher_logits, where)
+    p, _, _ = normalise(teacher, where & present(teacher))
+    confidence = jnp.mean(jnp.take_along_axis(p, labels[..., None], -1))
+    if axis_name is not None:
+        confidence = jax.lax.pmean(confidence, axis_name)
+    confidence = jax.lax.stop_gradient(confidence)
+    return symmetric_kl(student, teacher, reverse_share=confidence, where=where)
 
 
 def adaptive_kl(
@@ -162,12 +213,12 @@ def adaptive_kl(
       Wu et al., `Rethinking Kullback-Leibler Divergence in Knowledge Distillation for
       Large Language Models <https://arxiv.org/abs/2404.02657>`_, 2024, section 4.
     """
-    p, q, _ = compare(*classes(student_logits, teacher_logits, where))
-    order = jnp.argsort(p, -1, descending=True)
-    mass = jnp.cumsum(jnp.take_along_axis(p, order, -1), -1)
+    pair = compare(*classes(student_logits, teacher_logits, where))
+    order = jnp.argsort(pair.p, -1, descending=True)
+    mass = jnp.cumsum(jnp.take_along_axis(pair.p, order, -1), -1)
     in_head = (mass <= head_mass).at[..., 0].set(True)
     head = jnp.take_along_axis(in_head, jnp.argsort(order, -1), -1)
-    gap = jax.lax.stop_gradient(jnp.abs(p - q))
+    gap = jax.lax.stop_gradient(jnp.abs(excess(pair)))
     head_gap, all_gap = jnp.sum(jnp.where(head, gap, 0), -1), jnp.sum(gap, -1)
     none = all_gap == 0
     share = jnp.where(none, 0.5, head_gap / jnp.where(none, 1, all_gap))

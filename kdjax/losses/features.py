@@ -158,6 +158,8 @@ def fsp(
 ) -> Array:
     r"""Flow of the solution: mean square between Gram matrices of two layers.
 
+    With the same layer twice they are the Gram matrices of style transfer.
+
     .. math:: \frac1{CD} \sum_{c,d} (G^s_{cd} - G^t_{cd})^2, \quad
               G_{cd} = \frac1{HW} \sum_{h,w} F^1_{hwc} F^2_{hwd}
 
@@ -224,6 +226,32 @@ def nst(student: Array, teacher: Array) -> Array:
 
     s, t = channels(student), channels(teacher)
     return kernel(t, t) + kernel(s, s) - 2 * kernel(s, t)
+
+
+def factor_transfer(student: Array, teacher: Array) -> Array:
+    r"""Factor transfer: mean distance between factors of length 1.
+
+    .. math:: \frac1d \left\| \frac{f_s}{\|f_s\|} - \frac{f_t}{\|f_t\|} \right\|_1
+
+    Args:
+      student: Factors ``[B, ...]``, from a translator that learns with the student.
+      teacher: ``[B, ...]``, of the same shape, from a paraphraser trained beforehand.
+
+    Returns:
+      ``[B]``, one non-negative value an example. The usual weight of its mean is 200.
+
+    Example:
+      >>> x = jnp.arange(1.0, 9.0).reshape(1, 2, 4)
+      >>> print(f"{factor_transfer(3 * x, x)[0]:.6f}")
+      0.000000
+
+    References:
+      Kim et al., `Paraphrasing Complex Network: Network Compression via Factor Transfer
+      <https://arxiv.org/abs/1802.04977>`_, 2018, section 3.3, with p = 1.
+    """
+    chex.assert_equal_shape([student, teacher])
+    s, t = (unit(x.reshape(len(x), -1)) for x in widen(student, teacher))
+    return jnp.mean(jnp.abs(s - t), -1)
 
 
 def vid(student: Array, teacher: Array, raw_variance: Array) -> Array:

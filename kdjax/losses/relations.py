@@ -11,16 +11,13 @@ the usual recipe: each device takes the mean over its shard, and ``pmean`` joins
 and gradients of parameters.
 """
 
+import chex
+import jax
 import jax.numpy as jnp
 
-from kdjax.losses.arithmetic import Array, embeddings, gather, norm, unit
+from kdjax.losses.arithmetic import Array, embeddings, gather, huber, norm, unit
 
 _EPSILON = 1e-7  # PKT's, in the code of its authors
-
-
-def _huber(difference: Array) -> Array:
-    size = jnp.abs(difference)
-    return jnp.where(size < 1, difference**2 / 2, size - 0.5)
 
 
 def rkd_distance(
@@ -59,7 +56,7 @@ def rkd_distance(
         mean = jnp.sum(everywhere) / count
         return distance / jnp.where(mean == 0, 1, mean)
 
-    return jnp.mean(_huber(relative(student) - relative(teacher)), -1)
+    return jnp.mean(huber(relative(student) - relative(teacher)), -1)
 
 
 def rkd_angle(student: Array, teacher: Array, *, axis_name: str | None = None) -> Array:
@@ -92,7 +89,7 @@ def rkd_angle(student: Array, teacher: Array, *, axis_name: str | None = None) -
         towards = unit(gather(x, axis_name)[None] - x[:, None])
         return jnp.einsum("ijd,ikd->ijk", towards, towards)
 
-    return jnp.mean(_huber(cosines(student) - cosines(teacher)), (1, 2))
+    return jnp.mean(huber(cosines(student) - cosines(teacher)), (1, 2))
 
 
 def similarity_preserving(
@@ -191,3 +188,42 @@ def gram_correlation(
         return x @ gather(x, axis_name).T
 
     return jnp.mean((gram(student) - gram(teacher)) ** 2, -1)
+
+
+def consecutive_correlation(
+    student: Array, teacher: Array, *, axis_name: str | None = None
+) -> Array:
+    r"""How the errors of neighbours in the batch go together: RepDistiller's form.
+
+    .. math:: \frac{1}{B - 1} \sum_i \delta_i^\top \delta_{i+1}, \quad
+              \delta_i = |s_i - t_i|
+
+    Another object than `gram_correlation`, under the same name there: it depends on the
+    order of the batch.
+
+    Args:
+      student: ``[B, d]``, after the projection if the widths differ.
+      teacher: ``[B, d]``.
+      axis_name: Of the mapped axis that the batch is sharded over, if it is.
+
+    Returns:
+      ``[B]``, one non-negative value an example, whose mean is the loss; 0 for the
+      last, and in a batch of one. The usual weight is 0.02.
+
+    Example:
+      >>> consecutive_correlation(jnp.ones((3, 2)), jnp.zeros((3, 2))).tolist()
+      [3.0, 3.0, 0.0]
+
+    References:
+      Peng et al., `Correlation Congruence for Knowledge Distillation
+      <https://arxiv.org/abs/1904.01802>`_, 2019, as in RepDistiller.
+    """
+    student, teacher = embeddings(student, teacher)
+    chex.assert_equal_shape([student, teacher])
+    mine = jnp.abs(student - teacher)
+    batch = gather(mine, axis_name)
+    first = 0 if axis_name is None else jax.lax.axis_index(axis_name) * len(mine)
+    after = jnp.pad(batch, ((0, 1), (0, 0)))[1:]  # the last has no neighbour
+    after = jax.lax.dynamic_slice_in_dim(after, first, len(mine))
+    pairs = max(len(batch) - 1, 1)
+    return len(batch) / pairs * jnp.sum(mine * after, -1)

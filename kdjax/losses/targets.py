@@ -8,6 +8,7 @@ from kdjax.losses.arithmetic import (
     Scalar,
     classes,
     compare,
+    excess,
     kl,
     normalise,
     present,
@@ -60,13 +61,13 @@ def tckd(
     )
 
     where = where & present(student)
-    p, q, gap = compare(student, teacher, where, temperature)
+    pair = compare(student, teacher, where, temperature)
+    p, q, gap = pair
     p_label, q_label, gap_label = (
         jnp.sum(jnp.where(target, x, 0), -1) for x in (p, q, gap)
     )
     p_rest, q_rest = (jnp.sum(jnp.where(target, 0, x), -1) for x in (p, q))
-    change = jnp.where(jnp.abs(gap) < 0.5, q * jnp.expm1(jnp.clip(gap, -1, 1)), p - q)
-    change = jnp.sum(jnp.where(target, 0, change), -1)  # of the mass of the rest
+    change = jnp.sum(jnp.where(target, 0, excess(pair)), -1)  # of the mass of the rest
     shares = [_log_rest(z / temperature, where, target) for z in (teacher, student)]
     far = shares[0] - shares[1]
     near = (jnp.abs(far) < 0.5) & (q_rest > 0)

@@ -1,0 +1,257 @@
+r"""Speculative decoding: how often a target accepts its draft, and how to teach that.
+
+The draft is the student, the target the teacher. A token drafted from q is accepted
+with probability :math:`\min(1, p / q)`, and what comes out is exactly p's.
+"""
+
+import jax.numpy as jnp
+
+from kdjax.losses.arithmetic import (
+    Array,
+    Scalar,
+    classes,
+    compare,
+    counted,
+    excess,
+    huber,
+    mean,
+    normalise,
+    present,
+    widen,
+)
+from kdjax.losses.divergences import forward_kl, total_variation
+from kdjax.losses.logits import cross_entropy
+
+
+def acceptance_rate(
+    student_logits: Array, teacher_logits: Array, *, where: Array | None = None
+) -> Array:
+    r"""How likely the target accepts a token: :math:`\sum_c \min(p_c, q_c)`.
+
+    Args:
+      student_logits: The draft's, ``[..., C]``, floating.
+      teacher_logits: The target's, ``[..., C]``, floating.
+      where: Classes to keep, broadcastable to ``[..., C]``.
+
+    Returns:
+      ``[...]``, in ``[0, 1]``: one less `total_variation`.
+
+    Example:
+      >>> float(acceptance_rate(jnp.zeros(4), jnp.array([0.0, 0, -jnp.inf, -jnp.inf])))
+      0.5
+
+    References:
+      Leviathan et al., `Fast Inference from Transformers via Speculative Decoding
+      <https://arxiv.org/abs/2211.17192>`_, 2023, theorem 3.5.
+    """
+    return 1 - total_variation(student_logits, teacher_logits, where=where)
+
+
+def expected_tokens(acceptance: Array, *, drafted: int) -> Array:
+    r"""Tokens that a pass of the target yields: :math:`1 + a + \dots + a^n`.
+
+    Args:
+      acceptance: ``[...]``, the mean `acceptance_rate`, as if each token's were alike.
+      drafted: The number n of tokens drafted for one pass.
+
+    Returns:
+      ``[...]``, in ``[1, drafted + 1]``.
+
+    Example:
+      >>> print(f"{expected_tokens(jnp.array(0.8), drafted=4):.4f}")
+      3.3616
+
+    References:
+      Leviathan et al., `Fast Inference from Transformers via Speculative Decoding
+      <https://arxiv.org/abs/2211.17192>`_, 2023, equation 1.
+    """
+    return jnp.polyval(jnp.ones(drafted + 1), acceptance)
+
+
+def expected_speedup(acceptance: Array, *, drafted: int, cost: Scalar) -> Array:
+    r"""How many times faster than the target alone: `expected_tokens` over their cost.
+
+    .. math:: \frac{1 + a + \dots + a^n}{n c + 1}
+
+    Args:
+      acceptance: ``[...]``, the mean `acceptance_rate`.
+      drafted: The number n of tokens drafted for one pass.
+      cost: The time c of a pass of the draft over that of a pass of the target.
+
+    Returns:
+      ``[...]``.
+
+    Example:
+      >>> float(expected_speedup(jnp.array(1.0), drafted=3, cost=0.0))
+      4.0
+
+    References:
+      Leviathan et al., `Fast Inference from Transformers via Speculative Decoding
+      <https://arxiv.org/abs/2211.17192>`_, 2023, theorem 3.8.
+    """
+    return expected_tokens(acceptance, drafted=drafted) / (drafted * cost + 1)
+
+
+def negative_log_acceptance(
+    student_logits: Array, teacher_logits: Array, *, where: Array | None = None
+) -> Array:
+    r"""Minus the log of `acceptance_rate`: its gradient does not vanish for bad drafts.
+
+    .. math:: -\log \sum_c \min(p_c, q_c)
+
+    Args:
+      student_logits: The draft's, ``[..., C]``, floating.
+      teacher_logits: The target's, ``[..., C]``, floating.
+      where: Classes to keep, broadcastable to ``[..., C]``.
+
+    Returns:
+      ``[...]``, one non-negative value in nats an example; 0 where no class is both the
+      draft's and the target's.
+
+    Example:
+      >>> student, teacher = jnp.zeros(4), jnp.array([0.0, 0.0, -jnp.inf, -jnp.inf])
+      >>> print(f"{negative_log_acceptance(student, teacher):.6f}")  # log 2
+      0.693147
+
+    References:
+      Leviathan et al., `Fast Inference from Transformers via Speculative Decoding
+      <https://arxiv.org/abs/2211.17192>`_, 2023, theorem 3.5, for the rate.
+    """
+    student, teacher, where = classes(student_logits, teacher_logits, where)
+    student_has, teacher_has = where & present(student), where & present(teacher)
+    both = student_has & teacher_has
+    pair = compare(student, teacher, where)
+    distance = jnp.sum(jnp.abs(excess(pair)), -1) / 2
+    near = distance < 0.5
+    close = -jnp.log1p(-jnp.where(near, distance, 0))
+    # Far apart the sum is small, and its log is taken from those of its terms.
+    _, top, rest = normalise(student, student_has)
+    log_q = jnp.where(both, (student - top) - rest, 0)
+    smaller = jnp.where(both, log_q + jnp.minimum(pair.gap, 0), -jnp.inf)
+    _, top, rest = normalise(smaller, both)
+    apart = -(top + rest)[..., 0]
+    return jnp.where(both.any(-1), jnp.where(near, close, apart), 0)
+
+
+def medusa(
+    head_logits: Array,
+    tokens: Array,
+    *,
+    decay: Scalar = 0.8,
+    where: Array | None = None,
+) -> Array:
+    r"""Medusa's heads: cross-entropy with the token that each foretells.
+
+    .. math:: -\sum_{k=1}^{K} \frac{\lambda^k}{n_k} \sum_t \log q^{(k)}_t(y_{t + k + 1})
+
+    Args:
+      head_logits: ``[..., K, L, V]``; head k, from 1, foretells at t the token at
+        t + k + 1, for the language model's own head has that at t + 1.
+      tokens: ``[..., L]``, integers in ``[0, V)``.
+      decay: The lambda; 1 in the authors' first trainer.
+      where: Tokens that count when foretold, ``[..., L]``.
+
+    Returns:
+      ``[...]``, one non-negative value a text: over heads the sum, over the tokens that
+      a head foretells the mean.
+
+    Example:
+      >>> loss = medusa(jnp.zeros((1, 5, 4)), jnp.arange(5) % 4, decay=1.0)
+      >>> print(f"{loss:.6f}")  # log 4
+      1.386294
+
+    References:
+      Cai et al., `Medusa: Simple LLM Inference Acceleration Framework with Multiple
+      Decoding Heads <https://arxiv.org/abs/2401.10774>`_, 2024, section 2.2.1.
+    """
+    heads = head_logits.shape[-3]
+    where = counted(where, tokens.shape)
+    total = jnp.zeros(tokens.shape[:-1], jnp.float32)
+    for k in range(1, heads + 1):
+        logits = head_logits[..., k - 1, : -(k + 1), :]
+        values = cross_entropy(logits, tokens[..., k + 1 :])
+        total += decay**k * mean(values, where[..., k + 1 :])
+    return total
+
+
+def eagle(
+    student_features: Array,
+    teacher_features: Array,
+    student_logits: Array,
+    teacher_logits: Array,
+    *,
+    feature_weight: Scalar = 1.0,
+    logit_weight: Scalar = 0.1,
+    where: Array | None = None,
+) -> Array:
+    r"""EAGLE: the next feature by Huber's loss, and the next token by KL.
+
+    .. math:: w_f \overline{\ell(\hat f - f)} + w_l \overline{\mathrm{KL}(p \| q)}
+
+    a mean over tokens, and of features over their width. The authors' code has
+    cross-entropy for KL: its gradient, and the target's entropy more.
+
+    Args:
+      student_features: The draft's next features, ``[..., L, d]``.
+      teacher_features: The target's, ``[..., L, d]``.
+      student_logits: Of the target's head on the draft's features, ``[..., L, V]``.
+      teacher_logits: ``[..., L, V]``.
+      feature_weight: Of the first term.
+      logit_weight: Of the second.
+      where: Tokens that count, ``[..., L]``.
+
+    Returns:
+      ``[...]``, one non-negative value a text.
+
+    Example:
+      >>> f, z = jnp.ones((3, 2)), jnp.zeros((3, 4))
+      >>> float(eagle(f + 3, f, z, z))
+      2.5
+
+    References:
+      Li et al., `EAGLE: Speculative Sampling Requires Rethinking Feature Uncertainty
+      <https://arxiv.org/abs/2401.15077>`_, 2024, section 3.2.
+    """
+    student, teacher = widen(student_features, teacher_features)
+    features = jnp.mean(huber(student - teacher), -1)
+    values = logit_weight * forward_kl(student_logits, teacher_logits)
+    values += feature_weight * features
+    return mean(values, counted(where, values.shape))
+
+
+def eagle3(
+    student_logits: Array,
+    teacher_logits: Array,
+    *,
+    decay: Scalar = 0.8,
+    where: Array | None = None,
+) -> Array:
+    r"""EAGLE-3: KL at each step of a draft that reads its own output, no features.
+
+    .. math:: \sum_{i=0}^{S-1} \lambda^i \, \overline{\mathrm{KL}(p_i \| q_i)}
+
+    The authors' code has cross-entropy for KL, seven steps, and the mean over all
+    positions.
+
+    Args:
+      student_logits: The draft's, ``[..., S, L, V]``, a step after the other.
+      teacher_logits: The target's of the same tokens, ``[..., S, L, V]``; ``-inf``
+        outside the draft's vocabulary.
+      decay: The lambda.
+      where: Tokens that count, ``[..., S, L]``, or broadcastable to it.
+
+    Returns:
+      ``[...]``, one non-negative value a text.
+
+    Example:
+      >>> z = jnp.zeros((7, 3, 4))
+      >>> float(eagle3(z, z))
+      0.0
+
+    References:
+      Li et al., `EAGLE-3: Scaling up Inference Acceleration via Training-Time Test
+      <https://arxiv.org/abs/2503.01840>`_, 2025, section 3.2.
+    """
+    values = forward_kl(student_logits, teacher_logits)
+    steps = mean(values, counted(where, values.shape))
+    return jnp.sum(decay ** jnp.arange(steps.shape[-1]) * steps, -1)

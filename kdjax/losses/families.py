@@ -1,0 +1,139 @@
+r"""Families of divergences that run from reverse to forward KL.
+
+Which class exists is said in `kdjax.losses.divergences`.
+"""
+
+import math
+
+import jax.numpy as jnp
+
+from kdjax.losses.arithmetic import (
+    NEAR,
+    Array,
+    Scalar,
+    classes,
+    compare,
+    normalise,
+    present,
+)
+
+# (exp(r) - 1 - r) / r^2 = 1/2 + r/6 + ...: exact in float64 for |r| < NEAR.
+_SERIES = [1 / math.factorial(k + 2) for k in range(14)]
+
+
+def alpha_divergence(
+    student_logits: Array,
+    teacher_logits: Array,
+    *,
+    alpha: Scalar = 0.5,
+    where: Array | None = None,
+) -> Array:
+    r"""Amari's family, `reverse_kl` at 0, four times squared Hellinger at 1/2.
+
+    .. math:: \frac{1 - \sum_c p_c^\alpha q_c^{1 - \alpha}}{\alpha (1 - \alpha)}
+
+    It is `forward_kl` at 1, and continuous, so that ``alpha`` can be swept from end to
+    end.
+
+    Args:
+      student_logits: ``[..., C]``, floating.
+      teacher_logits: ``[..., C]``, floating.
+      alpha: In ``[0, 1]``.
+      where: Classes to keep, broadcastable to ``[..., C]``.
+
+    Returns:
+      ``[...]``, one non-negative value an example, at most
+      :math:`1 / \alpha (1 - \alpha)`.
+
+    Example:
+      >>> student, teacher = jnp.array([0.0, -jnp.inf]), jnp.array([-jnp.inf, 0.0])
+      >>> float(alpha_divergence(student, teacher, alpha=0.5))
+      4.0
+
+    References:
+      Wang et al., `AlphaNet: Improved Training of Supernets with Alpha-Divergence
+      <https://arxiv.org/abs/2102.07954>`_, 2021, section 3.2.
+    """
+    student, teacher, where = classes(student_logits, teacher_logits, where)
+    alpha = jnp.asarray(alpha, student.dtype)
+    finite = (present(student) | (alpha < 1)) & (present(teacher) | (alpha > 0))
+    p, q, gap = compare(student, teacher, where & finite)
+    # By symmetry in (p, q, alpha) and (q, p, 1 - alpha) only half the family is left.
+    flip = alpha >= 0.5
+    a, b, r = jnp.where(flip, p, q), jnp.where(flip, q, p), jnp.where(flip, -gap, gap)
+    share = jnp.where(flip, 1 - alpha, alpha)
+    near = jnp.abs(r) < NEAR
+    close, apart = jnp.where(near, r, 0), jnp.where(near, 0, r)
+    terms = a * close**2 * _power_series(close, share)
+    # Past 80, a * exp(share * r) is nothing beside b = a * exp(r).
+    exponent = jnp.minimum(share * apart, 80)
+    flat = exponent == 0
+    slope = jnp.where(flat, 1, jnp.expm1(exponent) / jnp.where(flat, 1, exponent))
+    far = (b - a - a * apart * slope) / (1 - share)
+    return jnp.sum(jnp.where(near, terms, far), -1)
+
+
+def _power_series(r: Array, share: Array) -> Array:
+    """The sum over k of ``r^k / (k + 2)! * (1 + share + ... + share^k)``."""
+    partial, total = jnp.ones_like(share), jnp.zeros_like(r)
+    coefficients = []
+    for factor in _SERIES:
+        coefficients.append(factor * partial)
+        partial = 1 + share * partial
+    for coefficient in reversed(coefficients):
+        total = total * r + coefficient
+    return total
+
+
+def renyi_divergence(
+    student_logits: Array,
+    teacher_logits: Array,
+    *,
+    alpha: Scalar = 0.5,
+    where: Array | None = None,
+) -> Array:
+    r"""Renyi's family: 0 at 0, twice Bhattacharyya's distance at 1/2, forward KL at 1.
+
+    .. math:: \frac{1}{\alpha - 1} \log \sum_c p_c^\alpha q_c^{1 - \alpha}
+
+    Args:
+      student_logits: ``[..., C]``, floating.
+      teacher_logits: ``[..., C]``, floating.
+      alpha: In ``[0, 1]``.
+      where: Classes to keep, broadcastable to ``[..., C]``.
+
+    Returns:
+      ``[...]``, one non-negative value in nats an example; 0 where no class is both the
+      student's and the teacher's.
+
+    Example:
+      >>> student, teacher = jnp.zeros(4), jnp.array([0.0, 0.0, -jnp.inf, -jnp.inf])
+      >>> print(f"{renyi_divergence(student, teacher, alpha=0.5):.6f}")  # log 2
+      0.693147
+
+    References:
+      Renyi, `On Measures of Entropy and Information
+      <https://projecteuclid.org/euclid.bsmsp/1200512181>`_, 1961, section 3.
+    """
+    student, teacher, where = classes(student_logits, teacher_logits, where)
+    alpha = jnp.asarray(alpha, student.dtype)
+    student_has, teacher_has = where & present(student), where & present(teacher)
+    both = student_has & teacher_has
+    divergence = alpha_divergence(student, teacher, alpha=alpha, where=where)
+    missing = alpha * (1 - alpha) * divergence  # 1 less the sum of the formula
+    near = missing < 0.5
+    small = jnp.where(near, missing, 0)
+    zero = small == 0
+    ratio = jnp.where(zero, 1, -jnp.log1p(-small) / jnp.where(zero, 1, small))
+    close = alpha * divergence * ratio
+    # Logits less the largest of their side, which costs no digits to add up.
+    (_, top_t, rest_t), (_, top_s, rest_s) = (
+        normalise(teacher, teacher_has),
+        normalise(student, student_has),
+    )
+    mixed = alpha * jnp.where(both, teacher - top_t, 0)
+    mixed += (1 - alpha) * jnp.where(both, student - top_s, 0)
+    _, top, rest = normalise(mixed, both)
+    log_sum = (top + rest - alpha * rest_t - (1 - alpha) * rest_s)[..., 0]
+    apart = -log_sum / jnp.where(alpha < 1, 1 - alpha, 1)
+    return jnp.where(both.any(-1), jnp.where(near, close, apart), 0)

@@ -1,0 +1,193 @@
+r"""Learning from what the student wrote: MiniLLM, and the parts it is made of.
+
+Logits are ``[..., L, V]``, tokens ``[..., L]``, as in `kdjax.losses.sequences`. The
+texts are given: who drew them, and how, is the caller's business.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from kdjax.losses.arithmetic import Array, Scalar, classes, compare, counted
+from kdjax.losses.divergences import reverse_kl
+from kdjax.losses.logits import cross_entropy
+
+
+def sampled_log_ratio(
+    student_logits: Array, teacher_logits: Array, tokens: Array
+) -> Array:
+    r"""MiniLLM's reward of a token: :math:`\log p(y_t) - \log q(y_t)`.
+
+    Its mean over what the student writes is `reverse_kl`, with the sign changed.
+
+    Args:
+      student_logits: ``[..., L, V]``, floating.
+      teacher_logits: ``[..., L, V]``, floating.
+      tokens: ``[..., L]``, what was written.
+
+    Returns:
+      ``[..., L]``; 0 for a token that either side rules out.
+
+    Example:
+      >>> z = jnp.zeros((3, 4))
+      >>> sampled_log_ratio(z, 2 + z, jnp.array([0, 1, 2])).tolist()
+      [0.0, 0.0, 0.0]
+
+    References:
+      Gu et al., `MiniLLM: Knowledge Distillation of Large Language Models
+      <https://arxiv.org/abs/2306.08543>`_, 2024, section 2.2.
+    """
+    p, q, gap = compare(*classes(student_logits, teacher_logits, None))
+    gap = jnp.where((p > 0) & (q > 0), gap, 0)
+    return jnp.take_along_axis(gap, tokens[..., None], -1)[..., 0]
+
+
+def reward_to_go(
+    rewards: Array, *, discount: Scalar = 1.0, where: Array | None = None
+) -> Array:
+    r"""From each token on: :math:`R_t = \sum_{i \ge t} \gamma^{i - t} r_i`.
+
+    Args:
+      rewards: ``[..., L]``.
+      discount: The gamma, in ``[0, 1]``.
+      where: Tokens that count, ``[..., L]``.
+
+    Returns:
+      ``[..., L]``.
+
+    Example:
+      >>> reward_to_go(jnp.array([1.0, 2.0, 4.0])).tolist()
+      [7.0, 6.0, 4.0]
+
+    References:
+      Gu et al., `MiniLLM: Knowledge Distillation of Large Language Models
+      <https://arxiv.org/abs/2306.08543>`_, 2024, section 2.2; discounted in its code.
+    """
+    rewards = jnp.where(counted(where, rewards.shape), rewards, 0)
+
+    def back(later: Array, now: Array) -> tuple[Array, Array]:
+        return (now + discount * later,) * 2
+
+    by_time = jnp.moveaxis(rewards, -1, 0)
+    _, sums = jax.lax.scan(back, jnp.zeros_like(by_time[0]), by_time, reverse=True)
+    return jnp.moveaxis(sums, 0, -1)
+
+
+def mean_reward_to_go(
+    rewards: Array, *, discount: Scalar = 1.0, where: Array | None = None
+) -> Array:
+    r"""`reward_to_go` over the number of tokens that it sums: length normalisation.
+
+    Without it short answers are preferred.
+
+    Args:
+      rewards: ``[..., L]``.
+      discount: The gamma, in ``[0, 1]``. The authors' code has 0.95.
+      where: Tokens that count, ``[..., L]``.
+
+    Returns:
+      ``[..., L]``; 0 where no token is left.
+
+    Example:
+      >>> mean_reward_to_go(jnp.array([1.0, 2.0, 3.0])).tolist()
+      [2.0, 2.5, 3.0]
+
+    References:
+      Gu et al., `MiniLLM: Knowledge Distillation of Large Language Models
+      <https://arxiv.org/abs/2306.08543>`_, 2024, section 2.2; discounted in its code.
+    """
+    counts = counted(where, rewards.shape)
+    left = reward_to_go(counts.astype(rewards.dtype))
+    return reward_to_go(rewards, discount=discount, where=where) / jnp.maximum(left, 1)
+
+
+def importance_weights(
+    student_logits: Array,
+    teacher_logits: Array,
+    tokens: Array,
+    *,
+    teacher_share: Scalar = 0.2,
+) -> Array:
+    r"""How much likelier the student alone is to write a token than both together.
+
+    .. math:: w_t = \frac{q(y_t)}{\alpha p(y_t) + (1 - \alpha) q(y_t)}
+
+    for texts drawn from the mixture. Held fixed in the gradient.
+
+    Args:
+      student_logits: ``[..., L, V]``, floating.
+      teacher_logits: ``[..., L, V]``, floating.
+      tokens: ``[..., L]``, what was written.
+      teacher_share: The paper's alpha, in ``[0, 1)``.
+
+    Returns:
+      ``[..., L]``, at most :math:`1 / (1 - \alpha)`.
+
+    Example:
+      >>> z = jnp.zeros((1, 4))
+      >>> importance_weights(z, z, jnp.array([2])).tolist()
+      [1.0]
+
+    References:
+      Gu et al., `MiniLLM: Knowledge Distillation of Large Language Models
+      <https://arxiv.org/abs/2306.08543>`_, 2024, section 2.2.
+    """
+    p, q, _ = compare(*classes(student_logits, teacher_logits, None))
+    p, q = (jnp.take_along_axis(x, tokens[..., None], -1)[..., 0] for x in (p, q))
+    mixture = teacher_share * p + (1 - teacher_share) * q
+    none = mixture == 0
+    weights = jnp.where(none, 1, q) / jnp.where(none, 1, mixture)
+    return jax.lax.stop_gradient(weights)
+
+
+def minillm(
+    student_logits: Array,
+    teacher_logits: Array,
+    tokens: Array,
+    *,
+    teacher_share: Scalar = 0.2,
+    length_normalized: bool = True,
+    where: Array | None = None,
+) -> Array:
+    r"""A loss whose gradient is MiniLLM's, on texts that student and teacher wrote.
+
+    .. math:: \sum_t w_t \big( \mathrm{KL}(q_t \| p_t)
+              - R_{t + 1} \log q(y_t) \big)
+
+    where only :math:`\mathrm{KL}` and :math:`\log q` are differentiated. The first is
+    the next token's part of sequence-level reverse KL, exact over the vocabulary; the
+    second, by REINFORCE, what the token leads to. With ``teacher_share`` 0 and no
+    length normalisation the mean over the student's own texts has the gradient of
+    :math:`\mathrm{KL}(q \| p)` over sequences.
+
+    Args:
+      student_logits: ``[..., L, V]``, floating.
+      teacher_logits: ``[..., L, V]``, floating.
+      tokens: ``[..., L]``, drawn from the mixture of teacher and student.
+      teacher_share: The teacher's in that mixture, the paper's alpha.
+      length_normalized: Whether :math:`R` is the mean of the rewards to come, as in the
+        paper, and not their sum.
+      where: Tokens that count, ``[..., L]``.
+
+    Returns:
+      ``[...]``, one value a text.
+
+    Example:
+      >>> z = jnp.zeros((3, 4))
+      >>> float(minillm(z, z, jnp.array([0, 1, 2])))
+      0.0
+
+    References:
+      Gu et al., `MiniLLM: Knowledge Distillation of Large Language Models
+      <https://arxiv.org/abs/2306.08543>`_, 2024, section 2.2, equation 7.
+    """
+    rewards = sampled_log_ratio(student_logits, teacher_logits, tokens)
+    counts = counted(where, rewards.shape)
+    to_go = mean_reward_to_go if length_normalized else reward_to_go
+    later = to_go(jax.lax.stop_gradient(rewards), where=counts)[..., 1:]
+    later = jnp.concatenate([later, jnp.zeros_like(rewards[..., :1])], -1)
+    weights = importance_weights(
+        student_logits, teacher_logits, tokens, teacher_share=teacher_share
+    )
+    single = reverse_kl(student_logits, teacher_logits)
+    long = later * cross_entropy(student_logits, tokens)
+    return jnp.sum(jnp.where(counts, weights * (single + long), 0), -1)

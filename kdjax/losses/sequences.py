@@ -1,0 +1,156 @@
+r"""Sequences: what a divergence of every token comes to.
+
+Logits are ``[..., L, V]``, tokens ``[..., L]``: the logits at a position predict the
+token of the same index, so the caller shifts them by one. ``where``, ``[..., L]``,
+marks the tokens that count, as a rule those of the answer.
+
+The divergences of this library give one value a token here; of the three ways to join
+them each gives long sequences another weight::
+
+    values = forward_kl(student_logits, teacher_logits)  # [B, L]
+    token_mean(values, where)  # every token alike
+    sequence_mean(values, where).mean()  # every sequence alike
+    global_token_mean(values, where, tokens=n)  # of n tokens in all accumulated batches
+"""
+
+import jax
+import jax.numpy as jnp
+
+from kdjax.losses.arithmetic import Array, Scalar, counted, mean
+from kdjax.losses.logits import cross_entropy
+from kdjax.losses.mixtures import jensen_shannon
+
+
+def token_mean(values: Array, where: Array, *, axis_name: str | None = None) -> Array:
+    """Mean over all tokens of a batch that count.
+
+    Args:
+      values: ``[...]``, one a token.
+      where: Tokens that count, ``[...]``.
+      axis_name: Of the mapped axis that the batch is sharded over, if it is. The mean
+        over shards is then the mean over the tokens of all, however they are spread.
+
+    Returns:
+      ``[]``; 0 if there is no token.
+
+    Example:
+      >>> where = jnp.array([[True, True, True], [True, False, False]])
+      >>> float(token_mean(jnp.array([[1.0, 1, 1], [5, 9, 9]]), where))
+      2.0
+    """
+    count = jnp.sum(where)
+    if axis_name is not None:
+        count = jax.lax.pmean(count, axis_name)
+    return global_token_mean(values, where, tokens=jnp.where(count == 0, 1, count))
+
+
+def sequence_mean(values: Array, where: Array) -> Array:
+    """Mean over the tokens of each sequence that count.
+
+    Args:
+      values: ``[..., L]``, one a token.
+      where: Tokens that count, ``[..., L]``.
+
+    Returns:
+      ``[...]``, one value a sequence; 0 if it has no token.
+
+    Example:
+      >>> where = jnp.array([[True, True, True], [True, False, False]])
+      >>> sequence_mean(jnp.array([[1.0, 1, 1], [5, 9, 9]]), where).tolist()
+      [1.0, 5.0]
+    """
+    return mean(values, where)
+
+
+def global_token_mean(values: Array, where: Array, *, tokens: Scalar) -> Array:
+    """A part's share of the mean over a number of tokens, to be summed over parts.
+
+    Args:
+      values: ``[...]``, one a token.
+      where: Tokens that count, ``[...]``.
+      tokens: How many count in all parts together: those of the batches whose gradients
+        are accumulated.
+
+    Returns:
+      ``[]``.
+
+    Example:
+      >>> where = jnp.array([True, True, False])
+      >>> float(global_token_mean(jnp.array([1.0, 5.0, 9.0]), where, tokens=4))
+      1.5
+    """
+    return jnp.sum(jnp.where(where, values, 0)) / tokens
+
+
+def sequence_nll(
+    student_logits: Array, tokens: Array, *, where: Array | None = None
+) -> Array:
+    r"""SeqKD: negative log-likelihood of a text that the teacher wrote.
+
+    .. math:: -\sum_t \log q(y_t \mid y_{<t})
+
+    Args:
+      student_logits: ``[..., L, V]``, floating.
+      tokens: ``[..., L]``, integers in ``[0, V)``; the paper's are found by
+        beam search.
+      where: Tokens that count, ``[..., L]``.
+
+    Returns:
+      ``[...]``, one non-negative value in nats a sequence.
+
+    Example:
+      >>> print(f"{sequence_nll(jnp.zeros((3, 4)), jnp.zeros(3, int)):.6f}")
+      4.158883
+
+    References:
+      Kim and Rush, `Sequence-Level Knowledge Distillation
+      <https://arxiv.org/abs/1606.07947>`_, 2016, section 3.2.
+    """
+    values = cross_entropy(student_logits, tokens)
+    return jnp.sum(jnp.where(counted(where, values.shape), values, 0), -1)
+
+
+def gkd(
+    student_logits: Array,
+    teacher_logits: Array,
+    from_student: Array,
+    *,
+    student_share: Scalar = 0.5,
+    beta: Scalar = 0.5,
+    where: Array | None = None,
+) -> Array:
+    r"""Generalised distillation: texts of the data and of the student, in shares.
+
+    .. math:: (1 - \lambda) \, \mathbb E_{y \sim \mathrm{data}} D(y)
+              + \lambda \, \mathbb E_{y \sim q} D(y), \quad
+              D(y) = \frac{1}{L} \sum_t \mathrm{JSD}_\beta(p_t, q_t)
+
+    whatever the share of either in the batch. Nothing is differentiated through the
+    student's writing.
+
+    Args:
+      student_logits: ``[B, L, V]``, floating.
+      teacher_logits: ``[B, L, V]``, floating.
+      from_student: ``[B]``, which texts the student wrote.
+      student_share: The paper's lambda, in ``[0, 1]``.
+      beta: See `jensen_shannon`.
+      where: Tokens that count, ``[B, L]``.
+
+    Returns:
+      ``[B]``, one non-negative value a text, whose mean is the loss.
+
+    Example:
+      >>> z = jnp.zeros((2, 3, 4))
+      >>> gkd(z, z, jnp.array([True, False])).tolist()
+      [0.0, 0.0]
+
+    References:
+      Agarwal et al., `On-Policy Distillation of Language Models
+      <https://arxiv.org/abs/2306.13649>`_, 2024, section 3.
+    """
+    values = jensen_shannon(student_logits, teacher_logits, beta=beta)
+    values = mean(values, counted(where, values.shape))
+    share = jnp.mean(from_student.astype(values.dtype))
+    one, other = (jnp.where(s == 0, 1, s) for s in (share, 1 - share))
+    weights = jnp.where(from_student, student_share / one, (1 - student_share) / other)
+    return weights * values

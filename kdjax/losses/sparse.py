@@ -1,0 +1,147 @@
+r"""A part of the teacher's answer: its likeliest classes, or a sample of them.
+
+The likeliest classes go with every divergence::
+
+    kept = top_k(teacher_logits, k=50)  # or the student's
+    forward_kl(student_logits, teacher_logits, where=kept)  # both renormalised
+    forward_kl(*(tail_bucket(z, kept) for z in (student_logits, teacher_logits)))
+    forward_kl(student_logits, jnp.where(kept, teacher_logits, -jnp.inf))
+
+The first can be more or less than the whole divergence; the second, with all other
+classes as one, is never more; the third renormalises the teacher alone, and is the
+first less the log of the student's probability of ``kept``.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from kdjax.losses.arithmetic import Array, Scalar, normalise, present, widen
+
+
+def top_k(logits: Array, *, k: int) -> Array:
+    """Where the ``k`` likeliest classes are, of equal ones those of lower index.
+
+    Args:
+      logits: ``[..., C]``, floating: the teacher's as a rule, or the student's.
+      k: At least 1 and at most C.
+
+    Returns:
+      ``[..., C]``, boolean. A class of no probability is never among them.
+
+    Raises:
+      ValueError: for another ``k``.
+
+    Example:
+      >>> top_k(jnp.array([1.0, 3.0, 2.0]), k=2).tolist()
+      [False, True, True]
+
+    References:
+      Peng et al., `Pre-training Distillation for Large Language Models
+      <https://arxiv.org/abs/2410.16215>`_, 2025, section 3.1.
+    """
+    if not 1 <= k <= logits.shape[-1]:
+        raise ValueError(f"k is {k}, but takes 1 to {logits.shape[-1]} classes")
+    _, indices = jax.lax.top_k(logits, k)
+    kept = jnp.zeros(logits.shape, bool)
+    kept = jnp.put_along_axis(kept, indices, True, -1, inplace=False)
+    return kept & present(logits)
+
+
+def tail_bucket(logits: Array, kept: Array) -> Array:
+    """Logits of the kept classes and of one more, all others together.
+
+    Args:
+      logits: ``[..., C]``, floating.
+      kept: ``[..., C]``, boolean, the same for student and teacher: see `top_k`.
+
+    Returns:
+      ``[..., C + 1]``, ``-inf`` for classes that went into the last.
+
+    Example:
+      >>> z = tail_bucket(jnp.zeros(4), jnp.array([True, False, False, False]))
+      >>> jax.nn.softmax(z).round(4).tolist()
+      [0.25, 0.0, 0.0, 0.0, 0.75]
+
+    References:
+      Anshumann et al., `Sparse Logit Sampling: Accelerating Knowledge Distillation in
+      LLMs <https://arxiv.org/abs/2503.16870>`_, 2025, section 3.
+    """
+    (logits,) = widen(logits)
+    tail = present(logits) & ~kept
+    _, top, rest = normalise(logits, tail)
+    bucket = jnp.where(tail.any(-1, keepdims=True), top + rest, -jnp.inf)
+    return jnp.concatenate([jnp.where(kept, logits, -jnp.inf), bucket], -1)
+
+
+class Sampled(NamedTuple):
+    """Some of the teacher's classes, which on average stand for all."""
+
+    indices: Array  # [..., draws]
+    weights: Array  # [..., draws]
+    log_probabilities: Array  # the teacher's, [..., draws]
+
+
+def sample_logits(
+    key: Array, teacher_logits: Array, *, draws: int, power: Scalar = 1.0
+) -> Sampled:
+    r"""Classes drawn from :math:`\pi \propto p^t`, with weights :math:`p / n \pi`.
+
+    Args:
+      key: Of `jax.random`.
+      teacher_logits: ``[..., C]``, floating.
+      draws: n, how many classes, with replacement. The paper finds 50 enough.
+      power: The exponent t; 1 draws from the teacher itself.
+
+    Returns:
+      What `sampled_kl` takes: small enough to be stored.
+
+    Example:
+      >>> sample_logits(jax.random.key(0), jnp.zeros((2, 9)), draws=3).indices.shape
+      (2, 3)
+
+    References:
+      Anshumann et al., `Sparse Logit Sampling: Accelerating Knowledge Distillation in
+      LLMs <https://arxiv.org/abs/2503.16870>`_, 2025, section 4.
+    """
+    (teacher,) = widen(teacher_logits)
+    log_p = jax.nn.log_softmax(teacher)
+    proposal = jax.nn.log_softmax(power * teacher)
+    indices = jax.random.categorical(key, proposal, shape=(draws, *teacher.shape[:-1]))
+    indices = jnp.moveaxis(indices, 0, -1)
+    log_p, proposal = (jnp.take_along_axis(x, indices, -1) for x in (log_p, proposal))
+    return Sampled(indices, jnp.exp(log_p - proposal) / draws, log_p)
+
+
+def sampled_kl(student_logits: Array, sampled: Sampled) -> Array:
+    r"""Forward KL from a sample of the teacher's classes, unbiased with its gradient.
+
+    .. math:: \sum_{i} w_i (\log p_i - \log q_i)
+
+    Its mean over samples is `forward_kl`; a single value may be negative.
+
+    Args:
+      student_logits: ``[..., C]``, floating.
+      sampled: From `sample_logits`, of the same leading axes.
+
+    Returns:
+      ``[...]``, one value in nats an example.
+
+    Example:
+      >>> z = jnp.array([2.0, 0.0, -1.0])
+      >>> sampled = sample_logits(jax.random.key(0), z, draws=2)
+      >>> print(f"{sampled_kl(z, sampled):.6f}")
+      0.000000
+
+    References:
+      Anshumann et al., `Sparse Logit Sampling: Accelerating Knowledge Distillation in
+      LLMs <https://arxiv.org/abs/2503.16870>`_, 2025, section 4.
+    """
+    (student,) = widen(student_logits)
+    exists = present(student)
+    _, top, rest = normalise(student, exists)
+    here = jnp.take_along_axis(exists, sampled.indices, -1)
+    logits = jnp.take_along_axis(jnp.where(exists, student, 0), sampled.indices, -1)
+    log_ratio = sampled.log_probabilities - ((logits - top) - rest)
+    return jnp.sum(jnp.where(here, sampled.weights * log_ratio, 0), -1)
