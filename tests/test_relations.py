@@ -5,6 +5,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
+from jax.test_util import check_grads
 import numpy as np
 import pytest
 
@@ -16,6 +17,8 @@ BATCH = {
     "similarity_preserving": losses.similarity_preserving,
     "pkt": losses.pkt,
     "gram_correlation": losses.gram_correlation,
+    "consecutive_correlation": losses.consecutive_correlation,
+    "crd": partial(losses.crd, dataset_size=50),
     "cka": losses.cka,
     "cka debiased": partial(losses.cka, debiased=True),
     "dist_intra": losses.dist_intra,
@@ -141,7 +144,29 @@ def debiased_cka_oracle(s, t):
     return 1 - hsic(k, m) / np.sqrt(hsic(k, k) * hsic(m, m))
 
 
+def consecutive_oracle(s, t):
+    delta = np.abs(s - t)
+    pairs = [delta[i] @ delta[i + 1] for i in range(len(s) - 1)]
+    return np.array([*pairs, 0]) * len(s) / (len(s) - 1)
+
+
+def crd_oracle(s, t):
+    s, t = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (s, t))
+    values = []
+    for i in range(len(s)):
+        value = 0.0
+        for a, b in ((s, t), (t, s)):
+            e = np.exp(b @ a[i] / 0.07)
+            h = e / (e + (len(s) - 1) / 50)
+            value -= np.log(h[i]) + sum(np.log(1 - np.delete(h, i)))
+        values.append(value)
+    return values
+
+
+SAME_WIDTH = {"consecutive_correlation", "crd"}
 ORACLES = {
+    "consecutive_correlation": consecutive_oracle,
+    "crd": crd_oracle,
     "rkd_distance": rkd_distance_oracle,
     "rkd_angle": rkd_angle_oracle,
     "similarity_preserving": similarity_oracle,
@@ -155,8 +180,8 @@ ORACLES = {
 @pytest.mark.parametrize("name", ORACLES)
 def test_value_and_gradient_are_those_of_the_formula(name, embeddings):
     s, t = (x.astype(np.float64) for x in embeddings)
-    t = t[:, :4]  # of another width
     loss, oracle = RELATIONS[name], ORACLES[name]
+    t = t if name in SAME_WIDTH else t[:, :4]
     with jax.enable_x64(True):
         np.testing.assert_allclose(loss(s, t), oracle(s, t), rtol=1e-5, atol=1e-9)
         grad = jax.grad(lambda s: loss(s, t).mean())(s)
@@ -170,7 +195,7 @@ def test_value_and_gradient_are_those_of_the_formula(name, embeddings):
 # Laws.
 
 
-@each(BATCH)
+@each({n: f for n, f in BATCH.items() if n != "crd"})
 def test_zero_and_stationary_where_student_is_teacher(loss, embeddings):
     s = embeddings[0]
     value, grad = jax.value_and_grad(lambda s: loss(s, embeddings[0]).mean())(s)
@@ -178,14 +203,14 @@ def test_zero_and_stationary_where_student_is_teacher(loss, embeddings):
     np.testing.assert_allclose(grad, 0, atol=1e-5)
 
 
-@each({n: f for n, f in RELATIONS.items() if n != "gram_correlation"})
+@each({n: f for n, f in RELATIONS.items() if "_correlation" not in n})
 def test_blind_to_the_scale_of_either_side(loss, embeddings):
     s, t = embeddings
     np.testing.assert_allclose(loss(3 * s, t), loss(s, t), rtol=1e-3, atol=1e-6)
     np.testing.assert_allclose(loss(s, 5 * t), loss(s, t), rtol=1e-3, atol=1e-6)
 
 
-@each(RELATIONS)
+@each({n: f for n, f in RELATIONS.items() if n not in SAME_WIDTH})
 def test_blind_to_a_rotation(loss, embeddings):
     s, t = embeddings
     rotation = np.linalg.qr(np.random.default_rng(1).normal(size=(5, 5)))[0]
@@ -193,7 +218,7 @@ def test_blind_to_a_rotation(loss, embeddings):
     np.testing.assert_allclose(loss(rotated, t), loss(s, t), rtol=1e-3, atol=1e-5)
 
 
-@each(BATCH)
+@each({n: f for n, f in BATCH.items() if n != "consecutive_correlation"})
 def test_examples_in_another_order_give_values_in_that_order(loss, embeddings):
     s, t = embeddings
     order = np.random.default_rng(2).permutation(8)
@@ -221,6 +246,25 @@ def test_nan_in_is_nan_out(loss, embeddings):
     s = embeddings[0].copy()
     s[3, 1] = np.nan
     assert jnp.isnan(jnp.mean(loss(s, embeddings[1])))
+
+
+TAKES_TWO = {"cka", "cka debiased", "dist", "dist_intra"}
+
+
+@each({n: f for n, f in BATCH.items() if n not in TAKES_TWO})
+def test_a_batch_of_one_relates_to_nothing(loss, embeddings):
+    s, t = (x[:1] for x in embeddings)
+    value, grad = jax.value_and_grad(lambda s: loss(s, t).mean())(s)
+    assert jnp.isfinite(grad).all()
+    if loss is not losses.gram_correlation:
+        np.testing.assert_allclose(value, 0, atol=1e-6)
+        np.testing.assert_allclose(grad, 0, atol=1e-6)
+
+
+@each({n: BATCH[n] for n in sorted(TAKES_TWO)})
+def test_a_batch_too_small_to_correlate_is_refused(loss):
+    with pytest.raises(ValueError, match="batch of 1, but takes [24] or more"):
+        loss(jnp.ones((1, 2)), jnp.ones((1, 2)))
 
 
 def test_a_batch_too_small_to_debias_is_refused():
@@ -294,3 +338,106 @@ def test_a_sharded_clip_batch_gives_value_and_gradient_of_the_whole(embeddings):
         value, grad = by(loss, w, s, t)
         np.testing.assert_allclose(value, expected[0], rtol=1e-5)
         np.testing.assert_allclose(grad, expected[1], rtol=1e-4, atol=1e-6)
+
+
+def test_crd_falls_as_right_pairs_come_together():
+    t = np.eye(8, dtype=np.float32)
+    other = np.roll(t, 1, 0)
+    values = [
+        float(losses.crd((1 - x) * other + x * t, t, dataset_size=50).mean())
+        for x in (0.0, 0.3, 0.7, 1.0)
+    ]
+    assert values == sorted(values, reverse=True) and values[0] > 2 * values[-1]
+
+
+# CRD with its memory.
+
+
+@pytest.fixture
+def memory():
+    return losses.crd_memory(jax.random.key(0), dataset_size=20, width=5)
+
+
+INDICES = np.array([3, 17, 5, 0, 11, 8, 2, 13])
+NEGATIVES = np.random.default_rng(4).integers(0, 20, (8, 6))
+
+
+def test_a_new_memory_is_uniform_and_without_constants(memory):
+    size = np.sqrt(3 / 5)
+    for bank in (memory.student, memory.teacher):
+        assert bank.shape == (20, 5) and (abs(bank) <= size).all()
+        assert abs(bank).max() > 0.9 * size and abs(bank.mean()) < 0.3
+    assert (memory.student != memory.teacher).all()
+    assert memory.student_constant == memory.teacher_constant == 0
+
+
+def test_crd_with_memory_is_the_code_of_its_authors_in_float64(embeddings, memory):
+    s, t = (x.astype(np.float64) for x in embeddings)
+    s, t = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (s, t))
+    banks = [np.asarray(b, np.float64) for b in memory[:2]]
+    rows = np.concatenate([INDICES[:, None], NEGATIVES], 1)
+    constants, values = [None, None], None
+    for step in range(2):  # the second with the constants of the first
+        total = np.zeros(8)
+        for side, (anchor, bank) in enumerate(((s, banks[1]), (t, banks[0]))):
+            e = np.exp(np.einsum("bd,bkd->bk", anchor, bank[rows]) / 0.07)
+            constants[side] = constants[side] or e.mean() * 20
+            h = e / constants[side]
+            h = h / (h + 6 / 20)
+            total -= np.log(h[:, 0]) + np.log(1 - h[:, 1:]).sum(1)
+        values, memory = losses.crd_with_memory(*embeddings, memory, INDICES, NEGATIVES)
+        np.testing.assert_allclose(values, total, rtol=1e-4, err_msg=f"step {step}")
+        for bank, seen in zip(banks, (s, t), strict=True):
+            mixed = (bank[INDICES] + seen) / 2
+            bank[INDICES] = mixed / np.linalg.norm(mixed, axis=1, keepdims=True)
+        for ours, theirs in zip(memory[:2], banks, strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(memory[2:], constants, rtol=1e-4)
+
+
+def test_the_gradient_of_crd_with_memory_is_that_of_its_value(embeddings, memory):
+    with jax.enable_x64(True):
+        s, t = (x.astype(np.float64) for x in embeddings)
+        wide = jax.tree.map(lambda x: jnp.asarray(x, np.float64), memory)
+        _, wide = losses.crd_with_memory(s, t, wide, INDICES, NEGATIVES)
+
+        def loss(s, t):
+            return losses.crd_with_memory(s, t, wide, INDICES, NEGATIVES)[0]
+
+        check_grads(loss, (s, t), order=1, modes=["rev"], rtol=1e-6)
+        # The constant that a first batch sets is held fixed.
+        unset = wide._replace(student_constant=0.0 * wide.student_constant)
+        set_ = unset._replace(
+            student_constant=losses.crd_with_memory(s, t, unset, INDICES, NEGATIVES)[
+                1
+            ].student_constant
+        )
+        grads = [
+            jax.grad(
+                lambda s, m=m: losses.crd_with_memory(s, t, m, INDICES, NEGATIVES)[
+                    0
+                ].sum()
+            )(s)
+            for m in (unset, set_)
+        ]
+        np.testing.assert_allclose(*grads, rtol=1e-9)
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["first batch", "later"])
+def test_a_sharded_batch_leaves_the_memory_of_the_whole(known, embeddings, memory):
+    if known:
+        memory = losses.crd_with_memory(*embeddings, memory, INDICES, NEGATIVES)[1]
+    batch = (*embeddings, INDICES, NEGATIVES)
+
+    def loss(s, t, indices, negatives, axis_name=None):
+        return losses.crd_with_memory(
+            s, t, memory, indices, negatives, axis_name=axis_name
+        )
+
+    values, after = loss(*batch)
+    shards = (x.reshape(4, 2, *x.shape[1:]) for x in batch)
+    parts, memories = jax.pmap(partial(loss, axis_name=AXIS), AXIS)(*shards)
+    np.testing.assert_allclose(parts.reshape(-1), values, rtol=1e-4)
+    for device in range(4):
+        for ours, theirs in zip(memories, after, strict=True):
+            np.testing.assert_allclose(ours[device], theirs, rtol=1e-5, atol=1e-6)

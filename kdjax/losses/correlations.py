@@ -1,4 +1,7 @@
-"""One less a correlation: between classes, within a class, between embeddings."""
+"""One less a correlation: between classes, within a class, between embeddings.
+
+What correlates over a batch takes two examples at least, and raises ValueError for one.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -79,6 +82,7 @@ def dist_intra(
     student, teacher, _ = classes(student_logits, teacher_logits, None)
     q, p = (jax.nn.softmax(z / temperature, -1) for z in (student, teacher))
     q, p = gather(q, axis_name), gather(p, axis_name)
+    _check_batch(q, 2)
     return temperature**2 * jnp.mean(_pearson_distance(q.T, p.T))
 
 
@@ -156,13 +160,17 @@ def cka(
       <https://arxiv.org/abs/2010.15327>`_, 2021, section 2.
     """
     student, teacher = (gather(x, axis_name) for x in embeddings(student, teacher))
-    if debiased and len(student) < 4:
-        raise ValueError(f"a batch of {len(student)}, but debiased takes 4 or more")
+    _check_batch(student, 4 if debiased else 2)
     s, t = (x @ x.T for x in (student, teacher))
     if debiased:
         both = _unbiased_hsic(s, s) * _unbiased_hsic(t, t)
         return 1 - _unbiased_hsic(s, t) / jnp.sqrt(both)
     return cosine_distance(_centre(s).reshape(-1), _centre(t).reshape(-1))
+
+
+def _check_batch(batch: Array, least: int) -> None:
+    if len(batch) < least:
+        raise ValueError(f"a batch of {len(batch)}, but takes {least} or more")
 
 
 def _centre(gram: Array) -> Array:

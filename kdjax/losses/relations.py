@@ -4,6 +4,9 @@ Embeddings are ``[B, d]``, of one width for the student and any other for the te
 Each loss gives ``[B]``, the part of each example in the paper's value, which is their
 mean.
 
+In a batch of one there is nothing to relate, and each gives 0; but `gram_correlation`,
+which compares lengths as well.
+
 Under ``pmap`` or ``shard_map`` the batch lies in shards, and an example relates to
 those of the other devices, too: name the axis (``axis_name``), and the embeddings are
 gathered over it. Value and gradient are then those of the whole batch on one device, by
