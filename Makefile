@@ -6,7 +6,7 @@ READY = .venv/ready-$(VERSION)
 RUN = .venv/bin/python
 FIGURES = $(patsubst %.py,%,$(notdir $(wildcard paper_figs/fig[0-9]*.py)))
 
-.PHONY: demo test figures bench lint clean
+.PHONY: demo test figures bench peers lint clean
 
 demo: $(READY)  ## teacher, sweep, table and figure on embedded digits: 5 minutes
 	$(RUN) -m experiments.temperature_alpha --dataset mnist5k \
@@ -22,6 +22,9 @@ figures: $(READY)  ## every figure again from the committed results
 
 bench: $(READY) .venv-torch/ready
 	$(RUN) -m benchmarks.sweep_beside_torch
+
+peers: .venv-peers/ready  ## other systems' own losses still give peers/values.json
+	.venv-peers/bin/python -W ignore -m peers.run
 
 lint: $(READY)
 	$(RUN) -m ruff format --check .
@@ -40,5 +43,16 @@ $(READY): pyproject.toml constraints.txt
 	.venv-torch/bin/python -m pip install --quiet torch==2.13.0 numpy
 	touch $@
 
+# Those without their dependencies want another torch, or far more than their losses do.
+.venv-peers/ready: Makefile peers/constraints.txt
+	rm -rf .venv-peers
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip install --quiet --constraint peers/constraints.txt \
+	    torch trl keras optax flax
+	.venv-peers/bin/python -m pip install --quiet --constraint peers/constraints.txt \
+	    --no-deps torchdistill liger-kernel google-tunix textbrewer nvidia-modelopt \
+	    speculators
+	touch $@
+
 clean:
-	rm -rf .venv .venv-torch .cache
+	rm -rf .venv .venv-torch .venv-peers .cache

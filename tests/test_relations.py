@@ -347,7 +347,7 @@ def test_crd_falls_as_right_pairs_come_together():
         float(losses.crd((1 - x) * other + x * t, t, dataset_size=50).mean())
         for x in (0.0, 0.3, 0.7, 1.0)
     ]
-    assert values == sorted(values, reverse=True) and values[0] > 2 * values[-1]
+    assert values == sorted(values, reverse=True) and values[0] > 1.5 * values[-1]
 
 
 # CRD with its memory.

@@ -1,0 +1,290 @@
+r"""How other systems reduce and weigh the same losses, as named presets.
+
+Two systems that log a "KD loss" rarely mean the same number. Each answers six
+questions: which divergence; true KL, or cross-entropy with the teacher's entropy in it;
+times the squared temperature or not; on which classes; averaged over what; and whether
+alpha weighs the teacher or the labels. A `Convention` is the answers, `PRESETS` has
+those of each system, and `value` gives that system's number::
+
+    value("trl", student, teacher, where=answer, beta=0.1)
+    value("torchdistill", student, teacher, labels, temperature=4.0, alpha=0.1)
+
+Arguments that a system has of its own (``lam``, ``beta``) keep their name and meaning.
+"""
+
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from kdjax.losses.arithmetic import (
+    Array,
+    Scalar,
+    classes,
+    compare,
+    counted,
+    log_ratio_to_mixture,
+    normalise,
+    present,
+    widen,
+)
+from kdjax.losses.divergences import forward_kl, reverse_kl, total_variation
+from kdjax.losses.logits import cross_entropy
+from kdjax.losses.mixtures import jensen_shannon, skew_forward_kl, skew_reverse_kl
+from kdjax.losses.sequences import global_token_mean, sequence_mean, token_mean
+from kdjax.losses.sparse import tail_bucket, top_k
+
+# Averages: of one value a token (or an image), the tokens that count, the number of
+# classes, and that of tokens in all accumulated batches.
+
+
+def batch_mean(values: Array, where: Array, classes: int, tokens: Scalar) -> Array:
+    """The sum, over the batch; no token is left out, and long texts count for more."""
+    return jnp.sum(values) / len(values)
+
+
+def all_mean(values: Array, where: Array, classes: int, tokens: Scalar) -> Array:
+    """Over all positions; no token is left out."""
+    return jnp.mean(values)
+
+
+def element_mean(values: Array, where: Array, classes: int, tokens: Scalar) -> Array:
+    """Over positions and classes: smaller by the size of the vocabulary."""
+    return jnp.mean(values) / classes
+
+
+def tokens_mean(values: Array, where: Array, classes: int, tokens: Scalar) -> Array:
+    """Over the tokens that count."""
+    return token_mean(values, where)
+
+
+def sequences_mean(values: Array, where: Array, classes: int, tokens: Scalar) -> Array:
+    """Over the tokens of each text, then over texts."""
+    return jnp.mean(sequence_mean(values, where))
+
+
+def accumulated_mean(
+    values: Array, where: Array, classes: int, tokens: Scalar
+) -> Array:
+    """Over the ``tokens`` of all accumulated batches."""
+    return global_token_mean(values, where, tokens=tokens)
+
+
+def positions_mean(values: Array, where: Array, classes: int, tokens: Scalar) -> Array:
+    """Of tokens that count, over all positions: padding makes it smaller."""
+    return global_token_mean(values, where, tokens=values.size)
+
+
+def padded_mean(values: Array, where: Array, classes: int, tokens: Scalar) -> Array:
+    """Over the tokens that count and a hundred-thousandth more."""
+    return global_token_mean(values, where, tokens=jnp.sum(where) + 1e-5)
+
+
+# Supports: student and teacher on k classes.
+
+
+def top_k_of_teacher(student: Array, teacher: Array, k: int) -> tuple[Array, Array]:
+    """Both on the teacher's likeliest classes, renormalised."""
+    kept = top_k(teacher, k=k)
+    return jnp.where(kept, student, -jnp.inf), jnp.where(kept, teacher, -jnp.inf)
+
+
+def top_k_of_student(student: Array, teacher: Array, k: int) -> tuple[Array, Array]:
+    """Both on the student's likeliest classes, renormalised."""
+    return top_k_of_teacher(teacher, student, k)[::-1]
+
+
+def teacher_on_top_k(student: Array, teacher: Array, k: int) -> tuple[Array, Array]:
+    """The teacher renormalised on its likeliest classes, the student on all."""
+    return student, top_k_of_teacher(student, teacher, k)[1]
+
+
+def tail_of_teacher(student: Array, teacher: Array, k: int) -> tuple[Array, Array]:
+    """Both on the teacher's likeliest classes and one for the rest."""
+    kept = top_k(teacher, k=k)
+    return tail_bucket(student, kept), tail_bucket(teacher, kept)
+
+
+def tail_of_student(student: Array, teacher: Array, k: int) -> tuple[Array, Array]:
+    """Both on the student's likeliest classes and one for the rest."""
+    return tail_of_teacher(teacher, student, k)[::-1]
+
+
+# Divergences that only some systems have.
+
+
+def generalized_jsd(student: Array, teacher: Array, *, beta: Scalar = 0.5) -> Array:
+    """`jensen_shannon`, but at its ends `forward_kl` and `reverse_kl`: a cliff."""
+    ends = jnp.where(
+        jnp.equal(beta, 0), forward_kl(student, teacher), reverse_kl(student, teacher)
+    )
+    inside = jnp.where((jnp.equal(beta, 0)) | (jnp.equal(beta, 1)), 0.5, beta)
+    between = jensen_shannon(student, teacher, beta=inside)
+    return jnp.where(jnp.equal(inside, beta), between, ends)
+
+
+def js_distance(student: Array, teacher: Array, *, lam: Scalar = 0.9) -> Array:
+    """`jensen_shannon` with ``beta = 1 - lam``."""
+    return jensen_shannon(student, teacher, beta=1 - lam)
+
+
+def detached_skew_reverse(student: Array, teacher: Array, *, skew: Scalar) -> Array:
+    """`skew_reverse_kl`, its mixture held fixed in the gradient: another gradient."""
+    whole = skew_reverse_kl(student, teacher, skew=skew)
+    _, q, gap = compare(*classes(student, teacher, None))
+    log_ratio = jax.lax.stop_gradient(log_ratio_to_mixture(-gap, skew))
+    part = jnp.sum(q * log_ratio, -1)
+    return jax.lax.stop_gradient(whole - part) + part
+
+
+class Convention(NamedTuple):
+    """One system's answers. The defaults are those of the first to distil."""
+
+    divergence: Callable[..., Array] = forward_kl  # of logits over the temperature
+    entropy: bool = False  # the teacher's is left in: cross-entropy, not KL
+    squared_temperature: bool = True  # as a factor
+    support: Callable[..., tuple[Array, Array]] | None = None  # else all classes
+    average: Callable[..., Array] = batch_mean
+    alpha_weighs: Literal["teacher", "labels"] | None = None  # else no labels
+    names: tuple[tuple[str, str], ...] = ()  # of the system's arguments, and ours
+
+
+_DISTILLM = Convention(entropy=True, squared_temperature=False, average=tokens_mean)
+_TRUE_DISTILLM = _DISTILLM._replace(entropy=False)
+_DISTILLM2 = Convention(squared_temperature=False, average=sequences_mean)
+_TRL = Convention(generalized_jsd, squared_temperature=False, average=tokens_mean)
+_DISTILLKIT = Convention(average=tokens_mean)
+_MEAN = Convention(average=all_mean)
+
+PRESETS: dict[str, Convention] = {
+    "hinton": Convention(alpha_weighs="teacher"),
+    "torchdistill": Convention(alpha_weighs="labels"),
+    "torchdistill_without_labels": Convention(squared_temperature=False),
+    "mdistiller": Convention(alpha_weighs="teacher"),
+    "repdistiller": Convention(alpha_weighs="teacher"),
+    "textbrewer": Convention(entropy=True, squared_temperature=False, average=all_mean),
+    "tinybert": Convention(
+        entropy=True, squared_temperature=False, average=element_mean
+    ),
+    "optax": Convention(squared_temperature=False, average=all_mean),
+    "keras": _MEAN,
+    "big_vision": _MEAN,
+    "tunix": _MEAN._replace(alpha_weighs="teacher"),
+    "tunix_top_k": _MEAN._replace(alpha_weighs="teacher", support=top_k_of_teacher),
+    "maxtext": Convention(average=tokens_mean, alpha_weighs="teacher"),
+    "modelopt": Convention(average=element_mean),
+    "modelopt_batch_mean": Convention(),
+    "trl": _TRL,
+    "trl_without_labels": _TRL._replace(average=batch_mean),
+    "trl_accumulated": _TRL._replace(average=accumulated_mean),
+    "trl_top_k": _TRL._replace(support=top_k_of_student),
+    "trl_top_k_tail": _TRL._replace(support=tail_of_student),
+    "liger": _TRL._replace(alpha_weighs="teacher"),
+    "minillm_kd": _DISTILLM,
+    "distillm": _DISTILLM,
+    "distillm_reverse": _TRUE_DISTILLM._replace(divergence=reverse_kl),
+    "distillm_js": _TRUE_DISTILLM._replace(divergence=js_distance),
+    "distillm_tv": _TRUE_DISTILLM._replace(divergence=total_variation),
+    "distillm_skew_forward": _DISTILLM._replace(
+        divergence=skew_forward_kl, names=(("lam", "skew"),)
+    ),
+    "distillm_skew_reverse": _TRUE_DISTILLM._replace(
+        divergence=skew_reverse_kl, names=(("lam", "skew"),)
+    ),
+    "distillm2": _DISTILLM2,
+    "distillm2_skew_forward": _DISTILLM2._replace(
+        divergence=skew_forward_kl, names=(("alpha", "skew"),)
+    ),
+    "distillm2_skew_reverse": _DISTILLM2._replace(
+        divergence=detached_skew_reverse, names=(("alpha", "skew"),)
+    ),
+    "distillm2_gkd": _DISTILLM2._replace(
+        divergence=jensen_shannon, names=(("alpha", "beta"),)
+    ),
+    "distillkit": _DISTILLKIT,
+    "distillkit_js": _DISTILLKIT._replace(divergence=jensen_shannon),
+    "distillkit_tv": _DISTILLKIT._replace(divergence=total_variation),
+    "distillkit_zero": _DISTILLKIT._replace(support=teacher_on_top_k),
+    "distillkit_tail": _DISTILLKIT._replace(support=tail_of_teacher),
+    "eagle": _DISTILLM._replace(average=padded_mean),
+    "eagle3": _DISTILLM._replace(average=positions_mean),
+}
+
+
+def value(
+    convention: str | Convention,
+    student_logits: Array,
+    teacher_logits: Array,
+    labels: Array | None = None,
+    *,
+    where: Array | None = None,
+    temperature: Scalar = 1.0,
+    alpha: Scalar | None = None,
+    k: int | None = None,
+    tokens: Scalar | None = None,
+    **hyperparameters: Scalar,
+) -> Array:
+    """The number that a system makes of these logits.
+
+    Args:
+      convention: A name in `PRESETS`, or a `Convention` of your own.
+      student_logits: ``[..., C]``, floating: ``[B, C]`` or ``[B, L, V]``.
+      teacher_logits: ``[..., C]``, floating.
+      labels: ``[...]``, integers in ``[0, C)``, where alpha weighs them.
+      where: Tokens that count, ``[...]``; some systems ignore it.
+      temperature: Positive scalar.
+      alpha: The weight that the system calls so: of the teacher, or of the labels, as
+        `Convention.alpha_weighs` says, or a parameter of its divergence.
+      k: How many classes, where the system takes the likeliest.
+      tokens: How many count in all accumulated batches, where the system wants it.
+      **hyperparameters: Of the divergence, under the system's names.
+
+    Returns:
+      ``[]``.
+
+    Raises:
+      TypeError: if something the convention needs is missing, or it has no use for it.
+
+    Example:
+      >>> student, teacher = jnp.zeros((2, 4)), jnp.array([[0.0, 1, 2, 3]] * 2)
+      >>> by = [value(n, student, teacher) for n in ("modelopt_batch_mean", "modelopt")]
+      >>> print(f"{by[0] / by[1]:.3f}")  # the number of classes
+      4.000
+    """
+    if isinstance(convention, str):
+        convention = PRESETS[convention]
+    divergence, entropy, squared, support, average, weighs, names = convention
+    if weighs is None and alpha is not None:
+        hyperparameters["alpha"] = alpha
+    for name, given, wanted in (
+        ("labels", labels is not None, weighs is not None),
+        ("alpha", alpha is not None, weighs is not None or None),
+        ("k", k is not None, support is not None),
+        ("tokens", tokens is not None, average is accumulated_mean),
+    ):
+        if wanted is not None and given != wanted:
+            verb = "needs" if wanted else "has no use for"
+            raise TypeError(f"this convention {verb} {name}")
+    student, teacher = widen(student_logits, teacher_logits)
+    where = counted(where, student.shape[:-1])
+    of_classes = (where, student.shape[-1], tokens)
+    s, t = student / temperature, teacher / temperature
+    if support is not None:
+        s, t = support(s, t, k)
+    ours = {dict(names).get(n, n): v for n, v in hyperparameters.items()}
+    soft = divergence(s, t, **ours)
+    if entropy:
+        soft = soft + _entropy(t)
+    soft = average(soft, *of_classes) * (temperature**2 if squared else 1)
+    if weighs is None:
+        return soft
+    hard = average(cross_entropy(student, labels), *of_classes)
+    share = alpha if weighs == "teacher" else 1 - alpha
+    return share * soft + (1 - share) * hard
+
+
+def _entropy(logits: Array) -> Array:
+    exists = present(logits)
+    p, top, rest = normalise(logits, exists)
+    return -jnp.sum(p * jnp.where(exists, (logits - top) - rest, 0), -1)
