@@ -38,18 +38,19 @@ from trl.experimental.sdpo import loss_utils
 from peers import inputs
 
 VALUES = Path(__file__).with_name("values.json")
-PEERS: dict[str, tuple[str, str, str, Callable]] = {}
+PEERS: dict[str, tuple[str, str, str, str, Callable]] = {}
 TOLERANCE = {"float32": 1e-5, "float64": 1e-11}
 
 
-def peer(package: str, convention: str, dtype: str = "float64") -> Callable:
+def peer(package: str, loss: str, convention: str, dtype: str = "float64") -> Callable:
     """Registers a function that gives a value and a gradient, under its name.
 
-    Its ``dtype`` is the narrowest that the peer computes in, whatever it is given.
+    ``loss`` is what we call it; ``dtype`` the narrowest that the peer computes in,
+    whatever it is given.
     """
 
     def register(function: Callable) -> Callable:
-        PEERS[function.__name__] = package, convention, dtype, function
+        PEERS[function.__name__] = package, loss, convention, dtype, function
         return function
 
     return register
@@ -109,24 +110,28 @@ def torchdistill_of(module: Callable, *arrays: np.ndarray, io: Callable = named)
     return by_torch(lambda s, t, *rest: module(io(s), io(t), *rest), *arrays)
 
 
-@peer("torchdistill", "KDLoss: batch mean, T^2, alpha weighs the labels")
+@peer("torchdistill", "hinton", "KDLoss: batch mean, T^2, alpha weighs the labels")
 def torchdistill():
     module = mid_level.KDLoss(**LAYER, temperature=4.0, alpha=0.1)
     return torchdistill_of(module, *IMAGES, inputs.LABELS)
 
 
-@peer("torchdistill", "KDLoss without labels: batch mean, no T^2")
+@peer("torchdistill", "forward_kl", "KDLoss without labels: batch mean, no T^2")
 def torchdistill_without_labels():
     return torchdistill_of(mid_level.KDLoss(**LAYER, temperature=4.0, alpha=0), *IMAGES)
 
 
-@peer("torchdistill", "LogitStdKDLoss: batch mean, T^2, alpha labels, beta teacher")
+@peer(
+    "torchdistill",
+    "standardize",
+    "LogitStdKDLoss: batch mean, T^2, alpha labels, beta teacher",
+)
 def torchdistill_logit_std():
     module = mid_level.LogitStdKDLoss(**LAYER, temperature=2.0, alpha=0.5, beta=9)
     return torchdistill_of(module, *IMAGES, inputs.LABELS)
 
 
-@peer("torchdistill", "DISTLoss: beta inter, gamma intra, tau^2")
+@peer("torchdistill", "dist", "DISTLoss: beta inter, gamma intra, tau^2")
 def torchdistill_dist():
     module = mid_level.DISTLoss(**LAYER, beta=1.5, gamma=0.5, tau=4.0)
     return torchdistill_of(module, *IMAGES)
@@ -140,29 +145,33 @@ def rkd(distance: float, angle: float):
     return torchdistill_of(module, *EMBEDDINGS)
 
 
-@peer("torchdistill", "RKDLoss, distances alone: mean over pairs")
+@peer("torchdistill", "rkd_distance", "RKDLoss, distances alone: mean over pairs")
 def torchdistill_rkd_distance():
     return rkd(1.0, 0.0)
 
 
-@peer("torchdistill", "RKDLoss, angles alone: mean over triples")
+@peer("torchdistill", "rkd_angle", "RKDLoss, angles alone: mean over triples")
 def torchdistill_rkd_angle():
     return rkd(0.0, 1.0)
 
 
-@peer("torchdistill", "PKTLoss: mean over pairs, eps 1e-7")
+@peer("torchdistill", "pkt", "PKTLoss: mean over pairs, eps 1e-7")
 def torchdistill_pkt():
     loss = mid_level.PKTLoss(**LAYER).cosine_similarity_loss
     return by_torch(loss, *EMBEDDINGS)
 
 
-@peer("torchdistill", "CCKDLoss, bilinear: norm of the difference over B^2")
+@peer(
+    "torchdistill",
+    "gram_correlation",
+    "CCKDLoss, bilinear: norm of the difference over B^2",
+)
 def torchdistill_cckd():
     module = mid_level.CCKDLoss("x", "x", {"type": "bilinear"}, "batchmean")
     return torchdistill_of(module, *EMBEDDINGS)
 
 
-@peer("torchdistill", "CRDLoss with its memory: two steps, added")
+@peer("torchdistill", "crd_with_memory", "CRDLoss with its memory: two steps, added")
 def torchdistill_crd():
     module = mid_level.CRDLoss("x", "empty", "x", 5, 9, 3, 9)
     module.double()
@@ -186,25 +195,33 @@ MAPS = inputs.STUDENT_MAP, inputs.TEACHER_MAP
 PAIR = {"io": "output", "path": "x"}
 
 
-@peer("torchdistill", "ATLoss, the code's form: mean over pixels")
+@peer("torchdistill", "attention_transfer", "ATLoss, the code's form: mean over pixels")
 def torchdistill_attention_transfer():
     module = mid_level.ATLoss({"one": {"student": PAIR, "teacher": PAIR}})
     return torchdistill_of(module, *MAPS, io=lambda x: named(channels_first(x)))
 
 
-@peer("torchdistill", "ATLoss, the paper's form: batch mean of distances")
+@peer(
+    "torchdistill",
+    "attention_transfer_distance",
+    "ATLoss, the paper's form: batch mean of distances",
+)
 def torchdistill_attention_transfer_distance():
     module = mid_level.ATLoss({"one": {"student": PAIR, "teacher": PAIR}}, mode="paper")
     return torchdistill_of(module, *MAPS, io=lambda x: named(channels_first(x)))
 
 
-@peer("torchdistill", "FTLoss, p = 1: mean over elements")
+@peer("torchdistill", "factor_transfer", "FTLoss, p = 1: mean over elements")
 def torchdistill_factor_transfer():
     module = mid_level.FTLoss(paraphraser_path="x", translator_path="x")
     return torchdistill_of(module, *MAPS)
 
 
-@peer("torchdistill", "VIDLoss: mean over elements, variance from RepDistiller's form")
+@peer(
+    "torchdistill",
+    "vid",
+    "VIDLoss: mean over elements, variance from RepDistiller's form",
+)
 def torchdistill_vid():
     module = mid_level.VIDLoss({"one": {"student": PAIR, "teacher": PAIR}})
     variance = functional.softplus(torch.tensor(inputs.VARIANCE)) + 1e-5
@@ -222,46 +239,62 @@ TEXTS = inputs.STUDENT_TEXT, inputs.TEACHER_TEXT
 HIDDEN = inputs.STUDENT_HIDDEN, inputs.TEACHER_HIDDEN
 
 
-@peer("textbrewer", "kd_ce_loss: cross-entropy, mean over all positions, no T^2")
+@peer(
+    "textbrewer",
+    "forward_kl",
+    "kd_ce_loss: cross-entropy, mean over all positions, no T^2",
+)
 def textbrewer_kd_ce():
     return by_torch(lambda s, t: textbrewer.kd_ce_loss(s, t, 2.0), *TEXTS)
 
 
-@peer("textbrewer", "kd_mse_loss: mean over elements, logits over T")
+@peer("textbrewer", "logit_mse", "kd_mse_loss: mean over elements, logits over T")
 def textbrewer_kd_mse():
     return by_torch(lambda s, t: textbrewer.kd_mse_loss(s, t, 2.0), *TEXTS)
 
 
-@peer("textbrewer", "att_mse_loss: the sum over heads, over the sum of lengths^2")
+@peer(
+    "textbrewer",
+    "attention_mse",
+    "att_mse_loss: the sum over heads, over the sum of lengths^2",
+)
 def textbrewer_att_mse():
     scores = inputs.STUDENT_SCORES, inputs.TEACHER_SCORES
     return by_torch(textbrewer.att_mse_loss, *scores, inputs.WHERE)
 
 
-@peer("textbrewer", "att_ce_loss: cross-entropy, mean over heads and queries")
+@peer(
+    "textbrewer",
+    "attention_kl",
+    "att_ce_loss: cross-entropy, mean over heads and queries",
+)
 def textbrewer_att_ce():
     scores = inputs.STUDENT_SCORES, inputs.TEACHER_SCORES
     return by_torch(textbrewer.att_ce_loss, *scores)
 
 
-@peer("textbrewer", "hid_mse_loss: mean over all tokens that count")
+@peer("textbrewer", "hidden_mse", "hid_mse_loss: mean over all tokens that count")
 def textbrewer_hid_mse():
     return by_torch(textbrewer.hid_mse_loss, *HIDDEN, inputs.WHERE)
 
 
-@peer("textbrewer", "cos_loss: mean over all tokens that count")
+@peer("textbrewer", "cosine_distance", "cos_loss: mean over all tokens that count")
 def textbrewer_cos():
     return by_torch(
         lambda s, t: textbrewer.cos_loss(s, t, torch.tensor(inputs.WHERE)), *HIDDEN
     )
 
 
-@peer("textbrewer", "pkd_loss: sum over features, batch mean, first token")
+@peer("textbrewer", "pkd", "pkd_loss: sum over features, batch mean, first token")
 def textbrewer_pkd():
     return by_torch(textbrewer.pkd_loss, *HIDDEN)
 
 
-@peer("textbrewer", "fsp_loss: mean over elements, of one layer and itself reversed")
+@peer(
+    "textbrewer",
+    "fsp",
+    "fsp_loss: mean over elements, of one layer and itself reversed",
+)
 def textbrewer_fsp():
     def loss(s, t):
         return textbrewer.fsp_loss([s, s.flip(-1)], [t, t.flip(-1)])
@@ -272,12 +305,12 @@ def textbrewer_fsp():
 # modelopt.
 
 
-@peer("nvidia-modelopt", "LogitsDistillationLoss: mean over elements, T^2")
+@peer("nvidia-modelopt", "soft_kl", "LogitsDistillationLoss: mean over elements, T^2")
 def modelopt_default():
     return by_torch(modelopt.LogitsDistillationLoss(temperature=2.0), *TEXTS)
 
 
-@peer("nvidia-modelopt", "LogitsDistillationLoss, batchmean: T^2")
+@peer("nvidia-modelopt", "soft_kl", "LogitsDistillationLoss, batchmean: T^2")
 def modelopt_batch_mean():
     module = modelopt.LogitsDistillationLoss(temperature=2.0, reduction="batchmean")
     return by_torch(module, *TEXTS)
@@ -294,32 +327,52 @@ def gkd(masked: bool = True, **options):
     )
 
 
-@peer("trl", "generalized_jsd_loss, beta 0: forward KL, mean over tokens that count")
+@peer(
+    "trl",
+    "forward_kl",
+    "generalized_jsd_loss, beta 0: forward KL, mean over tokens that count",
+)
 def trl_beta_0():
     return gkd(beta=0)
 
 
-@peer("trl", "generalized_jsd_loss, beta 0.1: mean over tokens that count")
+@peer(
+    "trl",
+    "jensen_shannon",
+    "generalized_jsd_loss, beta 0.1: mean over tokens that count",
+)
 def trl_beta_01():
     return gkd(beta=0.1)
 
 
-@peer("trl", "generalized_jsd_loss, beta 0.9, temperature 2: no T^2")
+@peer("trl", "jensen_shannon", "generalized_jsd_loss, beta 0.9, temperature 2: no T^2")
 def trl_beta_09():
     return gkd(beta=0.9, temperature=2.0)
 
 
-@peer("trl", "generalized_jsd_loss, beta 1: reverse KL, mean over tokens that count")
+@peer(
+    "trl",
+    "reverse_kl",
+    "generalized_jsd_loss, beta 1: reverse KL, mean over tokens that count",
+)
 def trl_beta_1():
     return gkd(beta=1)
 
 
-@peer("trl", "generalized_jsd_loss without labels: the sum over the batch's size")
+@peer(
+    "trl",
+    "jensen_shannon",
+    "generalized_jsd_loss without labels: the sum over the batch's size",
+)
 def trl_without_labels():
     return gkd(masked=False, beta=0.5)
 
 
-@peer("trl", "generalized_jsd_loss: the sum over num_items_in_batch, 21")
+@peer(
+    "trl",
+    "global_token_mean",
+    "generalized_jsd_loss: the sum over num_items_in_batch, 21",
+)
 def trl_accumulated():
     return gkd(beta=0.5, num_items_in_batch=21)
 
@@ -338,17 +391,21 @@ def student_top_k(tail: bool):
     return by_torch(loss, *TEXTS)
 
 
-@peer("trl", "SDPO: the student's three likeliest, renormalised")
+@peer("trl", "top_k", "SDPO: the student's three likeliest, renormalised")
 def trl_top_k():
     return student_top_k(tail=False)
 
 
-@peer("trl", "SDPO: the student's three likeliest and a tail bucket")
+@peer("trl", "tail_bucket", "SDPO: the student's three likeliest and a tail bucket")
 def trl_top_k_tail():
     return student_top_k(tail=True)
 
 
-@peer("trl", "SDPO: log-ratio of the tokens written, held fixed, times log q")
+@peer(
+    "trl",
+    "sampled_log_ratio",
+    "SDPO: log-ratio of the tokens written, held fixed, times log q",
+)
 def trl_sampled_token():
     def loss(s, t, tokens):
         return loss_utils.compute_sampled_token_self_distillation_loss(
@@ -375,24 +432,41 @@ def liger(beta: float):
     return by_torch(lambda s, t: module(s, words, t, words, labels), student, teacher)
 
 
-@peer("liger-kernel", "LigerFusedLinearJSDLoss, beta 0: no T^2, half labels", "float32")
+@peer(
+    "liger-kernel",
+    "forward_kl",
+    "LigerFusedLinearJSDLoss, beta 0: no T^2, half labels",
+    "float32",
+)
 def liger_beta_0():
     return liger(0.0)
 
 
 @peer(
-    "liger-kernel", "LigerFusedLinearJSDLoss, beta 0.1: no T^2, half labels", "float32"
+    "liger-kernel",
+    "jensen_shannon",
+    "LigerFusedLinearJSDLoss, beta 0.1: no T^2, half labels",
+    "float32",
 )
 def liger_beta_01():
     return liger(0.1)
 
 
-@peer("liger-kernel", "LigerFusedLinearJSDLoss, beta 1: no T^2, half labels", "float32")
+@peer(
+    "liger-kernel",
+    "reverse_kl",
+    "LigerFusedLinearJSDLoss, beta 1: no T^2, half labels",
+    "float32",
+)
 def liger_beta_1():
     return liger(1.0)
 
 
-@peer("liger-kernel", "LigerFusedLinearCosineSimilarityLoss: the sum over rows")
+@peer(
+    "liger-kernel",
+    "cosine_distance",
+    "LigerFusedLinearCosineSimilarityLoss: the sum over rows",
+)
 def liger_cosine():
     loss = LigerFusedLinearCosineSimilarityFunction.distillation_loss_fn
     return by_torch(lambda s, t: loss(s, t, beta=1.0), *IMAGES)
@@ -405,32 +479,46 @@ def speculator(name: str):
     return by_torch(getattr(speculators, name), *TEXTS)
 
 
-@peer("speculators", "kl_div_loss: a value a position, added", "float32")
+@peer("speculators", "forward_kl", "kl_div_loss: a value a position, added", "float32")
 def speculators_kl():
     return speculator("kl_div_loss")
 
 
-@peer("speculators", "reverse_kl_div_loss: a value a position, added", "float32")
+@peer(
+    "speculators",
+    "reverse_kl",
+    "reverse_kl_div_loss: a value a position, added",
+    "float32",
+)
 def speculators_reverse_kl():
     return speculator("reverse_kl_div_loss")
 
 
-@peer("speculators", "js_div_loss: a value a position, added", "float32")
+@peer(
+    "speculators", "jensen_shannon", "js_div_loss: a value a position, added", "float32"
+)
 def speculators_js():
     return speculator("js_div_loss")
 
 
-@peer("speculators", "ce_loss: the target's likeliest as label, added")
+@peer(
+    "speculators", "teacher_argmax", "ce_loss: the target's likeliest as label, added"
+)
 def speculators_argmax():
     return speculator("ce_loss")
 
 
-@peer("speculators", "tv_loss: a value a position, added", "float32")
+@peer("speculators", "total_variation", "tv_loss: a value a position, added", "float32")
 def speculators_tv():
     return speculator("tv_loss")
 
 
-@peer("speculators", "neg_log_acceptance_loss: a value a position, added", "float32")
+@peer(
+    "speculators",
+    "negative_log_acceptance",
+    "neg_log_acceptance_loss: a value a position, added",
+    "float32",
+)
 def speculators_nla():
     return speculator("neg_log_acceptance_loss")
 
@@ -438,12 +526,12 @@ def speculators_nla():
 # PyTorch itself.
 
 
-@peer("torch", "cross_entropy: batch mean")
+@peer("torch", "cross_entropy", "cross_entropy: batch mean")
 def torch_cross_entropy():
     return by_torch(functional.cross_entropy, inputs.STUDENT, inputs.LABELS)
 
 
-@peer("torch", "cross_entropy, label_smoothing 0.1: batch mean")
+@peer("torch", "label_smoothing", "cross_entropy, label_smoothing 0.1: batch mean")
 def torch_label_smoothing():
     return by_torch(
         lambda s, y: functional.cross_entropy(s, y, label_smoothing=0.1),
@@ -452,7 +540,7 @@ def torch_label_smoothing():
     )
 
 
-@peer("torch", "mse_loss: mean over elements")
+@peer("torch", "hint", "mse_loss: mean over elements")
 def torch_mse():
     return by_torch(functional.mse_loss, *MAPS)
 
@@ -470,6 +558,7 @@ def tunix(**options):
 
 @peer(
     "google-tunix",
+    "hinton",
     "LogitStrategy: mean over all positions, T^2, alpha weighs teacher",
     "float32",
 )
@@ -479,6 +568,7 @@ def tunix_full():
 
 @peer(
     "google-tunix",
+    "top_k",
     "LogitStrategy: the teacher's three likeliest, renormalised",
     "float32",
 )
@@ -487,7 +577,10 @@ def tunix_top_k():
 
 
 @peer(
-    "keras", "LogitsDistillation: mean over positions, T^2, clipped at 1e-7", "float32"
+    "keras",
+    "soft_kl",
+    "LogitsDistillation: mean over positions, T^2, clipped at 1e-7",
+    "float32",
 )
 def keras_logits():
     # Its default, the name of the loss, takes logits for probabilities in 3.15.1.
@@ -495,7 +588,7 @@ def keras_logits():
     return by_jax(lambda s, t: loss.compute_loss(t, s), *TEXTS)
 
 
-@peer("optax", "kl_divergence: a value an example, here the mean")
+@peer("optax", "forward_kl", "kl_divergence: a value an example, here the mean")
 def optax_kl():
     def loss(s, t):
         return optax.kl_divergence(jax.nn.log_softmax(s), jax.nn.softmax(t)).mean()
@@ -503,18 +596,19 @@ def optax_kl():
     return by_jax(loss, *IMAGES)
 
 
-@peer("optax", "cosine_distance: a value an example, here the sum")
+@peer("optax", "cosine_distance", "cosine_distance: a value an example, here the sum")
 def optax_cosine():
     return by_jax(lambda s, t: optax.cosine_distance(s, t).sum(), *IMAGES)
 
 
 def records() -> dict[str, dict]:
     found = {}
-    for name, (package, convention, dtype, function) in PEERS.items():
+    for name, (package, loss, convention, dtype, function) in PEERS.items():
         value, gradient = function()
         found[name] = {
             "package": package,
             "version": metadata.version(package).split("+")[0],
+            "loss": loss,
             "convention": convention,
             "dtype": dtype,
             "value": value,
@@ -528,7 +622,7 @@ def differences(found: dict[str, dict], there: dict[str, dict]) -> list[str]:
     lines = [f"{n}: in one of both only" for n in found.keys() ^ there.keys()]
     for name in found.keys() & there.keys():
         new, old = found[name], there[name]
-        for key in ("package", "version", "convention", "dtype"):
+        for key in ("package", "version", "loss", "convention", "dtype"):
             if new[key] != old[key]:
                 lines.append(f"{name}: {key} is {new[key]!r} and was {old[key]!r}")
         tolerance = TOLERANCE[old["dtype"]]

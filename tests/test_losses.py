@@ -542,7 +542,12 @@ def test_uld_is_the_distance_of_sorted_probabilities(logits):
     np.testing.assert_allclose(losses.uld(t, s), expected, rtol=1e-5)
     shuffled = np.random.default_rng(0).permutation(6)
     np.testing.assert_allclose(losses.uld(t[:, shuffled], t), 0, atol=1e-6)
-    assert jnp.isfinite(jax.grad(lambda z: losses.uld(z, t).sum())(s)).all()
+    grad = jax.grad(lambda z: losses.uld(z, t).sum())(s)
+    ranks = np.argsort(np.argsort(-s, -1), -1)  # of each class among the student's
+    sign = np.take_along_axis(np.sign(-np.sort(-softmax(s, -1)) - p[:, :4]), ranks, -1)
+    weights = softmax(s, -1)
+    slope = weights * (sign - (weights * sign).sum(-1, keepdims=True))
+    np.testing.assert_allclose(grad, slope, rtol=1e-4, atol=1e-6)
 
 
 def test_dist_is_blind_to_scale_and_shift_of_probabilities(logits):
@@ -563,6 +568,9 @@ def test_confidence_weights_are_the_teachers_and_have_mean_one(logits):
     expected = w / w.mean() * -log_softmax(s, -1)[np.arange(4), y]
     got = losses.confidence_weighted(s, t, y)
     np.testing.assert_allclose(got, expected, rtol=1e-5)
+    grad = jax.grad(lambda s: losses.confidence_weighted(s, t, y).sum())(s)
+    slope = (w / w.mean())[:, None] * (softmax(s, -1) - np.eye(6)[y])
+    np.testing.assert_allclose(grad, slope, rtol=1e-4, atol=1e-6)
     shard = jax.pmap(
         partial(losses.confidence_weighted, axis_name="batch"), axis_name="batch"
     )

@@ -4,8 +4,10 @@ What those gave, on the inputs of `peers.inputs`, is in ``peers/values.json``; `
 peers`` runs them again.
 """
 
+import inspect
 import json
 from pathlib import Path
+import re
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +17,7 @@ from scipy.special import log_softmax, softmax
 
 from kdjax import losses
 from kdjax.losses import conventions
-from peers import inputs
+from peers import inputs, table
 
 ROOT = Path(__file__).parents[1]
 PEERS = json.loads((ROOT / "peers/values.json").read_text())
@@ -339,6 +341,13 @@ def test_every_preset_equals_a_peer_or_a_formula():
     tested = {preset or name for name, (preset, *_) in CONVENTIONS.items()}
     assert tested | FORMULAS.keys() == conventions.PRESETS.keys()
     assert set(LOSSES) | set(CONVENTIONS) == PEERS.keys()
+
+
+def test_the_page_of_losses_is_what_their_docstrings_say():
+    assert table.README.read_text() == table.page(), "run: python -m peers.table"
+    rows = set(re.findall(r"^\| `(\w+)` \|", table.page(), re.MULTILINE))
+    public = {n for n, f in vars(losses).items() if inspect.isfunction(f)}
+    assert rows == public | conventions.PRESETS.keys()
 
 
 # What conventions agree and differ on.

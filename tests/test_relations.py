@@ -8,6 +8,7 @@ from jax.sharding import Mesh, PartitionSpec
 from jax.test_util import check_grads
 import numpy as np
 import pytest
+from scipy.special import log_softmax, softmax
 
 from kdjax import losses
 
@@ -65,6 +66,36 @@ def test_golden_value_of_clip_affinity():
         pairs = (STUDENT, STUDENT[:, ::-1], TEACHER, TEACHER[:, ::-1])
         value = losses.clip_affinity(*pairs, student_scale=10.0, teacher_scale=10.0)
         assert abs(float(value.mean()) - 9.1758231563) < 1e-9
+
+        def total(images, texts):
+            scales = {"student_scale": 10.0, "teacher_scale": 10.0}
+            return losses.clip_affinity(images, texts, *pairs[2:], **scales).mean()
+
+        grads = jax.grad(total, (0, 1))(*map(jnp.asarray, pairs[:2]))
+        for side in (0, 1):
+            for i, j in ((0, 0), (3, 2), (1, 4)):
+                step = np.zeros((4, 5))
+                step[i, j] = 1e-6
+                up, down = (
+                    clip_oracle(*(x + h * (k == side) for k, x in enumerate(pairs[:2])))
+                    for h in (step, -step)
+                )
+                np.testing.assert_allclose(
+                    grads[side][i, j], (up - down) / 2e-6, rtol=1e-5, atol=1e-7
+                )
+
+
+def clip_oracle(images, texts):
+    def affinity(x, y):
+        x, y = (z / np.linalg.norm(z, axis=1, keepdims=True) for z in (x, y))
+        return 10 * x @ y.T
+
+    s, t = affinity(images, texts), affinity(TEACHER, TEACHER[:, ::-1])
+    rows = [
+        -(softmax(b, -1) * log_softmax(a, -1)).sum(-1).mean()
+        for a, b in ((s, t), (s.T, t.T))
+    ]
+    return np.mean(rows)
 
 
 # Oracles: the papers' formulas in float64, with loops.

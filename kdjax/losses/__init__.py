@@ -1,28 +1,42 @@
-"""Distillation losses: student, teacher, labels in; one value an example out."""
+"""The losses: student, teacher, labels in; one value an example out.
 
+What each is, its formula, its source and who else has it: ``README.md`` beside this.
+"""
+
+# What a transformer teaches: hidden states, attention, and relations of tokens.
 from kdjax.losses.attention import attention_kl as attention_kl
 from kdjax.losses.attention import attention_mse as attention_mse
 from kdjax.losses.attention import hidden_mse as hidden_mse
 from kdjax.losses.attention import relation_kl as relation_kl
+
+# Losses in which the right pair is told from all other pairs of the batch.
 from kdjax.losses.contrastive import Memory as Memory
 from kdjax.losses.contrastive import clip_affinity as clip_affinity
 from kdjax.losses.contrastive import crd as crd
 from kdjax.losses.contrastive import crd_memory as crd_memory
 from kdjax.losses.contrastive import crd_with_memory as crd_with_memory
+
+# Controls: what is left of a gain without a part of the teacher's answer.
 from kdjax.losses.controls import confidence_weighted as confidence_weighted
 from kdjax.losses.controls import label_smoothing as label_smoothing
 from kdjax.losses.controls import permute_others as permute_others
 from kdjax.losses.controls import teacher_argmax as teacher_argmax
+
+# One less a correlation: between classes, within a class, between embeddings.
 from kdjax.losses.correlations import cka as cka
 from kdjax.losses.correlations import dist as dist
 from kdjax.losses.correlations import dist_inter as dist_inter
 from kdjax.losses.correlations import dist_intra as dist_intra
+
+# Divergences between two categorical distributions given as logits.
 from kdjax.losses.divergences import adaptive_kl as adaptive_kl
 from kdjax.losses.divergences import cakld as cakld
 from kdjax.losses.divergences import forward_kl as forward_kl
 from kdjax.losses.divergences import reverse_kl as reverse_kl
 from kdjax.losses.divergences import symmetric_kl as symmetric_kl
 from kdjax.losses.divergences import total_variation as total_variation
+
+# Speculative decoding: how often a target accepts its draft, and how to teach that.
 from kdjax.losses.drafts import acceptance_rate as acceptance_rate
 from kdjax.losses.drafts import eagle as eagle
 from kdjax.losses.drafts import eagle3 as eagle3
@@ -30,8 +44,12 @@ from kdjax.losses.drafts import expected_speedup as expected_speedup
 from kdjax.losses.drafts import expected_tokens as expected_tokens
 from kdjax.losses.drafts import medusa as medusa
 from kdjax.losses.drafts import negative_log_acceptance as negative_log_acceptance
+
+# Families of divergences that run from reverse to forward KL.
 from kdjax.losses.families import alpha_divergence as alpha_divergence
 from kdjax.losses.families import renyi_divergence as renyi_divergence
+
+# What hidden activations teach.
 from kdjax.losses.features import attention_transfer as attention_transfer
 from kdjax.losses.features import (
     attention_transfer_distance as attention_transfer_distance,
@@ -43,6 +61,8 @@ from kdjax.losses.features import hint as hint
 from kdjax.losses.features import nst as nst
 from kdjax.losses.features import pkd as pkd
 from kdjax.losses.features import vid as vid
+
+# What a classifier's logits teach: student, teacher, and where needed the label.
 from kdjax.losses.logits import centered_logit_mse as centered_logit_mse
 from kdjax.losses.logits import cross_entropy as cross_entropy
 from kdjax.losses.logits import hinton as hinton
@@ -50,35 +70,49 @@ from kdjax.losses.logits import logit_mse as logit_mse
 from kdjax.losses.logits import soft_kl as soft_kl
 from kdjax.losses.logits import standardize as standardize
 from kdjax.losses.logits import uld as uld
+
+# Divergences to a mixture of both distributions: bounded, whatever the logits.
 from kdjax.losses.mixtures import jensen_shannon as jensen_shannon
 from kdjax.losses.mixtures import normalized_jensen_shannon as normalized_jensen_shannon
 from kdjax.losses.mixtures import skew_forward_kl as skew_forward_kl
 from kdjax.losses.mixtures import skew_reverse_kl as skew_reverse_kl
+
+# What relates the examples of a batch: losses over pairs and triples.
 from kdjax.losses.relations import consecutive_correlation as consecutive_correlation
 from kdjax.losses.relations import gram_correlation as gram_correlation
 from kdjax.losses.relations import pkt as pkt
 from kdjax.losses.relations import rkd_angle as rkd_angle
 from kdjax.losses.relations import rkd_distance as rkd_distance
 from kdjax.losses.relations import similarity_preserving as similarity_preserving
+
+# Learning from what the student wrote: MiniLLM, and the parts it is made of.
 from kdjax.losses.rewards import importance_weights as importance_weights
 from kdjax.losses.rewards import mean_reward_to_go as mean_reward_to_go
 from kdjax.losses.rewards import minillm as minillm
 from kdjax.losses.rewards import reward_to_go as reward_to_go
 from kdjax.losses.rewards import sampled_log_ratio as sampled_log_ratio
+
+# Sequences: what a divergence of every token comes to.
 from kdjax.losses.sequences import gkd as gkd
 from kdjax.losses.sequences import global_token_mean as global_token_mean
 from kdjax.losses.sequences import sequence_mean as sequence_mean
 from kdjax.losses.sequences import sequence_nll as sequence_nll
 from kdjax.losses.sequences import token_mean as token_mean
+
+# A part of the teacher's answer: its likeliest classes, or a sample of them.
 from kdjax.losses.sparse import Sampled as Sampled
 from kdjax.losses.sparse import sample_logits as sample_logits
 from kdjax.losses.sparse import sampled_kl as sampled_kl
 from kdjax.losses.sparse import tail_bucket as tail_bucket
 from kdjax.losses.sparse import top_k as top_k
+
+# Losses that treat the label's class and the others apart.
 from kdjax.losses.targets import dkd as dkd
 from kdjax.losses.targets import nckd as nckd
 from kdjax.losses.targets import nkd as nkd
 from kdjax.losses.targets import tckd as tckd
+
+# The losses of small transformers as their papers put them together.
 from kdjax.losses.transformers import distilbert as distilbert
 from kdjax.losses.transformers import minilm as minilm
 from kdjax.losses.transformers import minilm_v2 as minilm_v2
