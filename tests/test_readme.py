@@ -16,7 +16,7 @@ README = (ROOT / "README.md").read_text()
 
 def test_the_code_runs_as_it_stands(tmp_path):
     blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     done = subprocess.run(
         [sys.executable, "-c", "\n".join([*blocks, "print(len(table['seed']))"])],
         cwd=tmp_path,

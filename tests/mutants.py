@@ -1,0 +1,197 @@
+"""Breaks the losses one line at a time, and lists what no test notices.
+
+    python -m tests.mutants --sample 3               # three of every module
+    python -m tests.mutants --modules drafts sparse  # all of these two
+
+Each mutant is a copy of the checkout with one operator, number or argument changed; it
+is killed if a test fails. What was found is kept in .cache/mutants.json, and is not run
+again until the losses or their tests change. A survivor is a hole in the tests, or a
+change that means nothing (``axis=-1`` for the only axis): judge for yourself.
+"""
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+import hashlib
+import json
+from pathlib import Path
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+
+import rich
+import tyro
+
+from kdjax import files, progress
+
+ROOT = Path(__file__).parents[1]
+LOSSES = ROOT / "kdjax/losses"
+KEPT = ROOT / ".cache/mutants.json"
+SECONDS = 900  # a mutant that hangs is killed, too
+# Besides test_peers, the first to be run, and the module's own examples.
+TESTS = {
+    "arithmetic": ("losses", "relations", "features", "attention", "sequences"),
+    "attention": ("attention",),
+    "contrastive": ("relations",),
+    "controls": ("losses",),
+    "correlations": ("relations", "losses"),
+    "divergences": ("losses",),
+    "drafts": ("drafts", "losses"),
+    "families": ("losses",),
+    "features": ("features",),
+    "logits": ("losses",),
+    "mixtures": ("losses",),
+    "relations": ("relations",),
+    "rewards": ("sequences",),
+    "sequences": ("sequences",),
+    "sparse": ("sparse",),
+    "targets": ("losses",),
+    "transformers": ("attention",),
+    "conventions": (),
+}
+SWAPS = {
+    ast.Add: ast.Sub,
+    ast.Sub: ast.Add,
+    ast.Mult: ast.Div,
+    ast.Div: ast.Mult,
+    ast.Pow: ast.Mult,
+    ast.BitAnd: ast.BitOr,
+    ast.BitOr: ast.BitAnd,
+    ast.Lt: ast.GtE,
+    ast.LtE: ast.Gt,
+    ast.Gt: ast.LtE,
+    ast.GtE: ast.Lt,
+    ast.Eq: ast.NotEq,
+    ast.NotEq: ast.Eq,
+}
+
+
+@dataclass(frozen=True)
+class Mutant:
+    module: str
+    line: int
+    was: str
+    became: str
+    source: str
+
+
+def change(node: ast.AST) -> ast.AST | None:
+    """The node with its meaning changed, or None."""
+    match node:
+        case ast.BinOp(left, op, right) if type(op) in SWAPS:
+            return ast.BinOp(left, SWAPS[type(op)](), right)
+        case ast.Compare(left, [op], right) if type(op) in SWAPS:
+            return ast.Compare(left, [SWAPS[type(op)]()], right)
+        case ast.UnaryOp(ast.Invert() | ast.USub(), operand):
+            return operand
+        case ast.Constant(int() | float() as value) if not isinstance(value, bool):
+            return ast.Constant(2 * value if value else 1)
+        case ast.Constant(bool() as value):
+            return ast.Constant(not value)
+        case ast.Call(ast.Attribute(attr="where"), [condition, a, b]):
+            return ast.Call(node.func, [condition, b, a], node.keywords)
+        case ast.Call(ast.Attribute(attr="stop_gradient"), [inner]):
+            return inner
+        case ast.Call(ast.Attribute(value, "sum" | "mean" as name), args, keywords):
+            other = ast.Attribute(value, "mean" if name == "sum" else "sum")
+            return ast.Call(other, args, keywords)
+
+
+def places(tree: ast.Module) -> Iterator[ast.AST]:
+    """What stands in the bodies of functions, their defaults and docstrings apart."""
+    for function in ast.walk(tree):
+        if isinstance(function, ast.FunctionDef):
+            for statement in function.body:
+                if not isinstance(statement, ast.FunctionDef):
+                    yield from ast.walk(statement)
+
+
+def mutants(module: str) -> list[Mutant]:
+    text = (LOSSES / f"{module}.py").read_text()
+    count = len(list(places(ast.parse(text))))
+    found = {}
+    for i in range(count):
+        tree = ast.parse(text)
+        node = list(places(tree))[i]
+        changed = change(node)
+        if changed is None:
+            continue
+        was, became = ast.unparse(node), ast.unparse(changed)
+        line = node.lineno
+        for field in node._fields:
+            if hasattr(node, field):
+                delattr(node, field)
+        node.__class__ = type(changed)
+        vars(node).update(vars(changed))
+        source = ast.unparse(ast.fix_missing_locations(tree))
+        found[source] = Mutant(module, line, was, became, source)
+    return list(found.values())
+
+
+def passes(checkout: Path, module: str, source: str) -> bool:
+    """Whether the tests of a module pass with this source in its place."""
+    path = checkout / f"kdjax/losses/{module}.py"
+    whole = path.read_text()
+    tests = [f"tests/test_{t}.py" for t in ("peers", *TESTS[module])]
+    command = [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider"]
+    path.write_text(source)
+    try:
+        return not subprocess.run(
+            [*command, *tests, str(path)],
+            cwd=checkout,
+            capture_output=True,
+            timeout=SECONDS,
+        ).returncode
+    except subprocess.TimeoutExpired:
+        return False
+    finally:
+        path.write_text(whole)
+
+
+def main(
+    modules: tuple[str, ...] = tuple(TESTS), sample: int | None = None, seed: int = 0
+) -> None:
+    """Breaks the losses one line at a time, and lists what no test notices.
+
+    Args:
+      modules: Of kdjax/losses.
+      sample: How many mutants of each, drawn at random; all, if left out.
+      seed: Of the drawing.
+    """
+    chosen = []
+    for module in modules:
+        text = (LOSSES / f"{module}.py").read_text()
+        all_ = mutants(module)
+        random.Random(seed).shuffle(all_)
+        chosen += [Mutant(module, 0, "nothing", "nothing", text), *all_[:sample]]
+    tests = b"".join(p.read_bytes() for p in sorted(ROOT.glob("tests/test_*.py")))
+    kept = json.loads(KEPT.read_text()) if KEPT.exists() else {}
+    rich.print(f"{len(chosen)} mutants; what is found is kept in {KEPT}")
+    alive = 0
+    with tempfile.TemporaryDirectory() as folder:
+        checkout = Path(folder) / "kdjax"
+        ignored = shutil.ignore_patterns(".*", "__pycache__")
+        shutil.copytree(ROOT, checkout, ignore=ignored)
+        for mutant in progress.track(chosen, "mutants"):
+            key = hashlib.sha256(mutant.source.encode() + tests).hexdigest()[:16]
+            if key not in kept:
+                kept[key] = passes(checkout, mutant.module, mutant.source)
+                with files.atomic(KEPT) as path:
+                    path.write_text(json.dumps(kept))
+            if mutant.line == 0:
+                if not kept[key]:
+                    sys.exit(f"{mutant.module}: the tests fail without any change")
+            elif kept[key]:
+                alive += 1
+                rich.print(
+                    f"[red]alive[/] {mutant.module}.py:{mutant.line}: "
+                    f"{mutant.was!r} -> {mutant.became!r}"
+                )
+    rich.print(f"{alive} of {len(chosen) - len(modules)} mutants are alive")
+    sys.exit(bool(alive))
+
+
+if __name__ == "__main__":
+    tyro.cli(main, description=__doc__)
