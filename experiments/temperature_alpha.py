@@ -10,7 +10,7 @@ test set is looked at once, at the end.
     python -m experiments.temperature_alpha --dataset mnist    # an hour on 2 cores
 """
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Annotated, Literal
 
 import jax
@@ -20,6 +20,7 @@ import rich
 from rich.table import Table as Printed
 import tyro
 
+from experiments import configs
 from kdjax import checks, data, files, losses, models, results, resume, teacher
 from kdjax.results import Table
 from kdjax.sweep import grid, sweep
@@ -286,14 +287,8 @@ def main(
       quick: A few small students, end to end in a minute.
       force: Replace results that another config gave.
     """
-    if quick:  # what was not asked for otherwise
-        asked, usual = asdict(config), asdict(Config())
-        config = replace(
-            config, **{n: v for n, v in QUICK.items() if asked[n] == usual[n]}
-        )
-    name = "temperature_alpha"
-    name += "" if config.dataset == "mnist" else f"_{config.dataset}"
-    name += "_quick" if quick else ""
+    config = configs.quicker(config, QUICK) if quick else config
+    name = configs.folder("temperature_alpha", config.dataset, quick)
     check(config)
     if not results.ready(name, asdict(config), force=force):
         rich.print(f"nothing left to do: results/{name} holds what this config gives")

@@ -1,0 +1,84 @@
+"""Figure 3: what each divergence makes of a teacher with two modes.
+
+    python -m paper_figs.fig3_mode_covering    # reads results/ and nothing else
+
+Densities; p is the teacher's and q the best start's, by its own loss. Dashed: other
+optima that other starts ended in.
+"""
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+import matplotlib.pyplot as plt
+import numpy as np
+
+from kdjax import results
+from paper_figs import figures
+
+LOSSES = {
+    "forward_kl": "forward KL",
+    "skew_forward_kl": "skew forward KL",
+    "jensen_shannon": "Jensen–Shannon",
+    "total_variation": "total variation",
+    "skew_reverse_kl": "skew reverse KL",
+    "reverse_kl": "reverse KL",
+}
+
+
+def draw(name: str) -> Figure:
+    table, densities = results.load(name), results.load(name, "densities")
+    config = results.meta(name)["config"]
+    rows = {
+        ("gaussian", "end"): "one Gaussian",
+        ("free", "early"): f"free logits,\n{config['early_steps']} steps",
+        ("free", "end"): f"free logits,\n{config['steps']:,} steps",
+    }
+    fig, axes = plt.subplots(
+        len(rows), len(LOSSES), figsize=(6.9, 3.6), sharex=True, sharey=True
+    )
+    for row, ((student, stage), label) in zip(axes, rows.items(), strict=True):
+        for ax, loss in zip(row, LOSSES, strict=True):
+            fits = results.select(table, student=student, stage=stage, loss=loss)
+            panel(ax, densities, f"{student}_{loss}_{stage}")
+            if student == "gaussian":
+                other_optima(ax, densities["x"], fits)
+            write_kls(ax, fits)
+        row[0].set_ylabel(label)
+    for ax, title in zip(axes[0], LOSSES.values(), strict=True):
+        ax.set_title(title)
+    axes[0, 0].set(ylim=(0, 0.98), yticks=(0, 0.2, 0.4, 0.6), xticks=(-4, 0, 4))
+    handles, labels = axes[0, -1].get_legend_handles_labels()
+    fig.legend(handles, labels, loc="outside lower center", ncols=3)
+    return fig
+
+
+def panel(ax: Axes, densities: results.Table, column: str) -> None:
+    x = densities["x"]
+    step = x[1] - x[0]
+    teacher = densities["teacher"] / step
+    ax.fill_between(x, teacher, color="0.8", linewidth=0, label="teacher")
+    ax.plot(x, densities[column] / step, color="tab:blue", label="best start")
+
+
+def other_optima(ax: Axes, x: np.ndarray, fits: results.Table) -> None:
+    best = fits["loss_value"].argmin()
+    seen = [fits["gaussian_mean"][best]]
+    for mean, scale in zip(fits["gaussian_mean"], fits["gaussian_scale"], strict=True):
+        if min(abs(mean - other) for other in seen) < 0.05:
+            continue
+        seen.append(mean)
+        q = np.exp(-(((x - mean) / scale) ** 2) / 2)
+        q /= q.sum() * (x[1] - x[0])
+        label = "another optimum" if len(seen) == 2 else None
+        ax.plot(x, q, "--", color="tab:orange", linewidth=0.9, label=label)
+
+
+def write_kls(ax: Axes, fits: results.Table) -> None:
+    """Of the best start, from the teacher p and to it."""
+    best = fits["loss_value"].argmin()
+    forward, reverse = fits["forward_kl"][best], fits["reverse_kl"][best]
+    text = f"KL(p, q) = {forward:.2f}\nKL(q, p) = {reverse:.2f}"
+    ax.text(0.97, 0.97, text, transform=ax.transAxes, ha="right", va="top", size=6)
+
+
+if __name__ == "__main__":
+    figures.main(draw, __file__, "mode_covering")
