@@ -30,7 +30,7 @@ import rich
 from rich.table import Table as Printed
 import tyro
 
-from experiments import configs, temperature_gradients
+from experiments import running, temperature_gradients
 from kdjax import checks, data, losses, results, resume
 from kdjax.results import Table
 
@@ -139,8 +139,8 @@ def main(
       quick: A small teacher and small students: a minute.
       force: Replace results that another config gave.
     """
-    config = configs.quicker(config, QUICK) if quick else config
-    name = configs.folder("jensen_shannon_ends", config.dataset, quick)
+    config = running.quicker(config, QUICK) if quick else config
+    name = running.folder("jensen_shannon_ends", config.dataset, quick)
     check(config)
     if not results.ready(name, asdict(config), force=force):
         rich.print(f"nothing left to do: results/{name} holds what this config gives")

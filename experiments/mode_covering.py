@@ -22,7 +22,7 @@ import rich
 from rich.table import Table as Printed
 import tyro
 
-from experiments import configs
+from experiments import running
 from kdjax import checks, losses, results, resume
 from kdjax.results import Table
 
@@ -232,7 +232,7 @@ def main(
       quick: Fewer starts and steps.
       force: Replace results that another config gave.
     """
-    config = configs.quicker(config, QUICK) if quick else config
+    config = running.quicker(config, QUICK) if quick else config
     name = "mode_covering" + ("_quick" if quick else "")
     check(config)
     if not results.ready(name, asdict(config), force=force):

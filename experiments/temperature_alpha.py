@@ -10,7 +10,8 @@ test set is looked at once, at the end.
     python -m experiments.temperature_alpha --dataset mnist    # an hour on 2 cores
 """
 
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import jax
@@ -20,14 +21,13 @@ import rich
 from rich.table import Table as Printed
 import tyro
 
-from experiments import configs
-from kdjax import checks, data, files, losses, models, results, resume, teacher
+from experiments import running, tuning
+from kdjax import checks, data, losses, models, results, teacher
 from kdjax.results import Table
-from kdjax.sweep import grid, sweep
+from kdjax.sweep import grid
 from kdjax.train import Training, make_training
 
 METRIC = "test_accuracy_last"
-SEARCH_SEED = 1000  # chooses learning rates, and is none of those measured
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def cross_entropy(logits, _, labels):
 
 
 def arms(config: Config) -> list[tuple]:
-    """Each loss with its settings, and with those crossed with learning rates."""
+    """Each loss with its settings, learning rates apart."""
     axes = {
         losses.hinton: {"temperature": config.temperatures, "alpha": config.alphas},
         label_smoothing: {"smoothing": config.smoothings},
@@ -101,10 +101,11 @@ def arms(config: Config) -> list[tuple]:
     settings = []
     for loss, named in axes.items():
         table = grid(named | {"learning_rate": config.learning_rates}, loss)
+        keep = table.pop("learning_rate") == np.float32(config.learning_rates[0])
         if "alpha" in table:  # without a teacher the temperature is idle
             once = table["temperature"] == np.float32(config.temperatures[0])
-            table = {n: c[(table["alpha"] > 0) | once] for n, c in table.items()}
-        settings.append((loss, table))
+            keep &= (table["alpha"] > 0) | once
+        settings.append((loss, {n: c[keep] for n, c in table.items()}))
     return settings
 
 
@@ -154,48 +155,22 @@ def with_teacher(config: Config, images: data.Data) -> tuple[data.Data, dict]:
     return labelled, quality | {"seconds": round(curves["seconds"].sum())}
 
 
-def choose(search: Table, columns: Table, rates: int) -> Table:
-    """Of every ``rates`` rows the one most accurate on validation, then likeliest."""
-    order = np.lexsort(
-        (search["validation_nll_last"], search["validation_errors_last"])
-    )
-    rank = np.argsort(order).reshape(-1, rates)
-    best = rank.argmin(1) + rates * np.arange(len(rank))
-    return {name: column[best] for name, column in columns.items()}
-
-
-def run(
-    config: Config, images: data.Data, info: data.Info
-) -> tuple[dict[str, Table], float]:
-    """The tables ``runs``, ``curves`` and ``search``, and the seconds they took."""
-    tables: dict[str, list[Table]] = {"runs": [], "curves": [], "search": []}
-    seconds = 0.0
+def run(config: Config, images: data.Data, info: data.Info) -> Iterator[tuple]:
+    """What each arm is, and what it came to."""
     for width in config.student_widths:
-        for loss, columns in arms(config):
-            training = student(config, width, loss)
-            name = f"{loss.__name__}, {width} units"
-            search = sweep(
-                training,
-                columns,
-                data=images._replace(test=None),
-                seeds=[SEARCH_SEED],
-                name=f"{name}: learning rates",
+        for loss, settings in arms(config):
+            same = info.columns() | {"student_width": width, "loss": loss.__name__}
+            yield (
+                same,
+                tuning.tuned(
+                    student(config, width, loss),
+                    settings,
+                    config.learning_rates,
+                    data=images,
+                    seeds=range(config.seeds),
+                    name=f"{loss.__name__}, {width} units",
+                ),
             )
-            measured = sweep(
-                training,
-                choose(search.runs, columns, len(config.learning_rates)),
-                data=images,
-                seeds=range(config.seeds),
-                name=name,
-            )
-            seconds += search.seconds + measured.seconds
-            parts = (measured.runs, measured.curves, search.runs)
-            for title, table in zip(tables, parts, strict=True):
-                same = info.columns() | {"student_width": width, "loss": loss.__name__}
-                rows = len(table["seed"])
-                asked = {name: np.full(rows, value) for name, value in same.items()}
-                tables[title].append(asked | table)
-    return {t: results.concatenate(parts) for t, parts in tables.items()}, seconds
 
 
 def digits(images: data.Data) -> Table:
@@ -252,8 +227,9 @@ def summary(table: Table) -> dict[str, dict[str, str]]:
     return summaries
 
 
-def show(table: Table) -> None:
+def show(tables: dict[str, Table], meta: dict) -> None:
     """Prints test accuracy at the last epoch: every cell, and each arm's choice."""
+    table = tables["runs"]
     for width, arms in summary(table).items():
         taught = results.select(table, student_width=float(width), loss="hinton")
         alphas = [a for a in np.unique(taught["alpha"]) if a > 0]
@@ -269,6 +245,19 @@ def show(table: Table) -> None:
         rich.print(printed)
         for arm, value in arms.items():
             rich.print(f"  {arm}: {value}")
+
+
+def answer(config: Config, images: data.Data, info: data.Info) -> tuple[dict, dict]:
+    images, quality = with_teacher(config, images)
+    tables, seconds = tuning.gather(run(config, images, info))
+    seconds = round(quality["seconds"] + seconds)
+    facts = {"teacher": quality, "seconds": seconds}
+    return tables | {"digits": digits(images)}, facts
+
+
+EXPERIMENT = running.Experiment(
+    "temperature_alpha", QUICK, check, answer, show, claims={}
+)
 
 
 def main(
@@ -287,32 +276,7 @@ def main(
       quick: A few small students, end to end in a minute.
       force: Replace results that another config gave.
     """
-    config = configs.quicker(config, QUICK) if quick else config
-    name = configs.folder("temperature_alpha", config.dataset, quick)
-    check(config)
-    if not results.ready(name, asdict(config), force=force):
-        rich.print(f"nothing left to do: results/{name} holds what this config gives")
-        return show(results.load(name))
-    commit = results.commit()
-    resume.cache_compilations()
-    images, info = data.load(config.dataset, data_dir)
-    rich.print(
-        f"{info}\nresults go to results/{name}, checkpoints to {files.cache('')}"
-    )
-    images, quality = with_teacher(config, images)
-    tables, seconds = run(config, images, info)
-    directory = results.save(
-        name,
-        asdict(config),
-        tables | {"digits": digits(images)},
-        commit=commit,
-        dataset=info._asdict(),
-        teacher=quality,
-        device=f"{jax.device_count()} x {jax.devices()[0].device_kind}",
-        seconds=round(quality["seconds"] + seconds),
-    )
-    show(tables["runs"])
-    rich.print(f"wrote {directory}")
+    running.carry_out(EXPERIMENT, config, data_dir=data_dir, quick=quick, force=force)
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ import rich
 from rich.table import Table as Printed
 import tyro
 
-from experiments import configs, temperature_alpha
+from experiments import running, temperature_alpha
 from kdjax import checks, data, losses, progress, results, resume
 from kdjax.results import Table
 from kdjax.train import Training
@@ -312,8 +312,8 @@ def main(
       quick: A small teacher, small students and few draws: a minute.
       force: Replace results that another config gave.
     """
-    config = configs.quicker(config, QUICK) if quick else config
-    name = configs.folder("temperature_gradients", config.dataset, quick)
+    config = running.quicker(config, QUICK) if quick else config
+    name = running.folder("temperature_gradients", config.dataset, quick)
     check(config)
     if not results.ready(name, asdict(config), force=force):
         rich.print(f"nothing left to do: results/{name} holds what this config gives")

@@ -5,7 +5,7 @@ experiment may add tables of its own. ``meta.json`` is written last, and says wh
 asked for (``config``), with what it was made, and on which data.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 import csv
 from importlib import metadata
 import json
@@ -15,7 +15,7 @@ from pathlib import Path
 import platform
 import subprocess
 import tempfile
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -24,6 +24,23 @@ from kdjax import files
 Table = dict[str, np.ndarray]
 ROOT = Path("results")
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "tensorflow-datasets")
+
+
+class Claim(NamedTuple):
+    """What the article says, and the rule that decides it, written before the run."""
+
+    says: str
+    statistic: str  # what is measured of the rows, in words
+    supported: tuple[float | None, float | None]  # where all of its interval must lie
+    refuted: tuple[float | None, float | None]
+
+
+class Estimate(NamedTuple):
+    """Of a statistic: its value, and its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
 
 
 def ready(name: str, config: Mapping[str, Any], *, force: bool = False) -> bool:
@@ -136,6 +153,44 @@ def interval(values: np.ndarray) -> tuple[float, float]:
 
     half = t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values))
     return float(np.mean(values)), float(half)
+
+
+def estimate(values: np.ndarray) -> Estimate:
+    """Of the mean of one value a seed, by Student's t."""
+    mean, half = interval(values)
+    return Estimate(mean, mean - half, mean + half)
+
+
+def bootstrap(
+    statistic: Callable[[Table], float], table: Table, *, draws: int = 2000
+) -> Estimate:
+    """Of a statistic of all rows, by drawing seeds with replacement.
+
+    All rows of a seed stay together, so what they share is no noise between them.
+    """
+    by_seed = {seed: select(table, seed=seed) for seed in np.unique(table["seed"])}
+    rng = np.random.default_rng(0)
+    drawn = [
+        statistic(
+            concatenate([by_seed[s] for s in rng.choice(list(by_seed), len(by_seed))])
+        )
+        for _ in range(draws)
+    ]
+    low, high = np.quantile(drawn, (0.025, 0.975))
+    return Estimate(statistic(table), float(low), float(high))
+
+
+def verdict(claim: Claim, found: Estimate) -> str:
+    """``supported``, ``refuted``, or ``undecided`` at this scale."""
+    for name in ("supported", "refuted"):
+        low, high = getattr(claim, name)
+        low, high = (
+            (-math.inf if low is None else low),
+            (math.inf if high is None else high),
+        )
+        if low <= found.low and found.high <= high:
+            return name
+    return "undecided"
 
 
 def commit() -> str | None:

@@ -7,7 +7,7 @@ import itertools
 from pathlib import Path
 import shutil
 import threading
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -25,6 +25,7 @@ class Swept(NamedTuple):
     runs: Table
     curves: Table
     seconds: float
+    kept: dict[str, np.ndarray]  # [seeds * R, ...], in the order of `runs`
 
 
 def grid(axes: Mapping[str, Sequence[float]], loss: Callable) -> Table:
@@ -47,6 +48,7 @@ def sweep(
     data: Data,
     seeds: Sequence[int],
     name: str,
+    keep: Callable[[Any, Data], dict[str, jax.Array]] | None = None,
     at_once: int | None = None,
     devices: Sequence[jax.Device] | None = None,
     directory: Path | None = None,
@@ -68,6 +70,8 @@ def sweep(
         test split there are no test columns.
       seeds: Each stands for its own initial weights and order of batches.
       name: What to call it in the progress bar.
+      keep: ``keep(variables, data)``, what else to have of the variables at the end:
+        logits, say.
       at_once: How many rows make a group, at the most; by default what the device
         trains fastest. Many devices want groups small enough that each has one. A
         result's last bits depend on it.
@@ -78,8 +82,9 @@ def sweep(
     Returns:
       ``runs``, of ``len(seeds) * R`` rows: the columns, ``seed``, the epoch that
       validation would choose, and each metric of that epoch (``_best``) and of the
-      last (``_last``); ``curves``, with a row for every epoch of those runs; and the
-      ``seconds`` that training took, on all devices together, interruptions left out.
+      last (``_last``); ``curves``, with a row for every epoch of those runs; the
+      ``seconds`` that training took, on all devices together, interruptions left out;
+      and what was ``kept``, a row a run.
 
     Raises:
       TypeError, ValueError: as the functions of `kdjax.checks` do.
@@ -96,7 +101,7 @@ def sweep(
     units = [(seed, group) for seed in seeds for group in range(groups)]
     init = jax.jit(jax.vmap(training.init, in_axes=(None, 0, None)))
     epoch = jax.jit(jax.vmap(training.epoch, in_axes=(0, None, None)), donate_argnums=0)
-    ends = jax.jit(jax.vmap(partial(_ends, training), in_axes=(0, None)))
+    ends = jax.jit(jax.vmap(partial(_ends, training, keep), in_axes=(0, None)))
 
     def begin(unit: tuple[int, int]) -> tuple[tuple, jax.Array]:
         """What a group's state is made of, and the key of its epochs."""
@@ -181,9 +186,12 @@ def _on_each_device(work: Callable, devices: int, show: Callable[[int], None]) -
             raise
 
 
-def _ends(training: Training, state: State, data: Data) -> dict[str, jax.Array]:
+def _ends(
+    training: Training, keep: Callable | None, state: State, data: Data
+) -> dict[str, jax.Array]:
     """Measures of the last and of the best variables, on every split for it."""
-    metrics = {}
+    kept = keep(state.variables, data) if keep else {}
+    metrics = {f"kept/{name}": array for name, array in kept.items()}
     splits = {"validation": data.validation, "test": data.test}
     ends = {"last": state.variables, "best": state.best_variables}
     for (split, examples), (end, variables) in itertools.product(
@@ -196,20 +204,23 @@ def _ends(training: Training, state: State, data: Data) -> dict[str, jax.Array]:
 
 
 def _write(path: Path, ends: dict, curves: Table) -> None:
-    named = {f"end/{n}": np.asarray(v) for n, v in ends.items()}
+    named = {
+        n if n.startswith("kept/") else f"end/{n}": np.asarray(v)
+        for n, v in ends.items()
+    }
     files.save_arrays(path, **named, **{f"curve/{n}": v for n, v in curves.items()})
 
 
-def _read(path: Path) -> tuple[Table, Table]:
+def _read(path: Path) -> tuple[Table, Table, Table]:
     arrays = files.load_arrays(path)
     return tuple(
         {n.removeprefix(p): a for n, a in arrays.items() if n.startswith(p)}
-        for p in ("end/", "curve/")
+        for p in ("end/", "curve/", "kept/")
     )
 
 
 def _swept(columns: Table, seeds: Sequence[int], finished) -> Swept:
-    seconds = sum(curves.pop("seconds").sum() for _, curves in finished)
+    seconds = sum(curves.pop("seconds").sum() for _, curves, _ in finished)
     rows, epochs = len(next(iter(columns.values()))), len(finished[0][1]["train_loss"])
 
     def stack(part: int, name: str) -> np.ndarray:
@@ -229,4 +240,10 @@ def _swept(columns: Table, seeds: Sequence[int], finished) -> Swept:
     curves["epoch"] = np.tile(1 + np.arange(epochs), len(asked["seed"]))
     for name in finished[0][1]:
         curves[name] = np.swapaxes(stack(1, name), 1, 2).reshape(-1)
-    return Swept(runs, curves, float(seconds))
+    kept = {}
+    for name in finished[0][2]:
+        units = [unit[2][name] for unit in finished]
+        groups = len(units) // len(seeds)
+        by_seed = [units[i : i + groups] for i in range(0, len(units), groups)]
+        kept[name] = np.concatenate([np.concatenate(u)[:rows] for u in by_seed])
+    return Swept(runs, curves, float(seconds), kept)

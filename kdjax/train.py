@@ -45,6 +45,7 @@ def make_training(
     batch_size: int,
     optimizer: optax.GradientTransformation,
     augment: Callable[[jax.Array, jax.Array], jax.Array] | None = None,
+    constrain: Callable[[Any], Any] | None = None,
 ) -> Training:
     """The three pure functions of a training.
 
@@ -62,6 +63,7 @@ def make_training(
       optimizer: Direction of the update; the learning rate is applied after it.
       augment: ``augment(key, x)``, a random view of a batch. The stored logits of a
         teacher are those of the inputs as they are.
+      constrain: ``constrain(variables)``, after every step: see `models.max_norm`.
     """
 
     def init(key: jax.Array, hyperparameters: Hyperparameters, data: Data) -> State:
@@ -97,7 +99,10 @@ def make_training(
 
             value, grads = jax.value_and_grad(objective)(variables)
             updates, optimizer_state = tx.update(grads, optimizer_state, variables)
-            return (optax.apply_updates(variables, updates), optimizer_state), value
+            variables = optax.apply_updates(variables, updates)
+            if constrain is not None:
+                variables = constrain(variables)
+            return (variables, optimizer_state), value
 
         at = (order.reshape(steps, batch_size), jax.random.split(noise_key, steps))
         carry, values = jax.lax.scan(step, (state.variables, state.optimizer), at)

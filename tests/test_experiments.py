@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 
-from experiments import temperature_alpha
+from experiments import temperature_alpha, tuning
 from kdjax import files, results
 
 ROOT = Path(__file__).parents[1]
@@ -112,7 +112,7 @@ def test_the_rate_is_chosen_by_errors_and_then_likelihood():
         "validation_nll_last": np.array([0.5, 0.1, 0.4, 0.3]),
     }
     columns = {"learning_rate": np.array([1, 2, 1, 2])}
-    chosen = temperature_alpha.choose(search, columns, rates=2)
+    chosen = tuning.choose(search, columns, rates=2)
     np.testing.assert_array_equal(chosen["learning_rate"], [1, 2])
 
 
@@ -132,7 +132,7 @@ def test_committed_rates_are_those_that_the_search_chose():
     for width in np.unique(runs["student_width"]):
         for loss in np.unique(runs["loss"]):
             tried = results.select(search, student_width=width, loss=loss)
-            chosen = temperature_alpha.choose(tried, tried, rates)
+            chosen = tuning.choose(tried, tried, rates)
             used = results.select(runs, student_width=width, loss=loss, seed=0)
             for name in ("temperature", "alpha", "smoothing", "learning_rate"):
                 np.testing.assert_array_equal(used[name], chosen[name])

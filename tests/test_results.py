@@ -109,3 +109,35 @@ def test_fingerprint_is_of_content():
         json.loads('{"b": [2], "a": 1}')
     )
     assert files.fingerprint({"a": 1}) != files.fingerprint({"a": 2})
+
+
+def test_a_verdict_wants_the_whole_interval():
+    claim = results.Claim("says", "measures", supported=(0.1, None), refuted=(None, 0))
+    for low, high, expected in (
+        (0.1, 5.0, "supported"),
+        (0.05, 5.0, "undecided"),
+        (-3.0, 0.0, "refuted"),
+        (-3.0, 0.01, "undecided"),
+    ):
+        found = results.Estimate((low + high) / 2, low, high)
+        assert results.verdict(claim, found) == expected
+    within = claim._replace(supported=(0, 1), refuted=(1, 2))
+    assert results.verdict(within, results.Estimate(0.5, 0.2, 0.8)) == "supported"
+    assert results.verdict(within, results.Estimate(0.9, 0.2, 1.2)) == "undecided"
+
+
+def test_a_bootstrap_draws_whole_seeds():
+    seeds = np.repeat(np.arange(10.0), 4)
+    table = {"seed": seeds, "value": np.tile(np.arange(4.0), 10) + seeds}
+    found = results.bootstrap(lambda t: t["value"].mean(), table)
+    assert found.value == 6.0 and found.low < found.value < found.high
+    spread = np.std(np.arange(10)) / np.sqrt(10)  # rows of a seed are no more evidence
+    np.testing.assert_allclose(found.high - found.low, 2 * 1.96 * spread, rtol=0.1)
+    assert results.bootstrap(lambda t: t["value"].mean(), table) == found
+
+
+def test_an_estimate_is_a_mean_and_its_interval():
+    found = results.estimate(np.array([1.0, 2.0, 3.0]))
+    np.testing.assert_allclose(found.value, 2)
+    np.testing.assert_allclose(found.high - 2, 4.303 / np.sqrt(3), rtol=1e-3)
+    np.testing.assert_allclose(2 - found.low, found.high - 2)

@@ -87,6 +87,19 @@ def test_rows_of_a_seed_share_weights_and_batches(swept):
     assert len(set(table["test_nll_last"])) == 4  # two seeds by two rates
 
 
+def test_what_is_kept_belongs_to_its_row(swept, digits, tmp_path):
+    def keep(variables, data):
+        return {"logits": PLAIN.model.apply(variables, data.test.x).logits}
+
+    found = run(digits, tmp_path, keep=keep, at_once=5)  # groups, the last one filled
+    assert found.kept["logits"].shape == (2 * 12, len(digits.test.y), 10)
+    errors = (found.kept["logits"].argmax(-1) != digits.test.y).sum(-1)
+    np.testing.assert_array_equal(errors, found.runs["test_errors_last"])
+    assert len(set(errors)) > 5  # rows that differ
+    np.testing.assert_array_equal(errors, swept.runs["test_errors_last"])
+    assert not swept.kept
+
+
 def test_best_is_the_epoch_that_validation_would_choose(swept):
     accuracy = swept.curves["validation_accuracy"].reshape(-1, 3)
     np.testing.assert_array_equal(swept.runs["best_epoch"], accuracy.argmax(1) + 1)

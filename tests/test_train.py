@@ -173,3 +173,25 @@ def test_data_without_a_teacher_can_be_learnt_from(digits):
     state = training.init(jax.random.key(0), hparams, plain)
     _, metrics = training.epoch(state, jax.random.key(0), plain)
     assert "validation_agreement" not in metrics
+
+
+def test_weights_into_a_unit_stay_within_their_length(digits):
+    limit = 0.5
+    training = make(constrain=lambda v: models.max_norm(v, limit))
+    state = training.init(jax.random.key(0), HPARAMS, digits)
+    free, _ = jax.jit(make().epoch)(state, jax.random.key(1), digits)
+    bound, _ = jax.jit(training.epoch)(state, jax.random.key(1), digits)
+
+    def lengths(state):
+        leaves = jax.tree.leaves(state.variables)
+        return np.concatenate(
+            [np.linalg.norm(x, axis=0) for x in leaves if x.ndim == 2]
+        )
+
+    assert lengths(free).max() > limit + 0.1
+    np.testing.assert_array_less(lengths(bound), limit + 1e-6)
+    short = jnp.array([[0.3, 0.6], [0.0, 0.8]])  # lengths .3 and 1
+    expected = [[0.3, 0.3], [0.0, 0.4]]
+    np.testing.assert_allclose(models.max_norm(short, limit), expected, rtol=1e-6)
+    bias = jnp.array([3.0])
+    np.testing.assert_array_equal(models.max_norm(bias, limit), bias)

@@ -1,9 +1,11 @@
 """Multilayer perceptrons."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from kdjax.models.types import Model, Outputs
 
@@ -24,6 +26,22 @@ class _MLP(nn.Module):
             features.append(x)
             x = nn.Dropout(self.dropout, deterministic=not train)(x)
         return Outputs(nn.Dense(self.classes)(x), tuple(features))
+
+
+def max_norm(variables: Any, limit: float) -> Any:
+    """Variables in which the weights into a unit have no length beyond ``limit``.
+
+    Srivastava et al., `Dropout: A Simple Way to Prevent Neural Networks from
+    Overfitting <https://jmlr.org/papers/v15/srivastava14a.html>`_, 2014, section 5.1.
+    """
+
+    def shorten(leaf: jax.Array) -> jax.Array:
+        if leaf.ndim != 2:
+            return leaf
+        length = jnp.linalg.norm(leaf, axis=0, keepdims=True)
+        return leaf * jnp.minimum(1, limit / jnp.maximum(length, 1e-12))
+
+    return jax.tree.map(shorten, variables)
 
 
 def mlp(

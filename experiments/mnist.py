@@ -1,0 +1,89 @@
+"""What experiments on MNIST share: Hinton's teacher, and students without tricks."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import optax
+
+from kdjax import checks, data, losses, models, teacher
+from kdjax.train import Training, make_training
+
+
+@dataclass(frozen=True)
+class TeacherConfig:
+    teacher_width: int = 1200
+    """Units of each of the teacher's two hidden layers."""
+    teacher_epochs: int = 100
+    """Passes over the training images, for the teacher."""
+    teacher_learning_rate: float = 1e-3
+    """Adam's, at the first step, for the teacher."""
+    max_norm: float = 2.0
+    """Greatest length of the weights into a unit of the teacher."""
+
+
+QUICK_TEACHER = {"teacher_width": 300, "teacher_epochs": 20}
+BATCH_SIZE = 128
+
+
+class Taught(NamedTuple):
+    """Data with a teacher's logits, and the teacher."""
+
+    data: data.Data
+    training: Training
+    variables: Any
+    quality: dict[str, Any]  # for meta.json
+
+
+def cross_entropy(logits, _, labels):
+    """`losses.cross_entropy`, of what a training gives a loss."""
+    return losses.cross_entropy(logits, labels)
+
+
+def check_teacher(config: TeacherConfig) -> None:
+    """Raises ValueError if the config asks for a teacher that cannot be."""
+    checks.check_values("teacher_learning_rate", [config.teacher_learning_rate])
+    checks.check_counts("teacher_width", config.teacher_width)
+    checks.check_counts("teacher_epochs", config.teacher_epochs)
+    if not config.max_norm > 0:
+        raise ValueError(f"max_norm is {config.max_norm}, but takes a positive number")
+
+
+def taught(config: TeacherConfig, images: data.Data, seed: int = 0) -> Taught:
+    """As Hinton's: dropout, weights of bounded length, jitter of up to two pixels."""
+    widths = (config.teacher_width,) * 2
+    training = make_training(
+        models.mlp(widths, classes=10, dropout=0.5, input_dropout=0.2),
+        cross_entropy,
+        epochs=config.teacher_epochs,
+        batch_size=BATCH_SIZE,
+        optimizer=optax.scale_by_adam(),
+        augment=data.jitter,
+        constrain=partial(models.max_norm, limit=config.max_norm),
+    )
+    variables, curves = teacher.fit(
+        training, images, learning_rate=config.teacher_learning_rate, seed=seed
+    )
+    labelled = teacher.label(training, variables, images)
+    quality = {
+        name: {k: float(v) for k, v in jax.jit(training.evaluate)(variables, s).items()}
+        for name, s in (("validation", images.validation), ("test", images.test))
+    }
+    quality["seconds"] = round(curves["seconds"].sum())
+    return Taught(labelled, training, variables, quality)
+
+
+def student(
+    width: int, loss: Callable, *, epochs: int, augment: Callable | None = None
+) -> Training:
+    """Two hidden layers of so many units, without regularisation."""
+    return make_training(
+        models.mlp((width, width), classes=10),
+        loss,
+        epochs=epochs,
+        batch_size=BATCH_SIZE,
+        optimizer=optax.scale_by_adam(),
+        augment=augment,
+    )

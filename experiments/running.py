@@ -1,0 +1,83 @@
+"""What experiments share: from a config to a folder of results."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from typing import Any, NamedTuple, TypeVar
+
+import jax
+import rich
+
+from kdjax import data, files, results, resume
+from kdjax.results import Claim, Table
+
+Config = TypeVar("Config")
+
+
+class Experiment(NamedTuple):
+    """A question on images of digits, and how it is answered."""
+
+    name: str  # of its folder
+    quick: Mapping[str, Any]  # of the config, for a minute's run
+    check: Callable[[Any], None]  # raises TypeError or ValueError
+    # Config, images and their info give tables and facts, `seconds` among these.
+    run: Callable[[Any, data.Data, data.Info], tuple[dict[str, Table], dict]]
+    show: Callable[[dict[str, Table], dict], None]  # prints tables and meta
+    claims: Mapping[str, Claim]
+    tables: tuple[str, ...] = ("runs",)  # that `show` and the claims take
+
+
+def quicker(config: Config, quick: Mapping[str, Any]) -> Config:
+    """``config`` with the values of ``quick``, save where it asks for its own."""
+    asked, usual = asdict(config), asdict(type(config)())
+    return replace(config, **{n: v for n, v in quick.items() if asked[n] == usual[n]})
+
+
+def folder(name: str, dataset: str, quick: bool) -> str:
+    """Under results/; only those of whole MNIST bear the name alone."""
+    name += "" if dataset == "mnist" else f"_{dataset}"
+    return name + ("_quick" if quick else "")
+
+
+def loaded(experiment: Experiment, name: str) -> dict[str, Table]:
+    return {title: results.load(name, title) for title in experiment.tables}
+
+
+def carry_out(
+    experiment: Experiment,
+    config: Any,
+    *,
+    data_dir: str | None,
+    quick: bool,
+    force: bool,
+) -> None:
+    """Runs what is left to run, and writes and shows the results.
+
+    The claims, with the rules that decide them, are part of the config: what was
+    decided by other rules is another result.
+    """
+    config = quicker(config, experiment.quick) if quick else config
+    name = folder(experiment.name, config.dataset, quick)
+    experiment.check(config)
+    claims = {n: claim._asdict() for n, claim in experiment.claims.items()}
+    asked = asdict(config) | ({"claims": claims} if claims else {})
+    if results.ready(name, asked, force=force):
+        commit = results.commit()
+        resume.cache_compilations()
+        images, info = data.load(config.dataset, data_dir)
+        rich.print(
+            f"{info}\nresults go to results/{name}, checkpoints to {files.cache('')}"
+        )
+        tables, facts = experiment.run(config, images, info)
+        directory = results.save(
+            name,
+            asked,
+            tables,
+            commit=commit,
+            dataset=info._asdict(),
+            device=f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+            **facts,
+        )
+        rich.print(f"wrote {directory}")
+    else:
+        rich.print(f"nothing left to do: results/{name} holds what this config gives")
+    experiment.show(loaded(experiment, name), results.meta(name))

@@ -1,0 +1,85 @@
+"""What experiments share: rates chosen on validation, by a seed of their own."""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from kdjax.data import Data
+from kdjax.results import Table, concatenate
+from kdjax.sweep import sweep
+from kdjax.train import Training
+
+SEARCH_SEED = 1000  # chooses learning rates, and is none of those measured
+
+
+class Tuned(NamedTuple):
+    runs: Table  # of the seeds, at the chosen rates
+    curves: Table
+    search: Table  # of the search seed, at all rates
+    seconds: float
+
+
+def tuned(
+    training: Training,
+    settings: Table,
+    rates: Sequence[float],
+    *,
+    data: Data,
+    seeds: Sequence[int],
+    name: str,
+    together: bool = False,
+) -> Tuned:
+    """Runs each setting at its best rate.
+
+    Args:
+      training: From `kdjax.train.make_training`.
+      settings: Hyperparameters but for the learning rate, ``[R]`` each; none for a
+        loss that has none.
+      rates: To choose from.
+      data: As for `sweep`. The search does not see its test images.
+      seeds: To measure.
+      name: For the progress bar.
+      together: Whether to choose one setting with its rate, instead of a rate for each.
+    """
+    rows = len(next(iter(settings.values()), [0]))
+    columns = {n: np.repeat(np.float32(c), len(rates)) for n, c in settings.items()}
+    columns["learning_rate"] = np.tile(np.float32(rates), rows)
+    search = sweep(
+        training,
+        columns,
+        data=data._replace(test=None),
+        seeds=[SEARCH_SEED],
+        name=f"{name}: learning rates",
+    )
+    each = rows * len(rates) if together else len(rates)
+    chosen = choose(search.runs, columns, each)
+    measured = sweep(training, chosen, data=data, seeds=seeds, name=name)
+    seconds = search.seconds + measured.seconds
+    return Tuned(measured.runs, measured.curves, search.runs, seconds)
+
+
+def gather(found: Iterable[tuple[Table, Tuned]]) -> tuple[dict[str, Table], float]:
+    """The tables ``runs``, ``curves`` and ``search`` of all, and the seconds they took.
+
+    Args:
+      found: What each is, as cells of all of its rows, and what it came to.
+    """
+    tables: dict[str, list[Table]] = {"runs": [], "curves": [], "search": []}
+    seconds = 0.0
+    for same, each in found:
+        seconds += each.seconds
+        for title, table in zip(tables, each[:3], strict=True):
+            rows = len(table["seed"])
+            tables[title].append({n: np.full(rows, v) for n, v in same.items()} | table)
+    return {t: concatenate(parts) for t, parts in tables.items()}, seconds
+
+
+def choose(search: Table, columns: Table, rates: int) -> Table:
+    """Of every ``rates`` rows the one most accurate on validation, then likeliest."""
+    order = np.lexsort(
+        (search["validation_nll_last"], search["validation_errors_last"])
+    )
+    rank = np.argsort(order).reshape(-1, rates)
+    best = rank.argmin(1) + rates * np.arange(len(rank))
+    return {name: column[best] for name, column in columns.items()}
