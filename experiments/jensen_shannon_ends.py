@@ -18,7 +18,7 @@ The teacher takes 7 minutes on 2 busy cores unless it is kept, all else 40 secon
 """
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 import time
 from typing import Annotated
@@ -31,7 +31,7 @@ from rich.table import Table as Printed
 import tyro
 
 from experiments import running, temperature_gradients
-from kdjax import checks, data, losses, results, resume
+from kdjax import checks, data, losses, results
 from kdjax.results import Table
 
 
@@ -109,8 +109,9 @@ def check(config: Config) -> None:
         raise ValueError(f"halvings is {config.halvings}, but takes up to 24")
 
 
-def show(table: Table) -> None:
+def show(tables: dict[str, Table], meta: dict) -> None:
     """Prints values near the ends, a mean over seeds."""
+    table = tables["runs"]
     for stage in dict.fromkeys(table["stage"]):
         printed = Printed("beta", title=f"students: {stage}")
         for name in CONVENTIONS:
@@ -121,6 +122,19 @@ def show(table: Table) -> None:
             cells = (f"{rows[name].mean():.4g}" for name in CONVENTIONS)
             printed.add_row(f"{beta:.9g}", *cells)
         rich.print(printed)
+
+
+def answer(config: Config, images: data.Data, info: data.Info) -> tuple[dict, dict]:
+    images, quality = temperature_gradients.with_teacher(config, images)
+    began = time.monotonic()
+    table = run(config, images, info)
+    seconds = round(quality["seconds"] + time.monotonic() - began)
+    return {"runs": table}, {"teacher": quality, "seconds": seconds}
+
+
+EXPERIMENT = running.Experiment(
+    "jensen_shannon_ends", QUICK, check, answer, show, claims={}
+)
 
 
 def main(
@@ -139,30 +153,7 @@ def main(
       quick: A small teacher and small students: a minute.
       force: Replace results that another config gave.
     """
-    config = running.quicker(config, QUICK) if quick else config
-    name = running.folder("jensen_shannon_ends", config.dataset, quick)
-    check(config)
-    if not results.ready(name, asdict(config), force=force):
-        rich.print(f"nothing left to do: results/{name} holds what this config gives")
-        return show(results.load(name))
-    commit = results.commit()
-    resume.cache_compilations()
-    images, info = data.load(config.dataset, data_dir)
-    images, quality = temperature_gradients.with_teacher(config, images)
-    began = time.monotonic()
-    table = run(config, images, info)
-    directory = results.save(
-        name,
-        asdict(config),
-        {"runs": table},
-        commit=commit,
-        dataset=info._asdict(),
-        teacher=quality,
-        device=f"{jax.device_count()} x {jax.devices()[0].device_kind}",
-        seconds=round(quality["seconds"] + time.monotonic() - began),
-    )
-    show(table)
-    rich.print(f"wrote {directory}")
+    running.carry_out(EXPERIMENT, config, data_dir=data_dir, quick=quick, force=force)
 
 
 if __name__ == "__main__":

@@ -42,6 +42,15 @@ def loaded(experiment: Experiment, name: str) -> dict[str, Table]:
     return {title: results.load(name, title) for title in experiment.tables}
 
 
+def asked(experiment: Experiment, config: Any) -> dict[str, Any]:
+    """The config as results hold it: with the claims, and the rules that decide them.
+
+    What was decided by other rules is another result.
+    """
+    claims = {n: claim._asdict() for n, claim in experiment.claims.items()}
+    return asdict(config) | ({"claims": claims} if claims else {})
+
+
 def carry_out(
     experiment: Experiment,
     config: Any,
@@ -50,17 +59,12 @@ def carry_out(
     quick: bool,
     force: bool,
 ) -> None:
-    """Runs what is left to run, and writes and shows the results.
-
-    The claims, with the rules that decide them, are part of the config: what was
-    decided by other rules is another result.
-    """
+    """Runs what is left to run, and writes and shows the results."""
     config = quicker(config, experiment.quick) if quick else config
     name = folder(experiment.name, config.dataset, quick)
     experiment.check(config)
-    claims = {n: claim._asdict() for n, claim in experiment.claims.items()}
-    asked = asdict(config) | ({"claims": claims} if claims else {})
-    if results.ready(name, asked, force=force):
+    whole = asked(experiment, config)
+    if results.ready(name, whole, force=force):
         commit = results.commit()
         resume.cache_compilations()
         images, info = data.load(config.dataset, data_dir)
@@ -70,7 +74,7 @@ def carry_out(
         tables, facts = experiment.run(config, images, info)
         directory = results.save(
             name,
-            asked,
+            whole,
             tables,
             commit=commit,
             dataset=info._asdict(),

@@ -21,7 +21,7 @@ The teacher takes 7 minutes on 2 busy cores unless it is kept, all else 1.5 minu
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 import time
 from typing import Annotated, Any, Literal
@@ -35,8 +35,8 @@ from rich.table import Table as Printed
 import tyro
 
 from experiments import running, temperature_alpha
-from kdjax import checks, data, losses, progress, results, resume
-from kdjax.results import Table
+from kdjax import checks, data, losses, progress, results
+from kdjax.results import Claim, Estimate, Table
 from kdjax.train import Training
 
 
@@ -273,8 +273,9 @@ def check(config: Config) -> None:
         raise ValueError(f"correlation is {config.correlation}, but takes [-1, 1]")
 
 
-def show(runs: Table, gaussian: Table) -> None:
+def show(tables: dict[str, Table], meta: dict) -> None:
     """Prints slopes, and T^2 times the norm, each a mean over seeds."""
+    runs, gaussian = tables["runs"], tables["gaussian"]
     parts = [
         (f"N = {n:g}", results.select(gaussian, classes=n), "by_logits")
         for n in np.unique(gaussian["classes"])
@@ -296,6 +297,62 @@ def show(runs: Table, gaussian: Table) -> None:
         rich.print(printed)
 
 
+CLAIMS = {
+    "square_on_mnist": Claim(
+        says="The soft gradient falls as 1/T^2, and a factor T^2 cancels this out",
+        statistic="doublings of T^2 times the norm by the logits from T = 1 to 20, up "
+        "or down, of trained students of MNIST",
+        supported=(None, 1),
+        refuted=(1, None),
+    ),
+    "square_of_many_classes": Claim(
+        says="The soft gradient falls as 1/T^2, and a factor T^2 cancels this out",
+        statistic="doublings of T^2 times the norm by the logits from T = 1 to 20, up "
+        "or down, of Gaussian logits of 1,000 classes",
+        supported=(None, 1),
+        refuted=(1, None),
+    ),
+}
+
+
+def statistics(tables: dict[str, Table]) -> dict[str, Estimate]:
+    """Of each claim."""
+
+    def doublings(rows: Table) -> Estimate:
+        low, high = (results.select(rows, temperature=t) for t in (1, 20))
+        growth = high["by_logits_compensated"] / low["by_logits_compensated"]
+        return results.estimate(np.abs(np.log2(growth)))
+
+    return {
+        "square_on_mnist": doublings(results.select(tables["runs"], stage="end")),
+        "square_of_many_classes": doublings(
+            results.select(tables["gaussian"], classes=1000)
+        ),
+    }
+
+
+def answer(config: Config, images: data.Data, info: data.Info) -> tuple[dict, dict]:
+    images, quality = with_teacher(config, images)
+    began = time.monotonic()
+    tables = {
+        "runs": measure_students(config, images, info),
+        "gaussian": measure_gaussian(config),
+    }
+    seconds = round(quality["seconds"] + time.monotonic() - began)
+    return tables, {"teacher": quality, "seconds": seconds}
+
+
+EXPERIMENT = running.Experiment(
+    "temperature_gradients",
+    QUICK,
+    check,
+    answer,
+    show,
+    CLAIMS,
+    tables=("runs", "gaussian"),
+)
+
+
 def main(
     config: Annotated[Config, tyro.conf.arg(name="")],
     data_dir: str | None = None,
@@ -312,31 +369,7 @@ def main(
       quick: A small teacher, small students and few draws: a minute.
       force: Replace results that another config gave.
     """
-    config = running.quicker(config, QUICK) if quick else config
-    name = running.folder("temperature_gradients", config.dataset, quick)
-    check(config)
-    if not results.ready(name, asdict(config), force=force):
-        rich.print(f"nothing left to do: results/{name} holds what this config gives")
-        return show(results.load(name), results.load(name, "gaussian"))
-    commit = results.commit()
-    resume.cache_compilations()
-    images, info = data.load(config.dataset, data_dir)
-    images, quality = with_teacher(config, images)
-    began = time.monotonic()
-    gaussian = measure_gaussian(config)
-    runs = measure_students(config, images, info)
-    directory = results.save(
-        name,
-        asdict(config),
-        {"runs": runs, "gaussian": gaussian},
-        commit=commit,
-        dataset=info._asdict(),
-        teacher=quality,
-        device=f"{jax.device_count()} x {jax.devices()[0].device_kind}",
-        seconds=round(quality["seconds"] + time.monotonic() - began),
-    )
-    show(runs, gaussian)
-    rich.print(f"wrote {directory}")
+    running.carry_out(EXPERIMENT, config, data_dir=data_dir, quick=quick, force=force)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
 """The law of 1 / T^2, where it holds and where not, and the experiment end to end."""
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 import json
 
 import jax
 import numpy as np
 import pytest
 
-from experiments import temperature_gradients
+from experiments import running, temperature_gradients
 from kdjax import files, results
 from kdjax.data import Info
 from paper_figs import fig4_temperature_gradients
@@ -145,6 +145,27 @@ def test_a_config_that_cannot_be_is_refused(changed, says):
         temperature_gradients.check(replace(CONFIG, **changed))
 
 
+def whole(config):
+    asked = running.asked(temperature_gradients.EXPERIMENT, config)
+    return json.loads(json.dumps(asked))
+
+
+def test_doublings_are_counted_up_and_down():
+    def rows(growths):
+        return {
+            "stage": np.repeat("end", 2 * len(growths)),
+            "classes": np.full(2 * len(growths), 1000.0),
+            "temperature": np.tile([1.0, 20.0], len(growths)),
+            "by_logits_compensated": np.ravel([(3.0, 3.0 * g) for g in growths]),
+        }
+
+    found = temperature_gradients.statistics(
+        {"runs": rows([4.0, 4.0]), "gaussian": rows([1 / 8, 1 / 2])}
+    )
+    assert found["square_on_mnist"] == results.Estimate(2.0, 2.0, 2.0)
+    np.testing.assert_allclose(found["square_of_many_classes"].value, 2)
+
+
 def test_it_runs_from_end_to_end(digits, info, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(results, "ROOT", tmp_path)
     monkeypatch.setattr("kdjax.data.load", lambda *_: (digits, info))
@@ -152,7 +173,7 @@ def test_it_runs_from_end_to_end(digits, info, tmp_path, monkeypatch, capsys):
     temperature_gradients.main(config)
     name = "temperature_gradients_mnist5k"
     assert "slope from the T before" in capsys.readouterr().out
-    assert results.meta(name)["config"] == json.loads(json.dumps(asdict(config)))
+    assert results.meta(name)["config"] == whole(config)
     temperature_gradients.main(config)
     assert "nothing left to do" in capsys.readouterr().out
     fig4_temperature_gradients.draw(name)
@@ -160,8 +181,7 @@ def test_it_runs_from_end_to_end(digits, info, tmp_path, monkeypatch, capsys):
 
 def test_committed_results_are_those_of_the_config_in_the_code():
     meta = results.meta("temperature_gradients")
-    config = asdict(replace(CONFIG, dataset="mnist"))
-    assert meta["config"] == json.loads(json.dumps(config))
-    assert meta["fingerprint"] == files.fingerprint(config)
+    assert meta["config"] == whole(replace(CONFIG, dataset="mnist"))
+    assert meta["fingerprint"] == files.fingerprint(meta["config"])
     assert meta["dataset"]["name"] == "mnist" and meta["dataset"]["train"] == 55_000
     assert "dirty" not in meta["commit"]

@@ -1,0 +1,75 @@
+"""What the article claims, and what the committed results say of it.
+
+    python -m experiments.claims               # reads results/ and nothing else
+    python -m experiments.claims --markdown    # as README shows it
+
+Each claim was written down with its rule before its experiment was run: where the whole
+95 % interval of a statistic must lie for it to be supported, and where to be refuted.
+Anything else is undecided at this scale. The verdict is computed from the rows.
+"""
+
+from collections.abc import Iterator
+from types import ModuleType
+
+import rich
+from rich.table import Table as Printed
+import tyro
+
+from experiments import hinton_mnist, running, temperature_gradients
+from kdjax import results
+
+EXPERIMENTS: tuple[ModuleType, ...] = (
+    temperature_gradients,
+    hinton_mnist,
+)
+COLUMNS = ("claim", "statistic", "supported if", "found", "verdict", "experiment")
+
+
+def within(bounds: tuple[float | None, float | None]) -> str:
+    """Where an interval must lie, in words."""
+    low, high = bounds
+    if low is None:
+        return f"below {high:g}"
+    return f"above {low:g}" if high is None else f"in {low:g} to {high:g}"
+
+
+def ledger() -> Iterator[tuple[str, ...]]:
+    """A row of `COLUMNS` for every claim whose experiment has committed results."""
+    for module in EXPERIMENTS:
+        experiment = module.EXPERIMENT
+        if not (results.ROOT / experiment.name / "meta.json").exists():
+            continue
+        found = module.statistics(running.loaded(experiment, experiment.name))
+        for name, claim in experiment.claims.items():
+            value, low, high = found[name]
+            yield (
+                claim.says,
+                claim.statistic,
+                within(claim.supported),
+                f"{value:.3g} ({low:.3g} to {high:.3g})",
+                results.verdict(claim, found[name]),
+                experiment.name,
+            )
+
+
+def as_markdown() -> str:
+    rows = [COLUMNS, ("---",) * len(COLUMNS), *ledger()]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def main(markdown: bool = False) -> None:
+    """What the article claims, and what the committed results say of it.
+
+    Args:
+      markdown: For README.
+    """
+    if markdown:
+        return print(as_markdown())
+    printed = Printed(*COLUMNS, title="The article's claims", show_lines=True)
+    for row in ledger():
+        printed.add_row(*row)
+    rich.print(printed)
+
+
+if __name__ == "__main__":
+    tyro.cli(main, description=__doc__)
