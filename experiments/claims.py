@@ -3,9 +3,10 @@
     python -m experiments.claims               # reads results/ and nothing else
     python -m experiments.claims --markdown    # as README shows it
 
-Each claim was written down with its rule before its experiment was run: where the whole
-95 % interval of a statistic must lie for it to be supported, and where to be refuted.
-Anything else is undecided at this scale. The verdict is computed from the rows.
+Each claim stands with its rule in the config of its experiment: where the whole 95 %
+interval of a statistic must lie for it to be supported, and where to be refuted.
+Anything else is undecided at this scale. The verdict is computed from the rows. Rules
+were set before the experiment was run, but for temperature_gradients, run twice.
 """
 
 from collections.abc import Iterator

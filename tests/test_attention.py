@@ -218,6 +218,18 @@ def test_a_key_that_a_query_may_not_see_is_absent(rng):
         assert jnp.isfinite(grad).all()
 
 
+@pytest.mark.parametrize("loss", [losses.attention_mse, losses.attention_kl])
+@pytest.mark.parametrize("side", [0, 1])
+def test_a_key_that_only_one_side_may_see_costs_nothing_infinite(loss, side, rng):
+    pair = [normal(rng, 1, HEADS, L, L) for _ in "st"]
+    pair[side][..., 2] = -INF
+    value, grad = jax.value_and_grad(lambda x: loss(x, pair[1])[0])(pair[0])
+    assert jnp.isfinite(value) and jnp.isfinite(grad).all()
+    if loss is losses.attention_mse:
+        s, t = (np.delete(x, 2, -1) for x in pair)
+        np.testing.assert_allclose(value, ((s - t) ** 2).mean(), rtol=1e-5)
+
+
 def test_relations_are_blind_to_rotation_within_a_head(rng):
     s, t = normal(rng, L, D), normal(rng, L, E)
     rotation = np.linalg.qr(rng.normal(size=(D // 2, D // 2)))[0].astype(np.float32)
