@@ -1,11 +1,12 @@
 """What experiments share: rates chosen on validation, by a seed of their own."""
 
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
-from kdjax.data import Data
+from kdjax.data import Data, Split
 from kdjax.results import Table, concatenate
 from kdjax.sweep import sweep
 from kdjax.train import Training
@@ -18,6 +19,7 @@ class Tuned(NamedTuple):
     curves: Table
     search: Table  # of the search seed, at all rates
     seconds: float
+    kept: dict[str, np.ndarray]  # of the seeds, a row a run
 
 
 def tuned(
@@ -29,6 +31,8 @@ def tuned(
     seeds: Sequence[int],
     name: str,
     together: bool = False,
+    choose_by: Split | None = None,
+    keep: Callable[[Any, Data], dict[str, jax.Array]] | None = None,
 ) -> Tuned:
     """Runs each setting at its best rate.
 
@@ -41,6 +45,8 @@ def tuned(
       seeds: To measure.
       name: For the progress bar.
       together: Whether to choose one setting with its rate, instead of a rate for each.
+      choose_by: To choose rates by, where it is not the validation split of the data.
+      keep: As for `sweep`, of the seeds.
     """
     rows = len(next(iter(settings.values()), [0]))
     columns = {n: np.repeat(np.float32(c), len(rates)) for n, c in settings.items()}
@@ -48,15 +54,17 @@ def tuned(
     search = sweep(
         training,
         columns,
-        data=data._replace(test=None),
+        data=data._replace(
+            validation=data.validation if choose_by is None else choose_by, test=None
+        ),
         seeds=[SEARCH_SEED],
         name=f"{name}: learning rates",
     )
     each = rows * len(rates) if together else len(rates)
     chosen = choose(search.runs, columns, each)
-    measured = sweep(training, chosen, data=data, seeds=seeds, name=name)
+    measured = sweep(training, chosen, data=data, seeds=seeds, name=name, keep=keep)
     seconds = search.seconds + measured.seconds
-    return Tuned(measured.runs, measured.curves, search.runs, seconds)
+    return Tuned(measured.runs, measured.curves, search.runs, seconds, measured.kept)
 
 
 def gather(found: Iterable[tuple[Table, Tuned]]) -> tuple[dict[str, Table], float]:
