@@ -4,7 +4,7 @@ PYTHON ?= python3
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 READY = .venv/ready-$(VERSION)
 RUN = .venv/bin/python
-FIGURES = $(patsubst %.py,%,$(notdir $(wildcard paper_figs/fig[0-9]*.py)))
+FIGURES = $(patsubst %.pdf,%,$(notdir $(wildcard paper_figs/fig[0-9]*.pdf)))
 
 .PHONY: demo test figures bench peers lint clean
 
@@ -17,7 +17,7 @@ demo: $(READY)  ## teacher, sweep, table and figure on embedded digits: 5 minute
 test: $(READY)
 	$(RUN) -m pytest
 
-figures: $(READY)  ## every figure again from the committed results
+figures: $(READY)  ## every committed figure again from the committed results
 	for figure in $(FIGURES); do $(RUN) -m paper_figs.$$figure || exit 1; done
 
 bench: $(READY) .venv-torch/ready

@@ -16,12 +16,18 @@ import rich
 from rich.table import Table as Printed
 import tyro
 
-from experiments import hinton_mnist, running, temperature_gradients
+from experiments import (
+    hinton_mnist,
+    omitted_digit,
+    running,
+    temperature_gradients,
+)
 from kdjax import results
 
 EXPERIMENTS: tuple[ModuleType, ...] = (
     temperature_gradients,
     hinton_mnist,
+    omitted_digit,
 )
 COLUMNS = ("claim", "statistic", "supported if", "found", "verdict", "experiment")
 

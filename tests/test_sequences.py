@@ -121,6 +121,9 @@ def test_gkd_mixes_both_kinds_of_texts_in_the_shares_asked_for(share, texts):
     )(s)
     weights = np.where(own, share / 0.25, (1 - share) / 0.75)[:, None, None]
     np.testing.assert_allclose(grad, weights * apart, rtol=1e-5, atol=1e-7)
+    shards = jax.pmap(partial(loss, axis_name="batch"), "batch")
+    parts = shards(*(x[:, None] for x in (s, t, own)))
+    np.testing.assert_allclose(parts[:, 0], loss(s, t, own), rtol=1e-5, atol=1e-7)
     for kind in (np.zeros(4, bool), np.ones(4, bool)):  # none of the other kind
         chex.assert_tree_all_finite(loss(s, t, kind))
 

@@ -117,6 +117,7 @@ def gkd(
     *,
     student_share: Scalar = 0.5,
     beta: Scalar = 0.5,
+    axis_name: str | None = None,
     where: Array | None = None,
 ) -> Array:
     r"""Generalised distillation: texts of the data and of the student, in shares.
@@ -134,6 +135,7 @@ def gkd(
       from_student: ``[B]``, which texts the student wrote.
       student_share: The paper's lambda, in ``[0, 1]``.
       beta: See `jensen_shannon`.
+      axis_name: Of the mapped axis that the batch is sharded over, if it is.
       where: Tokens that count, ``[B, L]``.
 
     Returns:
@@ -151,6 +153,8 @@ def gkd(
     values = jensen_shannon(student_logits, teacher_logits, beta=beta)
     values = mean(values, counted(where, values.shape))
     share = jnp.mean(from_student.astype(values.dtype))
+    if axis_name is not None:
+        share = jax.lax.pmean(share, axis_name)
     one, other = (jnp.where(s == 0, 1, s) for s in (share, 1 - share))
     weights = jnp.where(from_student, student_share / one, (1 - student_share) / other)
     return weights * values
