@@ -21,6 +21,7 @@ from experiments import (
     omitted_digit,
     running,
     temperature_gradients,
+    what_is_dark,
 )
 from kdjax import results
 
@@ -28,6 +29,7 @@ EXPERIMENTS: tuple[ModuleType, ...] = (
     temperature_gradients,
     hinton_mnist,
     omitted_digit,
+    what_is_dark,
 )
 COLUMNS = ("claim", "statistic", "supported if", "found", "verdict", "experiment")
 

@@ -6,7 +6,7 @@
 Each mutant is a copy of the checkout with one operator, number or argument changed; it
 is killed if a test fails. What was found is kept in .cache/mutants.json, and is not run
 again until the losses or their tests change. A survivor is a hole in the tests, or a
-change that means nothing (``axis=-1`` for the only axis): judge for yourself.
+change that means nothing: judge for yourself.
 """
 
 import ast
@@ -81,6 +81,8 @@ class Mutant:
 def change(node: ast.AST) -> ast.AST | None:
     """The node with its meaning changed, or None."""
     match node:
+        case ast.UnaryOp(ast.USub(), ast.Constant(1)):
+            return None  # an axis: the last, and often the only one
         case ast.BinOp(left, op, right) if type(op) in SWAPS:
             return ast.BinOp(left, SWAPS[type(op)](), right)
         case ast.Compare(left, [op], right) if type(op) in SWAPS:
