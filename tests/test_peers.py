@@ -407,7 +407,10 @@ def test_cross_entropy_has_the_gradient_of_kl():
 def test_what_a_convention_lacks_or_does_not_take_is_refused(preset, options, message):
     with pytest.raises(TypeError, match=message):
         conventions.value(preset, *IMAGES, **options)
-    with pytest.raises(KeyError, match="nobody"):
+
+
+def test_a_preset_that_is_not_there_is_refused():
+    with pytest.raises(ValueError, match="is 'nobody', but takes one of hinton, torch"):
         conventions.value("nobody", *IMAGES)
 
 

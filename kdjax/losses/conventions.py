@@ -244,6 +244,7 @@ def value(
       ``[]``.
 
     Raises:
+      ValueError: if there is no such preset.
       TypeError: if something the convention needs is missing, or it has no use for it.
 
     Example:
@@ -253,6 +254,9 @@ def value(
       4.000
     """
     if isinstance(convention, str):
+        if convention not in PRESETS:
+            listed = ", ".join(PRESETS)
+            raise ValueError(f"convention is {convention!r}, but takes one of {listed}")
         convention = PRESETS[convention]
     divergence, entropy, squared, support, average, weighs, names = convention
     if weighs is None and alpha is not None:
