@@ -161,6 +161,14 @@ def test_low_precision_is_widened(loss, maps):
     assert loss(*half).dtype == jnp.float32
 
 
+def test_the_cosine_of_nothing_is_none(maps):
+    zero, one = jnp.zeros(3), jnp.array([0.0, 1.0, 0.0])
+    for pair in ((zero, 5 * one), (5 * one, zero), (zero, one), (one, zero)):
+        assert losses.cosine_distance(*pair) == 1
+    assert losses.cosine_distance(one, 5 * one) == 0
+    assert losses.cosine_distance(one, -one) == 2
+
+
 @pytest.mark.parametrize("loss", [losses.attention_transfer, losses.nst])
 def test_teachers_of_another_width_are_taken(loss, maps):
     assert loss(maps[0], maps[1][..., :2]).shape == (3,)
