@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from experiments import temperature_alpha
+from experiments import hinton_mnist, temperature_alpha
 from kdjax import results
 
 ROOT = Path(__file__).parents[1]
@@ -45,3 +45,17 @@ def test_the_results_table_comes_from_the_committed_results():
     meta = results.meta("temperature_alpha")
     assert f"makes {meta['teacher']['test']['errors']:.0f} test\nerrors" in README
     assert meta["commit"] in README
+
+
+def test_hintons_table_comes_from_the_committed_results():
+    table, meta = results.load("hinton_mnist"), results.meta("hinton_mnist")
+    paper = hinton_mnist.PAPER
+    errors = meta["teacher"]["test"]["errors"]
+    assert f"| teacher, 1,200 units | {paper['teacher']} | {errors:.0f} |" in README
+    for arm, name in (("hard", "hard labels"), ("distilled", "distilled")):
+        rows = results.select(table, arm=arm)["test_errors_last"]
+        cell = "{:.1f} ± {:.1f}".format(*results.interval(rows))
+        assert f"| {name} | {paper[arm]} | {cell} |" in README
+    cut = hinton_mnist.statistics({"runs": table})["dark_knowledge"].value
+    assert f"takes {100 * cut:.0f} % of the student's errors" in README
+    assert f"from commit {meta['commit']}" in README
