@@ -156,6 +156,17 @@ def test_nan_in_is_nan_out(loss, maps):
 
 
 @each(MAPS)
+@pytest.mark.parametrize("transform", [jax.jit, jax.vmap, jax.pmap])
+def test_the_same_under_every_transform(loss, transform, maps):
+    alone = [x[:, None] for x in maps]  # a batch of one for each of three
+    got = transform(lambda s, t: loss(s, t))(*(alone, maps)[transform is jax.jit])
+    expected = loss(*maps)
+    np.testing.assert_allclose(
+        jnp.reshape(got, expected.shape), expected, rtol=1e-5, atol=1e-6
+    )
+
+
+@each(MAPS)
 def test_low_precision_is_widened(loss, maps):
     half = [jnp.asarray(x, jnp.bfloat16) for x in maps]
     assert loss(*half).dtype == jnp.float32
