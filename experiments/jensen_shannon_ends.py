@@ -21,7 +21,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 import time
-from typing import Annotated
 
 import jax
 import jax.numpy as jnp
@@ -135,25 +134,7 @@ def answer(config: Config, images: data.Data, info: data.Info) -> tuple[dict, di
 EXPERIMENT = running.Experiment(
     "jensen_shannon_ends", QUICK, check, answer, show, claims={}
 )
-
-
-def main(
-    config: Annotated[Config, tyro.conf.arg(name="")],
-    data_dir: str | None = None,
-    quick: bool = False,
-    force: bool = False,
-) -> None:
-    """What does a sweep over beta meet at the ends of Jensen-Shannon's divergence?
-
-    Writes results/jensen_shannon_ends[_mnist5k].
-
-    Args:
-      config: What to run.
-      data_dir: A directory that tensorflow-datasets prepared, for mnist.
-      quick: A small teacher and small students: a minute.
-      force: Replace results that another config gave.
-    """
-    running.carry_out(EXPERIMENT, config, data_dir=data_dir, quick=quick, force=force)
+main = running.command(EXPERIMENT, Config)
 
 
 if __name__ == "__main__":

@@ -42,6 +42,11 @@ def cross_entropy(logits, _, labels):
     return losses.cross_entropy(logits, labels)
 
 
+def label_smoothing(logits, _, labels, *, smoothing):
+    """`losses.label_smoothing`, of what a training gives a loss."""
+    return losses.label_smoothing(logits, labels, smoothing=smoothing)
+
+
 def check_teacher(config: TeacherConfig) -> None:
     """Raises ValueError if the config asks for a teacher that cannot be."""
     checks.check_values("teacher_learning_rate", [config.teacher_learning_rate])
@@ -51,21 +56,37 @@ def check_teacher(config: TeacherConfig) -> None:
         raise ValueError(f"max_norm is {config.max_norm}, but takes a positive number")
 
 
-def taught(config: TeacherConfig, images: data.Data, seed: int = 0) -> Taught:
+def taught(config: TeacherConfig, images: data.Data) -> Taught:
     """As Hinton's: dropout, weights of bounded length, jitter of up to two pixels."""
-    widths = (config.teacher_width,) * 2
-    training = make_training(
-        models.mlp(widths, classes=10, dropout=0.5, input_dropout=0.2),
-        cross_entropy,
+    return fit(
+        images,
+        width=config.teacher_width,
         epochs=config.teacher_epochs,
-        batch_size=BATCH_SIZE,
-        optimizer=optax.scale_by_adam(),
-        augment=data.jitter,
+        learning_rate=config.teacher_learning_rate,
         constrain=partial(models.max_norm, limit=config.max_norm),
     )
-    variables, curves = teacher.fit(
-        training, images, learning_rate=config.teacher_learning_rate, seed=seed
+
+
+def fit(
+    images: data.Data,
+    *,
+    width: int,
+    epochs: int,
+    learning_rate: float,
+    batch_size: int = BATCH_SIZE,
+    constrain: Callable | None = None,
+) -> Taught:
+    """A teacher with dropout and jitter, kept, and what it says of the images."""
+    training = make_training(
+        models.mlp((width, width), classes=10, dropout=0.5, input_dropout=0.2),
+        cross_entropy,
+        epochs=epochs,
+        batch_size=batch_size,
+        optimizer=optax.scale_by_adam(),
+        augment=data.jitter,
+        constrain=constrain,
     )
+    variables, curves = teacher.fit(training, images, learning_rate=learning_rate)
     labelled = teacher.label(training, variables, images)
     quality = {
         name: {k: float(v) for k, v in jax.jit(training.evaluate)(variables, s).items()}
@@ -76,14 +97,19 @@ def taught(config: TeacherConfig, images: data.Data, seed: int = 0) -> Taught:
 
 
 def student(
-    width: int, loss: Callable, *, epochs: int, augment: Callable | None = None
+    width: int,
+    loss: Callable,
+    *,
+    epochs: int,
+    batch_size: int = BATCH_SIZE,
+    augment: Callable | None = None,
 ) -> Training:
     """Two hidden layers of so many units, without regularisation."""
     return make_training(
         models.mlp((width, width), classes=10),
         loss,
         epochs=epochs,
-        batch_size=BATCH_SIZE,
+        batch_size=batch_size,
         optimizer=optax.scale_by_adam(),
         augment=augment,
     )

@@ -24,7 +24,7 @@ half a pass over their transfer set: the smaller it is, the more passes.
 
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import rich
@@ -350,25 +350,7 @@ EXPERIMENT = running.Experiment(
     CLAIMS,
     tables=("runs", "classes"),
 )
-
-
-def main(
-    config: Annotated[Config, tyro.conf.arg(name="")],
-    data_dir: str | None = None,
-    quick: bool = False,
-    force: bool = False,
-) -> None:
-    """Is a digit that a student never saw learnt from the teacher's beliefs of others?
-
-    Writes results/omitted_digit[_mnist5k]; a killed run goes on where it was.
-
-    Args:
-      config: What to run.
-      data_dir: A directory that tensorflow-datasets prepared, for mnist.
-      quick: Two digits and small nets, end to end in a minute.
-      force: Replace results that another config gave.
-    """
-    running.carry_out(EXPERIMENT, config, data_dir=data_dir, quick=quick, force=force)
+main = running.command(EXPERIMENT, Config)
 
 
 if __name__ == "__main__":

@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
-from typing import Any, NamedTuple, TypeVar
+from typing import Annotated, Any, NamedTuple, TypeVar
 
 import jax
 import rich
+import tyro
 
 from kdjax import data, files, results, resume
 from kdjax.results import Claim, Table
@@ -85,3 +86,25 @@ def carry_out(
     else:
         rich.print(f"nothing left to do: results/{name} holds what this config gives")
     experiment.show(loaded(experiment, name), results.meta(name))
+
+
+def command(experiment: Experiment, config_type: type) -> Callable[..., None]:
+    """The ``main`` of an experiment, for tyro and for calls."""
+
+    def main(
+        config: Annotated[config_type, tyro.conf.arg(name="")],
+        data_dir: str | None = None,
+        quick: bool = False,
+        force: bool = False,
+    ) -> None:
+        """Answers the question, and goes on where a killed run was.
+
+        Args:
+          config: What to run.
+          data_dir: A directory that tensorflow-datasets prepared, for mnist.
+          quick: Small nets and few of them, end to end in about a minute.
+          force: Replace results that another config gave.
+        """
+        carry_out(experiment, config, data_dir=data_dir, quick=quick, force=force)
+
+    return main

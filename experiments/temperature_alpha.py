@@ -12,20 +12,18 @@ test set is looked at once, at the end.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Literal
 
-import jax
 import numpy as np
-import optax
 import rich
 from rich.table import Table as Printed
 import tyro
 
-from experiments import running, tuning
-from kdjax import checks, data, losses, models, results, teacher
+from experiments import mnist, running, tuning
+from kdjax import checks, data, losses, results
 from kdjax.results import Table
 from kdjax.sweep import grid
-from kdjax.train import Training, make_training
+from kdjax.train import Training
 
 METRIC = "test_accuracy_last"
 
@@ -79,23 +77,15 @@ QUICK = {
 }
 
 
-def label_smoothing(logits, _, labels, *, smoothing):
-    return losses.label_smoothing(logits, labels, smoothing=smoothing)
-
-
 def teacher_argmax(logits, teacher_logits, _):
     return losses.teacher_argmax(logits, teacher_logits)
-
-
-def cross_entropy(logits, _, labels):
-    return losses.cross_entropy(logits, labels)
 
 
 def arms(config: Config) -> list[tuple]:
     """Each loss with its settings, learning rates apart."""
     axes = {
         losses.hinton: {"temperature": config.temperatures, "alpha": config.alphas},
-        label_smoothing: {"smoothing": config.smoothings},
+        mnist.label_smoothing: {"smoothing": config.smoothings},
         teacher_argmax: {},
     }
     settings = []
@@ -120,39 +110,21 @@ def check(config: Config) -> None:
 
 
 def student(config: Config, width: int, loss) -> Training:
-    return make_training(
-        models.mlp((width, width), classes=10),
-        loss,
-        epochs=config.epochs,
-        batch_size=config.batch_size,
-        optimizer=optax.scale_by_adam(),
+    return mnist.student(
+        width, loss, epochs=config.epochs, batch_size=config.batch_size
     )
 
 
 def with_teacher(config: Config, images: data.Data) -> tuple[data.Data, dict]:
-    """The data with the teacher's logits, and how good the teacher is.
-
-    As Hinton's: dropout, and images jittered by up to two pixels.
-    """
-    training = make_training(
-        models.mlp(
-            (config.teacher_width,) * 2, classes=10, dropout=0.5, input_dropout=0.2
-        ),
-        cross_entropy,
+    """The data with the teacher's logits, and how good the teacher is."""
+    taught = mnist.fit(
+        images,
+        width=config.teacher_width,
         epochs=config.teacher_epochs,
+        learning_rate=config.teacher_learning_rate,
         batch_size=config.batch_size,
-        optimizer=optax.scale_by_adam(),
-        augment=data.jitter,
     )
-    variables, curves = teacher.fit(
-        training, images, learning_rate=config.teacher_learning_rate
-    )
-    labelled = teacher.label(training, variables, images)
-    quality = {
-        name: {k: float(v) for k, v in jax.jit(training.evaluate)(variables, s).items()}
-        for name, s in (("validation", images.validation), ("test", images.test))
-    }
-    return labelled, quality | {"seconds": round(curves["seconds"].sum())}
+    return taught.data, taught.quality
 
 
 def run(config: Config, images: data.Data, info: data.Info) -> Iterator[tuple]:
@@ -258,25 +230,7 @@ def answer(config: Config, images: data.Data, info: data.Info) -> tuple[dict, di
 EXPERIMENT = running.Experiment(
     "temperature_alpha", QUICK, check, answer, show, claims={}
 )
-
-
-def main(
-    config: Annotated[Config, tyro.conf.arg(name="")],
-    data_dir: str | None = None,
-    quick: bool = False,
-    force: bool = False,
-) -> None:
-    """How do temperature and alpha trade off in Hinton's loss?
-
-    Writes results/temperature_alpha[_mnist5k]; a killed run goes on where it was.
-
-    Args:
-      config: What to run.
-      data_dir: A directory that tensorflow-datasets prepared, for mnist.
-      quick: A few small students, end to end in a minute.
-      force: Replace results that another config gave.
-    """
-    running.carry_out(EXPERIMENT, config, data_dir=data_dir, quick=quick, force=force)
+main = running.command(EXPERIMENT, Config)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 import time
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -351,25 +351,7 @@ EXPERIMENT = running.Experiment(
     CLAIMS,
     tables=("runs", "gaussian"),
 )
-
-
-def main(
-    config: Annotated[Config, tyro.conf.arg(name="")],
-    data_dir: str | None = None,
-    quick: bool = False,
-    force: bool = False,
-) -> None:
-    """Does the soft gradient fall as the square of the temperature?
-
-    Writes results/temperature_gradients[_mnist5k].
-
-    Args:
-      config: What to run.
-      data_dir: A directory that tensorflow-datasets prepared, for mnist.
-      quick: A small teacher, small students and few draws: a minute.
-      force: Replace results that another config gave.
-    """
-    running.carry_out(EXPERIMENT, config, data_dir=data_dir, quick=quick, force=force)
+main = running.command(EXPERIMENT, Config)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ an arm, too, with the same confidence and nothing of which class is like which.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 import math
-from typing import Annotated, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -113,10 +113,6 @@ class Arm(NamedTuple):
     permuted: bool = False  # whether the teacher's other classes are
 
 
-def label_smoothing(logits, _, labels, *, smoothing):
-    return losses.label_smoothing(logits, labels, smoothing=smoothing)
-
-
 def whole(logits, teacher_logits, _, *, temperature):
     return losses.soft_kl(logits, teacher_logits, temperature=temperature)
 
@@ -178,7 +174,7 @@ def parts(config: Config) -> dict[str, Arm]:
     return {
         "hard": Arm(mnist.cross_entropy, {}),
         "jitter": Arm(mnist.cross_entropy, {}, augment=data.jitter),
-        "smoothing": Arm(label_smoothing, {"smoothing": config.smoothings}),
+        "smoothing": Arm(mnist.label_smoothing, {"smoothing": config.smoothings}),
         "argmax": Arm(unlabelled(losses.teacher_argmax), {}),
         "cwtm": Arm(losses.confidence_weighted, {}),
         "dkpp": Arm(whole, soft, permuted=True),
@@ -384,25 +380,7 @@ def answer(config: Config, images: data.Data, info: data.Info) -> tuple[dict, di
 EXPERIMENT = running.Experiment(
     "what_is_dark", QUICK, check, answer, show, CLAIMS, tables=("runs", "shares")
 )
-
-
-def main(
-    config: Annotated[Config, tyro.conf.arg(name="")],
-    data_dir: str | None = None,
-    quick: bool = False,
-    force: bool = False,
-) -> None:
-    """Which part of a teacher's answer teaches, and does it more with few images?
-
-    Writes results/what_is_dark[_mnist5k]; a killed run goes on where it was.
-
-    Args:
-      config: What to run.
-      data_dir: A directory that tensorflow-datasets prepared, for mnist.
-      quick: Small nets, end to end in a minute.
-      force: Replace results that another config gave.
-    """
-    running.carry_out(EXPERIMENT, config, data_dir=data_dir, quick=quick, force=force)
+main = running.command(EXPERIMENT, Config)
 
 
 if __name__ == "__main__":

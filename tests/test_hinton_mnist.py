@@ -50,6 +50,7 @@ def test_it_runs_from_end_to_end_and_once(ran, capsys):
     hinton_mnist.main(TINY)
     assert "nothing left to do" in capsys.readouterr().out
     fig6_hinton_mnist.draw(name)
+    assert fig6_hinton_mnist.PAPER == hinton_mnist.PAPER
 
 
 def test_a_claim_is_decided_by_the_share_of_errors():
@@ -59,13 +60,14 @@ def test_a_claim_is_decided_by_the_share_of_errors():
             "test_errors_last": np.array([*hard, *distilled], float),
         }
 
-    found = hinton_mnist.statistics({"runs": rows([150, 150, 150], [75, 74, 76])})
+    found = hinton_mnist.statistics({"runs": rows([150, 140, 160], [75, 69, 81])})
     cut = found["dark_knowledge"]
-    np.testing.assert_allclose(cut.value, 0.5)
-    assert 0.48 < cut.low < 0.5 < cut.high < 0.52
+    np.testing.assert_allclose(cut.value, 0.5, atol=2e-3)
+    assert (
+        0.48 < cut.low < cut.value < cut.high < 0.52
+    )  # by pairs: errors vary together
     claims = hinton_mnist.CLAIMS
     assert results.verdict(claims["dark_knowledge"], cut) == "supported"
-    assert results.verdict(claims["high_temperature"], cut) == "refuted"
     none = hinton_mnist.statistics({"runs": rows([150, 150, 150], [151, 149, 150])})
     assert (
         results.verdict(claims["dark_knowledge"], none["dark_knowledge"]) == "refuted"

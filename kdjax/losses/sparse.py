@@ -91,7 +91,8 @@ def sample_logits(
     Args:
       key: Of `jax.random`.
       teacher_logits: ``[..., C]``, floating.
-      draws: n, how many classes, with replacement. The paper finds 50 enough.
+      draws: n, how many classes, with replacement. The paper finds some 12 different
+        ones enough.
       power: The exponent t; 1 draws from the teacher itself.
 
     Returns:
