@@ -58,34 +58,16 @@ def check_teacher(config: TeacherConfig) -> None:
 
 def taught(config: TeacherConfig, images: data.Data) -> Taught:
     """As Hinton's: dropout, weights of bounded length, jitter of up to two pixels."""
-    return fit(
-        images,
-        width=config.teacher_width,
+    training = regularized(
+        config.teacher_width,
         epochs=config.teacher_epochs,
-        learning_rate=config.teacher_learning_rate,
         constrain=partial(models.max_norm, limit=config.max_norm),
     )
+    return fit(training, images, learning_rate=config.teacher_learning_rate)
 
 
-def fit(
-    images: data.Data,
-    *,
-    width: int,
-    epochs: int,
-    learning_rate: float,
-    batch_size: int = BATCH_SIZE,
-    constrain: Callable | None = None,
-) -> Taught:
-    """A teacher with dropout and jitter, kept, and what it says of the images."""
-    training = make_training(
-        models.mlp((width, width), classes=10, dropout=0.5, input_dropout=0.2),
-        cross_entropy,
-        epochs=epochs,
-        batch_size=batch_size,
-        optimizer=optax.scale_by_adam(),
-        augment=data.jitter,
-        constrain=constrain,
-    )
+def fit(training: Training, images: data.Data, *, learning_rate: float) -> Taught:
+    """A teacher, kept, and what it says of the images."""
     variables, curves = teacher.fit(training, images, learning_rate=learning_rate)
     labelled = teacher.label(training, variables, images)
     quality = {
@@ -94,6 +76,25 @@ def fit(
     }
     quality["seconds"] = round(curves["seconds"].sum())
     return Taught(labelled, training, variables, quality)
+
+
+def regularized(
+    width: int,
+    *,
+    epochs: int,
+    batch_size: int = BATCH_SIZE,
+    constrain: Callable | None = None,
+) -> Training:
+    """A net of labels, with dropout and jitter."""
+    return make_training(
+        models.mlp((width, width), classes=10, dropout=0.5, input_dropout=0.2),
+        cross_entropy,
+        epochs=epochs,
+        batch_size=batch_size,
+        optimizer=optax.scale_by_adam(),
+        augment=data.jitter,
+        constrain=constrain,
+    )
 
 
 def student(

@@ -117,13 +117,12 @@ def student(config: Config, width: int, loss) -> Training:
 
 def with_teacher(config: Config, images: data.Data) -> tuple[data.Data, dict]:
     """The data with the teacher's logits, and how good the teacher is."""
-    taught = mnist.fit(
-        images,
-        width=config.teacher_width,
+    training = mnist.regularized(
+        config.teacher_width,
         epochs=config.teacher_epochs,
-        learning_rate=config.teacher_learning_rate,
         batch_size=config.batch_size,
     )
+    taught = mnist.fit(training, images, learning_rate=config.teacher_learning_rate)
     return taught.data, taught.quality
 
 
