@@ -1,5 +1,7 @@
 """Four simulated devices, and no silent broadcasting: [B] - [B, 1] is an error."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -34,6 +36,22 @@ def digits():
         return Split(x, y, logits.astype(np.float32))
 
     return Data(*(some(s, n) for s, n in zip(loaded, (700, 100, 200), strict=True)))
+
+
+@pytest.fixture(scope="module")
+def hasty():
+    """Experiments compile for one device, and with little care.
+
+    Most of the time would go into making fast what runs for a moment.
+    """
+    from experiments import tuning
+
+    with pytest.MonkeyPatch.context() as patch:
+        one = partial(tuning.sweep, devices=jax.devices()[:1])
+        patch.setattr(tuning, "sweep", one)
+        jax.config.update("jax_disable_most_optimizations", True)
+        yield
+        jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(autouse=True)

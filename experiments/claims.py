@@ -48,7 +48,7 @@ def ledger() -> Iterator[tuple[str, ...]]:
         experiment = module.EXPERIMENT
         if not (results.ROOT / experiment.name / "meta.json").exists():
             continue
-        found = module.statistics(running.loaded(experiment, experiment.name))
+        found = experiment.statistics(running.loaded(experiment, experiment.name))
         for name, claim in experiment.claims.items():
             value, low, high = found[name]
             yield (

@@ -119,7 +119,9 @@ def answer(config: Config, images: data.Data, info: data.Info) -> tuple[dict, di
     return tables, {"teacher": taught.quality, "seconds": seconds}
 
 
-EXPERIMENT = running.Experiment("hinton_mnist", QUICK, check, answer, show, CLAIMS)
+EXPERIMENT = running.Experiment(
+    "hinton_mnist", QUICK, check, answer, show, CLAIMS, statistics
+)
 main = running.command(EXPERIMENT, Config)
 
 

@@ -131,9 +131,7 @@ def answer(config: Config, images: data.Data, info: data.Info) -> tuple[dict, di
     return {"runs": table}, {"teacher": quality, "seconds": seconds}
 
 
-EXPERIMENT = running.Experiment(
-    "jensen_shannon_ends", QUICK, check, answer, show, claims={}
-)
+EXPERIMENT = running.Experiment("jensen_shannon_ends", QUICK, check, answer, show)
 main = running.command(EXPERIMENT, Config)
 
 

@@ -348,6 +348,7 @@ EXPERIMENT = running.Experiment(
     answer,
     show,
     CLAIMS,
+    statistics,
     tables=("runs", "classes"),
 )
 main = running.command(EXPERIMENT, Config)

@@ -9,7 +9,7 @@ import rich
 import tyro
 
 from kdjax import data, files, results, resume
-from kdjax.results import Claim, Table
+from kdjax.results import Claim, Estimate, Table
 
 Config = TypeVar("Config")
 
@@ -23,8 +23,9 @@ class Experiment(NamedTuple):
     # Config, images and their info give tables and facts, `seconds` among these.
     run: Callable[[Any, data.Data, data.Info], tuple[dict[str, Table], dict]]
     show: Callable[[dict[str, Table], dict], None]  # prints tables and meta
-    claims: Mapping[str, Claim]
-    tables: tuple[str, ...] = ("runs",)  # that `show` and the claims take
+    claims: Mapping[str, Claim] = {}
+    statistics: Callable[[dict[str, Table]], dict[str, Estimate]] = lambda tables: {}
+    tables: tuple[str, ...] = ("runs",)  # that `show` and `statistics` take
 
 
 def quicker(config: Config, quick: Mapping[str, Any]) -> Config:
@@ -85,7 +86,13 @@ def carry_out(
         rich.print(f"wrote {directory}")
     else:
         rich.print(f"nothing left to do: results/{name} holds what this config gives")
-    experiment.show(loaded(experiment, name), results.meta(name))
+    tables = loaded(experiment, name)
+    experiment.show(tables, results.meta(name))
+    for claim, found in experiment.statistics(tables).items():
+        claim = experiment.claims[claim]
+        value, low, high = (f"{number:.3g}" for number in found)
+        rich.print(f"{claim.says}: {results.verdict(claim, found)}")
+        rich.print(f"  {claim.statistic}: {value} ({low} to {high})")
 
 
 def command(experiment: Experiment, config_type: type) -> Callable[..., None]:

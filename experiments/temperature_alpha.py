@@ -226,9 +226,7 @@ def answer(config: Config, images: data.Data, info: data.Info) -> tuple[dict, di
     return tables | {"digits": digits(images)}, facts
 
 
-EXPERIMENT = running.Experiment(
-    "temperature_alpha", QUICK, check, answer, show, claims={}
-)
+EXPERIMENT = running.Experiment("temperature_alpha", QUICK, check, answer, show)
 main = running.command(EXPERIMENT, Config)
 
 

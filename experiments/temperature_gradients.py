@@ -349,6 +349,7 @@ EXPERIMENT = running.Experiment(
     answer,
     show,
     CLAIMS,
+    statistics,
     tables=("runs", "gaussian"),
 )
 main = running.command(EXPERIMENT, Config)

@@ -343,7 +343,7 @@ def check(config: Config) -> None:
 
 
 def show(tables: dict[str, Table], meta: dict) -> None:
-    """Prints test errors and shares of the gain, and what becomes of the claims."""
+    """Prints test errors, and shares of the gain."""
     table, gains = tables["runs"], tables["shares"]
     rich.print(f"teacher: {meta['teacher']['test']['errors']:.0f} test errors")
     printed = Printed("arm", title="Test errors, and share of the teacher's gain")
@@ -353,10 +353,6 @@ def show(tables: dict[str, Table], meta: dict) -> None:
     for arm in dict.fromkeys(table["arm"]):
         printed.add_row(arm, *(cell(table, gains, arm, f) for f in fractions))
     rich.print(printed)
-    for name, found in statistics(tables).items():
-        verdict = results.verdict(CLAIMS[name], found)
-        value, low, high = (f"{number:.3f}" for number in found)
-        rich.print(f"{name}: {value}, from {low} to {high}: {verdict}")
 
 
 def cell(table: Table, gains: Table, arm: str, fraction: float) -> str:
@@ -378,7 +374,14 @@ def answer(config: Config, images: data.Data, info: data.Info) -> tuple[dict, di
 
 
 EXPERIMENT = running.Experiment(
-    "what_is_dark", QUICK, check, answer, show, CLAIMS, tables=("runs", "shares")
+    "what_is_dark",
+    QUICK,
+    check,
+    answer,
+    show,
+    CLAIMS,
+    statistics,
+    tables=("runs", "shares"),
 )
 main = running.command(EXPERIMENT, Config)
 

@@ -33,7 +33,7 @@ def test_every_claim_has_a_statistic_and_rules_that_cannot_both_hold(module):
         other_low, other_high = claim.refuted
         assert low == other_high or high == other_low  # they meet and do not overlap
     if (results.ROOT / experiment.name).exists():
-        found = module.statistics(running.loaded(experiment, experiment.name))
+        found = experiment.statistics(running.loaded(experiment, experiment.name))
         assert found.keys() == experiment.claims.keys()
 
 

@@ -3,13 +3,11 @@
 from dataclasses import replace
 import json
 
-import jax
 import numpy as np
 import pytest
 
 from experiments import mnist, omitted_digit, running, tuning
 from kdjax import files, results
-import kdjax.sweep
 from paper_figs import fig7_omitted_digit
 
 CONFIG = omitted_digit.Config(
@@ -111,15 +109,13 @@ def test_steps_are_those_of_all_images_up_to_half_a_pass(images):
 
 
 @pytest.fixture(scope="module")
-def ran(tmp_path_factory):
+def ran(hasty, tmp_path_factory):
     """What was trained, and on what: its name, with the data."""
     trained = []
 
-    def sweep(*args, name, data, **kwargs):
+    def sweep(*args, name, data, sweep=tuning.sweep, **kwargs):
         trained.append((name, data))
-        return kdjax.sweep.sweep(
-            *args, name=name, data=data, devices=jax.devices()[:1], **kwargs
-        )
+        return sweep(*args, name=name, data=data, **kwargs)
 
     def taught(config, images, teach=mnist.taught):
         trained.append(("teacher", images))
@@ -129,10 +125,7 @@ def ran(tmp_path_factory):
         patch.setattr(results, "ROOT", tmp_path_factory.mktemp("results"))
         patch.setattr(tuning, "sweep", sweep)
         patch.setattr(mnist, "taught", taught)
-        # Most of the time would go into making fast what runs for a moment.
-        jax.config.update("jax_disable_most_optimizations", True)
         omitted_digit.main(CONFIG)
-        jax.config.update("jax_disable_most_optimizations", False)
         yield trained
 
 

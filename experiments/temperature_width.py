@@ -1,0 +1,282 @@
+"""Which temperature is best for a student of which width, and is a high one noise?
+
+Hinton's students of 30 units a layer did best with T in 2.5 to 4, and of 300 units and
+more alike with any T above 8; the article says that 3 to 5 is best and that above 20
+the teacher is noise. Students of each width learn from one teacher at each temperature,
+with its answers alone and with labels beside them; the learning rate of every cell is
+chosen on validation by a seed that is not measured.
+
+    python -m experiments.temperature_width                    # embedded digits
+    python -m experiments.temperature_width --dataset mnist
+
+Whole MNIST is 1,325 runs. A run of 10 to 100 units takes seconds, one of 300 five and
+one of 800 half a minute of one core: let two train at once, with two devices,
+``XLA_FLAGS=--xla_force_host_platform_device_count=2``.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import rich
+from rich.table import Table as Printed
+import tyro
+
+from experiments import mnist, running, tuning
+from kdjax import checks, data, losses, results
+from kdjax.results import Claim, Estimate, Table
+from kdjax.sweep import grid
+
+NARROW, WIDE = 30, 300  # units that claims are about
+ERRORS = "test_errors_last"
+
+
+@dataclass(frozen=True)
+class Config(mnist.TeacherConfig):
+    dataset: Literal["mnist5k", "mnist"] = "mnist5k"
+    """mnist5k, 5,000 embedded digits; or mnist, all 70,000 (see --data-dir)."""
+    student_widths: tuple[int, ...] = (10, NARROW, 100, WIDE, 800)
+    """Units of each of a student's two hidden layers."""
+    seeds: tuple[int, ...] = (10, 10, 10, 5, 3)
+    """How many students are measured for every cell of each width."""
+    temperatures: tuple[float, ...] = (1, 1.5, 2, 2.5, 3, 4, 6, 8, 12, 20, 40, 100)
+    """Temperatures that soften teacher and student."""
+    alphas: tuple[float, ...] = (0.9, 1.0)
+    """Weights of the teacher."""
+    learning_rates: tuple[float, ...] = (1e-3, 3e-3, 1e-2)
+    """Adam's, at the first step, to choose from for every cell."""
+    epochs: int = 15
+    """Passes over the training images, for a student."""
+
+
+QUICK = mnist.QUICK_TEACHER | {
+    "student_widths": (NARROW, WIDE),
+    "seeds": (3, 2),
+    "temperatures": (1.0, 3.0, 8.0, 20.0, 100.0),
+    "alphas": (1.0,),
+    "learning_rates": (3e-3, 1e-2),
+    "epochs": 8,
+}
+CLAIMS = {
+    "noise_wide": Claim(
+        says="T above 20 gives nearly random noise",
+        statistic="test errors that the teacher takes from students of 300 units, "
+        "mean over T above 20",
+        supported=(None, 0.0),
+        refuted=(0.0, None),
+    ),
+    "noise_narrow": Claim(
+        says="T above 20 gives nearly random noise",
+        statistic="test errors that the teacher takes from students of 30 units, "
+        "mean over T above 20",
+        supported=(None, 0.0),
+        refuted=(0.0, None),
+    ),
+    "usual_wide": Claim(
+        says="T of 3 to 5 is best",
+        statistic="test errors at the best T in 3 to 5 less those at the best other, "
+        "both chosen on validation, 300 units",
+        supported=(None, 0.0),
+        refuted=(0.0, None),
+    ),
+    "usual_narrow": Claim(
+        says="T of 3 to 5 is best",
+        statistic="test errors at the best T in 3 to 5 less those at the best other, "
+        "both chosen on validation, 30 units",
+        supported=(None, 0.0),
+        refuted=(0.0, None),
+    ),
+    "low_narrow": Claim(
+        says="30 units want a T of 2.5 to 4 (Hinton)",
+        statistic="test errors of 30 units, mean over T in 2.5 to 4 less mean over "
+        "T from 8 on",
+        supported=(None, 0.0),
+        refuted=(0.0, None),
+    ),
+    "flat_wide": Claim(
+        says="300 units do alike with any T above 8 (Hinton)",
+        statistic="test errors of 300 units at T from 20 on over those at T from 8 to "
+        "12, less 1",
+        supported=(-0.1, 0.1),
+        refuted=(0.1, None),
+    ),
+}
+
+
+def of_width(table: Table, width: int) -> tuple[Table, np.ndarray]:
+    """Runs that learn from the teacher alone, and errors ``[seeds]`` without it."""
+    here = results.select(table, student_width=width)
+    alone = results.select(here, arm="hard")
+    return results.select(here, arm="distilled", alpha=1), alone[ERRORS]
+
+
+def mean_between(rows: Table, low: float, high: float = np.inf) -> np.ndarray:
+    """Test errors ``[seeds]``, mean over temperatures from ``low`` to ``high``."""
+    inside = (rows["temperature"] >= low) & (rows["temperature"] <= high)
+    seeds = np.unique(rows["seed"])
+    return np.array([rows[ERRORS][inside & (rows["seed"] == s)].mean() for s in seeds])
+
+
+def by_temperature(rows: Table, column: str) -> tuple[np.ndarray, np.ndarray]:
+    """Temperatures, and the mean of a column at each."""
+    every, where = np.unique(rows["temperature"], return_inverse=True)
+    return every, np.bincount(where, rows[column]) / np.bincount(where)
+
+
+def best(rows: Table) -> float:
+    """The temperature of the fewest test errors."""
+    every, means = by_temperature(rows, ERRORS)
+    return float(every[means.argmin()])
+
+
+def inside_less_outside(rows: Table) -> float:
+    """Test errors at the best T in 3 to 5 less those at the best that is not."""
+    every, chosen_by = by_temperature(rows, "validation_errors_last")
+    _, judged = by_temperature(rows, ERRORS)
+    inside = (every >= 3) & (every <= 5)
+    ends = [np.where(among, chosen_by, np.inf).argmin() for among in (inside, ~inside)]
+    return float(judged[ends[0]] - judged[ends[1]])
+
+
+def bootstrap(statistic, rows: Table) -> Estimate:
+    names = ("seed", "temperature", ERRORS, "validation_errors_last")
+    return results.bootstrap(statistic, {name: rows[name] for name in names})
+
+
+def statistics(tables: dict[str, Table]) -> dict[str, Estimate]:
+    """Of each claim. Students of a seed share initial weights and batches."""
+    narrow, narrow_alone = of_width(tables["runs"], NARROW)
+    wide, wide_alone = of_width(tables["runs"], WIDE)
+    above = np.nextafter(20, 21)
+    flat = mean_between(wide, 20) / mean_between(wide, 8, 12) - 1
+    low = mean_between(narrow, 2.5, 4) - mean_between(narrow, 8)
+    return {
+        "noise_wide": results.estimate(wide_alone - mean_between(wide, above)),
+        "noise_narrow": results.estimate(narrow_alone - mean_between(narrow, above)),
+        "usual_wide": bootstrap(inside_less_outside, wide),
+        "usual_narrow": bootstrap(inside_less_outside, narrow),
+        "low_narrow": results.estimate(low),
+        "flat_wide": results.estimate(flat),
+    }
+
+
+def bests(table: Table) -> Table:
+    """The best temperature for each width and weight, with its interval."""
+    taught = results.select(table, arm="distilled")
+    cells = dict.fromkeys(zip(taught["student_width"], taught["alpha"], strict=True))
+    rows = [
+        (
+            width,
+            alpha,
+            *bootstrap(best, results.select(taught, student_width=width, alpha=alpha)),
+        )
+        for width, alpha in cells
+    ]
+    names = ("student_width", "alpha", "best", "best_low", "best_high")
+    return dict(zip(names, map(np.array, zip(*rows, strict=True)), strict=True))
+
+
+def run(config: Config, images: data.Data, info: data.Info) -> Iterator[tuple]:
+    """What each width is, with a teacher and without, and what it came to."""
+    settings = cells(config)
+    for width, seeds in zip(config.student_widths, config.seeds, strict=True):
+        for arm, loss, here in (
+            ("hard", mnist.cross_entropy, {}),
+            ("distilled", losses.hinton, settings),
+        ):
+            yield (
+                info.columns() | {"arm": arm, "student_width": width},
+                tuning.tuned(
+                    mnist.student(width, loss, epochs=config.epochs),
+                    here,
+                    config.learning_rates,
+                    data=images,
+                    seeds=range(seeds),
+                    name=f"{arm}, {width} units",
+                ),
+            )
+
+
+def cells(config: Config) -> Table:
+    """Every temperature with every weight: columns ``[R]``."""
+    axes = {"temperature": config.temperatures, "alpha": config.alphas}
+    settings = grid(axes | {"learning_rate": config.learning_rates[:1]}, losses.hinton)
+    del settings["learning_rate"]
+    return settings
+
+
+def check(config: Config) -> None:
+    """Raises TypeError or ValueError if the config asks for what cannot be."""
+    mnist.check_teacher(config)
+    checks.check_counts("epochs", config.epochs)
+    for name in ("student_widths", "seeds"):
+        for value in getattr(config, name):
+            checks.check_counts(name, value)
+    widths, temperatures = config.student_widths, np.array(config.temperatures)
+    if len(config.seeds) != len(widths) or len(set(widths)) < len(widths):
+        raise ValueError(
+            f"student_widths are {widths} and seeds {config.seeds}, but there are as "
+            f"many of both, and no width twice"
+        )
+    if not {NARROW, WIDE} <= set(widths) or 1.0 not in config.alphas:
+        raise ValueError(
+            f"student_widths are {widths} and alphas {config.alphas}, but claims are "
+            f"about {NARROW} and {WIDE} units and an alpha of 1"
+        )
+    for low, high in ((1, 2.5), (3, 4), (8, 12), (20, 20.1), (21, np.inf)):
+        if not ((temperatures >= low) & (temperatures <= high)).any():
+            raise ValueError(
+                f"temperatures are {config.temperatures}, but have one in {low} to "
+                f"{high}, which a claim is about"
+            )
+    cells(config)
+    checks.check_values("learning_rate", config.learning_rates)
+
+
+def show(tables: dict[str, Table], meta: dict) -> None:
+    """Prints mean test errors by temperature, and marks the best."""
+    table = tables["runs"]
+    rich.print(f"teacher: {meta['teacher']['test']['errors']:.0f} test errors")
+    printed = Printed("temperature", title="Test errors, the teacher's answers alone")
+    widths = np.unique(table["student_width"])
+    columns = []
+    for width in widths:
+        rows, alone = of_width(table, width)
+        every, means = by_temperature(rows, ERRORS)
+        (found,) = bootstrap(best, rows)[:1]
+        columns.append([f"{alone.mean():.1f}"])
+        columns[-1] += [
+            f"{m:.1f}" + (" *" if t == found else "")
+            for t, m in zip(every, means, strict=True)
+        ]
+        printed.add_column(f"{width:g} units")
+    names = ["no teacher", *(f"{t:g}" for t in every)]
+    for name, *cells in zip(names, *columns, strict=True):
+        printed.add_row(name, *cells)
+    rich.print(printed)
+
+
+def answer(config: Config, images: data.Data, info: data.Info) -> tuple[dict, dict]:
+    taught = mnist.taught(config, images)
+    tables, seconds = tuning.gather(run(config, taught.data, info))
+    tables["best"] = bests(tables["runs"])
+    seconds = round(taught.quality["seconds"] + seconds)
+    return tables, {"teacher": taught.quality, "seconds": seconds}
+
+
+EXPERIMENT = running.Experiment(
+    "temperature_width",
+    QUICK,
+    check,
+    answer,
+    show,
+    CLAIMS,
+    statistics,
+    tables=("runs", "best"),
+)
+main = running.command(EXPERIMENT, Config)
+
+
+if __name__ == "__main__":
+    tyro.cli(main, description=__doc__)
