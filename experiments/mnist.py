@@ -6,9 +6,11 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 import optax
 
 from kdjax import checks, data, losses, models, teacher
+from kdjax.results import Table
 from kdjax.train import Training, make_training
 
 
@@ -94,6 +96,17 @@ def regularized(
         optimizer=optax.scale_by_adam(),
         augment=data.jitter,
         constrain=constrain,
+    )
+
+
+def pictured(split: data.Split, rows: np.ndarray) -> Table:
+    """Test images with the teacher's logits: all that it takes to draw them."""
+    logits = split.teacher_logits[rows]
+    pixels = np.round(255 * split.x[rows].reshape(len(rows), -1)).astype(int)
+    return (
+        {"label": split.y[rows], "test_index": rows}
+        | {f"logit{c}": column for c, column in enumerate(logits.T)}
+        | {f"pixel{i}": column for i, column in enumerate(pixels.T)}
     )
 
 

@@ -150,7 +150,7 @@ def digits(images: data.Data) -> Table:
     Of the images of a class that the teacher gets right, in the order of the entropy
     of its beliefs: the one in the middle, and the one with a hundredth above it.
     """
-    x, y, logits = images.test
+    _, y, logits = images.test
     log_p = logits - np.logaddexp.reduce(logits, -1, keepdims=True)
     entropy = -np.sum(np.exp(log_p) * log_p, -1)
     rows, kinds = [], []
@@ -160,10 +160,7 @@ def digits(images: data.Data) -> Table:
         for kind, share in (("plain", 0.5), ("doubtful", 0.99)):
             rows.append(right[int(share * (len(right) - 1))])
             kinds.append(kind)
-    table = {"label": y[rows], "kind": np.array(kinds), "test_index": np.array(rows)}
-    table |= {f"logit{c}": logits[rows, c] for c in range(logits.shape[1])}
-    pixels = np.round(255 * x[rows].reshape(len(rows), -1)).astype(int)
-    return table | {f"pixel{i}": pixels[:, i] for i in range(pixels.shape[1])}
+    return {"kind": np.array(kinds)} | mnist.pictured(images.test, np.array(rows))
 
 
 def cell(rows: Table) -> str:

@@ -21,8 +21,9 @@ an arm, too, with the same confidence and nothing of which class is like which.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 import math
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -32,11 +33,13 @@ from rich.table import Table as Printed
 import tyro
 
 from experiments import mnist, running, tuning
-from kdjax import checks, data, losses, results
+from kdjax import checks, data, losses, models, results
 from kdjax.results import Claim, Estimate, Table
 from kdjax.sweep import grid
 
 FEW, ALL = 0.03, 1.0  # shares of the images that the claims are about
+COMPARED = ("hard", "whole")  # arms whose answers to the test images are kept
+PICTURED = 12  # test images that the second gets right and the first does not
 ERRORS = "test_errors_last"
 
 
@@ -253,24 +256,48 @@ def run(config: Config, images: data.Data, info: data.Info) -> Iterator[tuple]:
     for fraction in config.fractions:
         for name, arm in arms(config, fraction).items():
             train = few(dkpp if arm.permuted else images.train, fraction)
+            training = mnist.student(
+                config.student_width,
+                arm.loss,
+                epochs=config.epochs,
+                augment=arm.augment,
+            )
+            kept = name in COMPARED and fraction == ALL
             what = {"fraction": fraction, "arm": name}
             yield (
                 info.columns() | what | {"student_width": config.student_width},
                 tuning.tuned(
-                    mnist.student(
-                        config.student_width,
-                        arm.loss,
-                        epochs=config.epochs,
-                        augment=arm.augment,
-                    ),
+                    training,
                     settings(config, arm),
                     config.learning_rates,
                     data=images._replace(train=train),
                     seeds=range(config.seeds),
                     name=f"{name}, {100 * fraction:g} %",
                     together=True,
+                    keep=partial(answers, training.model) if kept else None,
                 ),
             )
+
+
+def answers(model: models.Model, variables: Any, images: data.Data) -> dict:
+    """The likeliest class of every test image."""
+    return {"answers": jnp.argmax(model.apply(variables, images.test.x).logits, -1)}
+
+
+def telling(answers: Mapping[str, np.ndarray], split: data.Split) -> Table:
+    """Test images that students of the whole answer get right, and others do not.
+
+    Those on which the most seeds differ; of equals, those that come first.
+
+    Args:
+      answers: Of each of `COMPARED`, ``[seeds, N]``.
+      split: The test images, with the teacher's logits.
+    """
+    right = {arm: np.mean(a == split.y, 0) for arm, a in answers.items()}
+    rows = np.argsort(right["hard"] - right["whole"], kind="stable")[:PICTURED]
+    usual = [np.bincount(column).argmax() for column in answers["hard"][:, rows].T]
+    table = {f"{arm}_right": right[arm][rows] for arm in COMPARED}
+    return table | {"hard_answer": np.array(usual)} | mnist.pictured(split, rows)
 
 
 def errors(table: Table, arm: str, fraction: float) -> np.ndarray:
@@ -367,8 +394,11 @@ def cell(table: Table, gains: Table, arm: str, fraction: float) -> str:
 def answer(config: Config, images: data.Data, info: data.Info) -> tuple[dict, dict]:
     rich.print(f"{runs(config)} runs")
     taught = mnist.taught(config, images)
-    tables, seconds = tuning.gather(run(config, taught.data, info))
+    found = list(run(config, taught.data, info))
+    tables, seconds = tuning.gather(found)
     tables["shares"] = shares(tables["runs"])
+    kept = {same["arm"]: t.kept["answers"] for same, t in found if t.kept}
+    tables["digits"] = telling(kept, taught.data.test)
     seconds = round(taught.quality["seconds"] + seconds)
     return tables, {"teacher": taught.quality, "seconds": seconds}
 

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import mnist, tuning, what_is_dark
-from kdjax import data, losses, results
-from paper_figs import fig8_what_is_dark
+from experiments import mnist, running, tuning, what_is_dark
+from kdjax import data, files, losses, results
+from paper_figs import fig8_what_is_dark, fig12_telling_digits
 
 CONFIG = what_is_dark.Config()
 TINY = what_is_dark.Config(student_width=8, teacher_width=16, teacher_epochs=1)
@@ -240,8 +240,35 @@ def test_shares_have_a_row_for_each_arm_but_the_ends():
             assert row[name] == pytest.approx(share)
 
 
+def test_telling_digits_are_those_that_most_seeds_differ_on(digits, monkeypatch):
+    y = digits.test.y[:5]
+    split = data.Split(*(part[:5] for part in digits.test))
+    wrong = (y + 1) % 10
+    answers = {
+        "whole": np.stack([y, y, [*y[:4], wrong[4]]]),
+        "hard": np.stack(
+            [
+                [y[0], wrong[1], y[2], wrong[3], y[4]],
+                [y[0], wrong[1], wrong[2], wrong[3], y[4]],
+                [y[0], y[1], wrong[2], wrong[3], y[4]],
+            ]
+        ),
+    }
+    monkeypatch.setattr(what_is_dark, "PICTURED", 3)
+    table = what_is_dark.telling(answers, split)
+    np.testing.assert_array_equal(table["test_index"], [3, 1, 2])
+    np.testing.assert_allclose(table["hard_right"], [0, 1 / 3, 1 / 3])
+    np.testing.assert_allclose(table["whole_right"], 1)
+    np.testing.assert_array_equal(table["label"], y[[3, 1, 2]])
+    np.testing.assert_array_equal(table["hard_answer"], wrong[[3, 1, 2]])
+    shown = np.stack([table[f"pixel{i}"] for i in range(28 * 28)], -1)
+    pixels = np.round(255 * split.x[[3, 1, 2]]).astype(int)
+    np.testing.assert_array_equal(shown.reshape(3, 28, 28), pixels)
+    assert table["logit7"][0] == split.teacher_logits[3, 7]
+
+
 @pytest.fixture(scope="module")
-def root(tmp_path_factory):
+def root(hasty, tmp_path_factory):
     """Of a run of the arms that the claims need."""
     every = what_is_dark.arms(CONFIG, 1.0)
     few = ("hard", "dkpp", "even", "whole", "mse", "centered_mse")
@@ -264,17 +291,21 @@ def test_it_runs_from_end_to_end(root):
     assert set(meta["config"]["claims"]) == set(what_is_dark.CLAIMS)
     shares = results.load(NAME, "shares")
     assert len(shares["share"]) == 2 * 4
+    shown = results.load(NAME, "digits")
+    assert len(shown["label"]) == what_is_dark.PICTURED
+    assert set(shown["whole_right"]) <= {0, 1}  # of one seed
 
 
 def test_a_second_time_nothing_is_left_to_do(root, capsys):
     what_is_dark.main(TINY, quick=True)
     said = capsys.readouterr().out
-    assert "nothing left to do" in said and "few_images" in said
+    assert "nothing left to do" in said and "Soft labels teach more" in said
 
 
 def test_the_figure_is_drawn_from_any_results(root):
     figure = fig8_what_is_dark.draw(NAME)
     assert len(figure.axes) == 2
+    assert len(fig12_telling_digits.draw(NAME).axes) == 2 * what_is_dark.PICTURED
 
 
 def test_the_figure_has_a_place_for_every_arm():
@@ -305,3 +336,14 @@ def test_a_config_that_cannot_be_is_refused(changed, says):
 def test_the_config_is_what_json_holds():
     assert json.loads(json.dumps(asdict(CONFIG)))["fractions"] == [0.01, 0.03, 0.1, 1]
     what_is_dark.check(CONFIG)
+
+
+@pytest.mark.skipif(
+    not (results.ROOT / "what_is_dark").exists(), reason="not run on whole MNIST yet"
+)
+def test_committed_results_are_those_of_the_config_in_the_code():
+    meta = results.meta("what_is_dark")
+    asked = running.asked(what_is_dark.EXPERIMENT, replace(CONFIG, dataset="mnist"))
+    assert meta["config"] == json.loads(json.dumps(asked))
+    assert meta["fingerprint"] == files.fingerprint(meta["config"])
+    assert meta["dataset"]["train"] == 55_000 and "dirty" not in meta["commit"]

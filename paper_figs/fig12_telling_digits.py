@@ -1,0 +1,69 @@
+"""Figure 12: test digits that only a teacher's students get right, and its beliefs.
+
+    python -m paper_figs.fig12_telling_digits    # reads results/ and nothing else
+
+Those on which most students of hard labels and of the teacher's whole answer differ,
+all of one width on all training images. Bars are the teacher's beliefs at the
+temperature of its students: the digit's class in blue, in red the one that students of
+labels mostly take it for. Under each, how many students of either kind get it right.
+"""
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+import matplotlib.pyplot as plt
+import numpy as np
+
+from kdjax import results
+from paper_figs import figures
+
+PAIRS = 3  # of a digit and its beliefs, a row
+
+
+def draw(name: str) -> Figure:
+    table, meta = results.load(name, "digits"), results.meta(name)
+    seeds = meta["config"]["seeds"]
+    taught = results.select(results.load(name), arm="whole", fraction=1)
+    temperature = taught["temperature"][0]
+    count = len(table["label"])
+    rows = -(-count // PAIRS)
+    fig, axes = plt.subplots(
+        rows,
+        2 * PAIRS,
+        figsize=(6.8, 1.1 * rows + 0.2),
+        width_ratios=(0.8, 1.3) * PAIRS,
+        squeeze=False,
+    )
+    pairs = axes.reshape(-1, 2)
+    for i, (left, right) in enumerate(pairs[:count]):
+        picture(left, {n: column[i] for n, column in table.items()}, seeds)
+        beliefs(right, {n: column[i] for n, column in table.items()}, temperature)
+    for ax in pairs[count:].flat:
+        ax.set_axis_off()
+    for ax in pairs[max(0, count - PAIRS) : count, 1]:
+        ax.set_xlabel(f"class, at T = {temperature:g}")
+    return fig
+
+
+def picture(ax: Axes, row: dict, seeds: int) -> None:
+    pixels = np.array([row[f"pixel{i}"] for i in range(28 * 28)])
+    ax.imshow(pixels.reshape(28, 28), cmap="gray_r")
+    ax.set(xticks=[], yticks=[])
+    ax.spines[:].set_visible(False)
+    ax.set_title(f"a {row['label']:g}")
+    right = [round(row[f"{arm}_right"] * seeds) for arm in ("hard", "whole")]
+    ax.set_xlabel(f"labels {right[0]} of {seeds}\nteacher {right[1]} of {seeds}")
+
+
+def beliefs(ax: Axes, row: dict, temperature: float) -> None:
+    z = np.array([row[f"logit{c}"] for c in range(10)]) / temperature
+    p = np.exp(z - np.logaddexp.reduce(z))
+    colours = ["0.75"] * 10
+    colours[int(row["hard_answer"])] = "tab:red"
+    colours[int(row["label"])] = "tab:blue"
+    ax.bar(range(10), p, color=colours)
+    ax.set(ylim=(0, 1), xticks=range(10), yticks=(0, 0.5, 1))
+    ax.grid(False, axis="x")
+
+
+if __name__ == "__main__":
+    figures.main(draw, __file__, "what_is_dark")
