@@ -33,9 +33,10 @@ PANELS = (
     ("without 3", "naive_teacher", (3,)),
     (ONLY, "distilled", (0, 1, 2, 3, 4, 5, 6, 9)),
 )
-# Percent, before the bias and after it: Hinton et al., 2015, section 3.
-PAPER_RIGHT = {"without 3": (100 - 100 * 133 / 1010, 100 - 100 * 14 / 1010)}
-PAPER_ERRORS = {"without 3": (2.06, 1.09), ONLY: (47.3, 13.2)}
+PAPER = {  # a bias, and wrong answers (%) without it and with it, to all, to omitted
+    "without 3": (3.5, (2.06, 1.09), (100 * 133 / 1010, 100 * 14 / 1010)),
+    ONLY: (-7.6, (47.3, 13.2), None),
+}
 
 
 def draw(name: str) -> Figure:
@@ -54,10 +55,15 @@ def draw(name: str) -> Figure:
     left, right = lower.subplots(1, 2, width_ratios=(1, 1.15))
     names = list(dict.fromkeys(runs["transfer"]))
     digits = [transfer for transfer in names if transfer != ONLY]
-    by_transfer(left, runs, digits, right_of_omitted, PAPER_RIGHT)
+    known = {t: [100 - wrong for wrong in PAPER[t][2]] for t in digits if t in PAPER}
+    by_transfer(left, runs, digits, right_of_omitted, known)
     left.set(ylabel="accuracy on the omitted digit (%)", ylim=(-4, 112))
     by_transfer(
-        right, runs, names, lambda r, s: 100 * r[f"errors_{s}"] / images, PAPER_ERRORS
+        right,
+        runs,
+        names,
+        lambda rows, stage: 100 * rows[f"errors_{stage}"] / images,
+        {transfer: paper[1] for transfer, paper in PAPER.items()},
     )
     right.set(ylabel="test errors, all digits (%)", yscale="log", ylim=(0.7, 120))
     right.set_yticks(ticks := (1, 2, 5, 10, 20, 50, 100), map(str, ticks))
@@ -93,7 +99,7 @@ def by_transfer(
     runs: results.Table,
     transfers: Sequence[str],
     measure: Callable[[results.Table, str], np.ndarray],
-    known: dict[str, tuple[float, float]],
+    known: dict[str, Sequence[float]],
 ) -> None:
     """A place for each transfer set: the paper's values, then a change for each arm."""
     for place, transfer in enumerate(transfers):

@@ -177,6 +177,7 @@ def test_results_are_shown_and_drawn(tables, ran, capsys):
     said = capsys.readouterr().out
     assert "nothing left to do" in said and "206 → (109)" in said
     assert len(fig7_omitted_digit.draw(NAME).axes) == 4 + 2
+    assert fig7_omitted_digit.PAPER == omitted_digit.PAPER
 
 
 def test_claims_are_counted_of_the_tables_alone():
