@@ -315,7 +315,7 @@ def show(tables: dict[str, Table], meta: dict) -> None:
 def papers(transfer: str) -> list[str]:
     """The cells of the paper, whose bias is that of the test images."""
     bias, *wrong = PAPER[transfer]
-    shares = ("" if w is None else f"{w[0]:.1f} → ({w[1]:.1f})" for w in wrong)
+    shares = ("" if w is None else f"{w[0]:.3g} → ({w[1]:.3g})" for w in wrong)
     return [f"({bias})", *shares]
 
 

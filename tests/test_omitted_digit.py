@@ -175,7 +175,7 @@ def test_a_row_a_run_and_a_row_a_class_of_it(tables):
 def test_results_are_shown_and_drawn(tables, ran, capsys):
     omitted_digit.main(CONFIG)
     said = capsys.readouterr().out
-    assert "nothing left to do" in said and "206 → (109)" in said
+    assert "nothing left to do" in said and "2.06 → (1.09)" in said
     assert len(fig7_omitted_digit.draw(NAME).axes) == 4 + 2
     assert fig7_omitted_digit.PAPER == omitted_digit.PAPER
 
