@@ -127,3 +127,20 @@ def student(
         optimizer=optax.scale_by_adam(),
         augment=augment,
     )
+
+
+def order(labels: np.ndarray) -> np.ndarray:
+    """An order, drawn once for all, whose first images are of all classes alike."""
+    rng = np.random.default_rng(0)
+    turn = np.zeros(len(labels), int)  # of an image, among those of its class
+    for label in np.unique(labels):
+        here = np.flatnonzero(labels == label)
+        turn[here] = rng.permutation(len(here))
+    return np.lexsort((labels, turn))
+
+
+def few(split: data.Split, fraction: float) -> data.Split:
+    """A share of the images, repeated until there are as many as before."""
+    count = len(split.y)
+    rows = np.resize(order(split.y)[: round(fraction * count)], count)
+    return jax.tree.map(lambda column: column[rows], split)

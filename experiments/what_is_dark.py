@@ -227,23 +227,6 @@ def runs(config: Config) -> int:
     )
 
 
-def order(labels: np.ndarray) -> np.ndarray:
-    """An order, drawn once for all, whose first images are of all classes alike."""
-    rng = np.random.default_rng(0)
-    turn = np.zeros(len(labels), int)  # of an image, among those of its class
-    for label in np.unique(labels):
-        here = np.flatnonzero(labels == label)
-        turn[here] = rng.permutation(len(here))
-    return np.lexsort((labels, turn))
-
-
-def few(split: data.Split, fraction: float) -> data.Split:
-    """A share of the images, repeated until there are as many as before."""
-    count = len(split.y)
-    rows = np.resize(order(split.y)[: round(fraction * count)], count)
-    return data.Split(*(column[rows] for column in split))
-
-
 def permuted(split: data.Split) -> data.Split:
     """The split with DKPP's targets for the teacher's answers."""
     logits = losses.permute_others(jax.random.key(0), split.teacher_logits)
@@ -255,7 +238,7 @@ def run(config: Config, images: data.Data, info: data.Info) -> Iterator[tuple]:
     dkpp = permuted(images.train)
     for fraction in config.fractions:
         for name, arm in arms(config, fraction).items():
-            train = few(dkpp if arm.permuted else images.train, fraction)
+            train = mnist.few(dkpp if arm.permuted else images.train, fraction)
             training = mnist.student(
                 config.student_width,
                 arm.loss,

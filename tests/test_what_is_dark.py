@@ -34,7 +34,7 @@ def test_few_images_are_balanced_and_among_more(classes):
     labels = np.random.default_rng(2).integers(0, classes, 1000).astype(np.int32)
     rows = np.arange(1000)
     split = data.Split(rows, labels, rows)
-    seen = [set(what_is_dark.few(split, f).x) for f in (0.05, 0.1, 1.0)]
+    seen = [set(mnist.few(split, f).x) for f in (0.05, 0.1, 1.0)]
     assert [len(s) for s in seen] == [50, 100, 1000]
     assert seen[0] < seen[1] < seen[2]
     for some in seen[:2]:
@@ -43,7 +43,7 @@ def test_few_images_are_balanced_and_among_more(classes):
 
 
 def test_few_images_keep_labels_and_answers_and_are_seen_alike_often(digits):
-    here = what_is_dark.few(digits.train, 0.1)
+    here = mnist.few(digits.train, 0.1)
     rows = [np.flatnonzero((digits.train.x == x).all((1, 2)))[0] for x in here.x]
     np.testing.assert_array_equal(here.y, digits.train.y[rows])
     np.testing.assert_array_equal(
@@ -87,7 +87,7 @@ def test_every_arm_is_tried_on_the_shares_asked_for(asked):
 
 def test_dkpp_alone_has_another_teacher_and_jitter_other_images(asked, digits):
     for same, (_, named) in asked:
-        here = what_is_dark.few(digits.train, same["fraction"])
+        here = mnist.few(digits.train, same["fraction"])
         there = named["data"].train
         np.testing.assert_array_equal(there.x, here.x)
         equal = (there.teacher_logits == here.teacher_logits).all()
