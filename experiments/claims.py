@@ -17,19 +17,23 @@ from rich.table import Table as Printed
 import tyro
 
 from experiments import (
+    alpha_teacher,
     hinton_mnist,
     omitted_digit,
     running,
     temperature_gradients,
+    temperature_width,
     what_is_dark,
 )
 from kdjax import results
 
 EXPERIMENTS: tuple[ModuleType, ...] = (
     temperature_gradients,
+    temperature_width,
     hinton_mnist,
     omitted_digit,
     what_is_dark,
+    alpha_teacher,
 )
 COLUMNS = ("claim", "statistic", "supported if", "found", "verdict", "experiment")
 
