@@ -19,7 +19,7 @@ students take as many steps as ``epochs`` passes over all training images would,
 half a pass over their transfer set: the smaller it is, the more passes.
 
     python -m experiments.omitted_digit                    # embedded digits
-    python -m experiments.omitted_digit --dataset mnist
+    python -m experiments.omitted_digit --dataset mnist    # 90 minutes, 2 busy cores
 """
 
 from dataclasses import dataclass, replace

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from experiments import hinton_mnist, temperature_alpha
+from experiments import hinton_mnist, omitted_digit, temperature_alpha
 from kdjax import results
 
 ROOT = Path(__file__).parents[1]
@@ -59,3 +59,27 @@ def test_hintons_table_comes_from_the_committed_results():
     cut = hinton_mnist.statistics({"runs": table})["dark_knowledge"].value
     assert f"takes {100 * cut:.0f} % of the student's errors" in README
     assert f"from commit {meta['commit']}" in README
+
+
+def test_the_table_of_the_omitted_digit_comes_from_the_committed_results():
+    runs, paper = results.load("omitted_digit"), omitted_digit.PAPER
+    stages = omitted_digit.STAGES
+
+    def cell(transfer, column, arm="distilled", *, share=1, form=".0f"):
+        rows = results.select(runs, transfer=transfer, arm=arm)
+        means = [format(share * rows[f"{column}_{s}"].mean(), form) for s in stages]
+        return "{} → {} ({})".format(*means)
+
+    _, errors, of_threes = paper["without 3"]
+    counts = "{:.0f} → ({:.0f})".format(*(100 * e for e in errors))
+    assert f"digits | {counts} | {cell('without 3', 'errors')} |" in README
+    counts = "{:.0f} → ({:.0f})".format(*(10.1 * e for e in of_threes))
+    assert f"threes | {counts} | {cell('without 3', 'omitted_errors')} |" in README
+    for arm in ("hard", "naive_teacher"):
+        assert (
+            f"without 3: all digits | | {cell('without 3', 'errors', arm)} |" in README
+        )
+    shares = "{} → ({})".format(*paper["only 7 and 8"][1])
+    here = cell("only 7 and 8", "errors", share=0.01, form=".1f")
+    assert f"digits, % | {shares} | {here} |" in README
+    assert f"from commit {results.meta('omitted_digit')['commit']}" in README
