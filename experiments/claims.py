@@ -18,6 +18,7 @@ import tyro
 
 from experiments import (
     alpha_teacher,
+    capacity_gap_mnist,
     hinton_mnist,
     omitted_digit,
     running,
@@ -34,6 +35,7 @@ EXPERIMENTS: tuple[ModuleType, ...] = (
     omitted_digit,
     what_is_dark,
     alpha_teacher,
+    capacity_gap_mnist,
 )
 COLUMNS = ("claim", "statistic", "supported if", "found", "verdict", "experiment")
 

@@ -77,7 +77,10 @@ def check_data(data: Data, model: Model) -> None:
                 f"{name} labels lie in [{labels.min()}, {labels.max()}], "
                 f"but a student of {classes} classes takes [0, {classes - 1}]"
             )
-        if logits is not None and logits.shape != (len(labels), classes):
+        shape = () if logits is None else logits.shape
+        if name == "train" and len(shape) == 3:  # of several teachers: the loss picks
+            shape = (shape[0], shape[2])
+        if logits is not None and shape != (len(labels), classes):
             raise ValueError(
                 f"{name} teacher_logits have shape {logits.shape}, but a student of "
                 f"{classes} classes and {len(labels)} labels takes "

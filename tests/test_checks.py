@@ -107,6 +107,21 @@ def test_more_inputs_than_labels(digits):
         )
 
 
+def test_several_teachers_teach_but_measure_nothing(digits):
+    model = models.mlp((8,), classes=10)
+
+    def several(split, classes=10):
+        return split._replace(teacher_logits=np.zeros((len(split.y), 3, classes)))
+
+    check_data(digits._replace(train=several(digits.train)), model)
+    for broken_data, says in (
+        (digits._replace(train=several(digits.train, 9)), "train teacher_logits"),
+        (digits._replace(test=several(digits.test)), "test teacher_logits"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            check_data(broken_data, model)
+
+
 @pytest.mark.parametrize("counts", [0, -1, (), (30, 0), 1.5])
 def test_counts_that_are_none(counts):
     with pytest.raises(ValueError, match="student_widths is .*whole numbers"):

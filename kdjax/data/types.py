@@ -8,7 +8,8 @@ class Split(NamedTuple):
 
     x: Any  # [N, ...] float32
     y: Any  # [N] int32
-    teacher_logits: Any = None  # [N, classes] float32
+    # [N, classes] float32; in train also [N, teachers, classes], for a loss that picks.
+    teacher_logits: Any = None
 
 
 class Data(NamedTuple):

@@ -1,0 +1,160 @@
+"""Figure 11: students against the size, the loss and the entropy of their teachers.
+
+    python -m paper_figs.fig11_capacity_gap_mnist    # reads results/ and nothing else
+
+Above a panel for each student, taught by full teachers; means at the last epoch with
+95 % intervals over seeds. Below a mark for each pair at T = 4, by how the teacher was
+trained, and for every loss which trait of a teacher its students' accuracy goes with.
+"""
+
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+import matplotlib.pyplot as plt
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+import numpy as np
+
+from kdjax import results
+from paper_figs import figures
+
+ARMS = {
+    "kl": ("KL, T = 4", "tab:blue"),
+    "kl_tuned": ("KL, T tuned", "tab:cyan"),
+    "dist": ("DIST", "tab:orange"),
+    "standardized": ("standardised logits", "tab:green"),
+}
+KINDS = {
+    "early": ("early-stopped", "v"),
+    "full": ("full", "o"),
+    "over": ("over-trained", "^"),
+}
+TRAITS = {
+    "parameters": "size",
+    "test_nll": "test loss",
+    "train_entropy": "entropy",
+}
+SWEET = (0.1, 0.3)
+
+
+def draw(name: str) -> Figure:
+    table, teachers = results.load(name), results.load(name, "teachers")
+    meta = results.meta(name)
+    widths = np.unique(table["student_width"])
+    fig = plt.figure(figsize=(7.2, 4.8))
+    above, below = fig.subfigures(2, 1, height_ratios=(1, 1.1))
+    axes = above.subplots(1, len(widths), squeeze=False)[0]
+    for ax, width in zip(axes, widths, strict=True):
+        by_ratio(ax, results.select(table, student_width=width))
+    axes[0].set_ylabel("test accuracy, %")
+    above.supxlabel("student's share of its teacher's parameters", size=8)
+    above.legend(
+        handles=[Line2D([], [], color=c, marker="o", label=n) for n, c in ARMS.values()]
+        + [
+            Line2D([], [], color="0.4", linestyle="--", label="labels alone"),
+            Line2D([], [], color="0.9", linewidth=7, label="0.1 to 0.3"),
+        ],
+        loc="outside upper center",
+        ncols=6,
+    )
+    axes = below.subplots(1, 3, width_ratios=(1, 1, 0.9))
+    for ax, trait in zip(axes, ("test_nll", "train_entropy"), strict=False):
+        against(ax, table, teachers, trait)
+    axes[0].set_ylabel("errors over labels' alone, T = 4")
+    axes[0].set_xlabel("teacher's test loss, nats")
+    axes[1].set_xlabel("teacher's entropy on training images, nats")
+    axes[1].sharey(axes[0])
+    axes[1].tick_params(labelleft=False)
+    correlations(axes[2], results.load(name, "explains"))
+    below.legend(handles=marks(widths), loc="outside lower center", ncols=8)
+    dataset, seeds = meta["dataset"]["name"], meta["config"]["seeds"]
+    fig.suptitle(f"{dataset}: {len(teachers['kind'])} teachers, {seeds} seeds", size=8)
+    return fig
+
+
+def by_ratio(ax: Axes, table: results.Table) -> None:
+    """Of one student: a line an arm, full teachers from the largest to the smallest."""
+    ax.axvspan(*SWEET, color="0.93", linewidth=0)
+    hard = results.select(table, arm="hard")
+    mean, half = results.interval(100 * hard["test_accuracy_last"])
+    ax.axhline(mean, color="0.4", linestyle="--", linewidth=0.8)
+    ax.axhspan(mean - half, mean + half, color="0.4", alpha=0.15, linewidth=0)
+    for place, (arm, (_, colour)) in enumerate(ARMS.items()):
+        rows = results.select(table, arm=arm, kind="full")
+        ratios = np.unique(rows["ratio"])
+        each = [
+            100 * results.select(rows, ratio=r)["test_accuracy_last"] for r in ratios
+        ]
+        means, halves = np.transpose([results.interval(values) for values in each])
+        aside = 1.06 ** (place - 1.5)  # bars beside each other
+        ax.errorbar(
+            ratios * aside, means, yerr=halves, fmt="-o", color=colour, elinewidth=0.8
+        )
+    ax.set_xscale("log")
+    plain(ax.xaxis, subs=(1,))
+    low, high = ax.get_ylim()
+    ax.set_ylim(max(low, 0), min(high, 100))
+    ax.set_title(f"{table['student_width'][0]:g} units")
+
+
+def against(
+    ax: Axes, table: results.Table, teachers: results.Table, trait: str
+) -> None:
+    """Students' errors at T = 4, over those of labels alone, a mark a pair."""
+    widths, shown = np.unique(table["student_width"]), []
+    for colour, width in zip(colours(widths), widths, strict=True):
+        here = results.select(table, student_width=width)
+        hard = 1 - results.select(here, arm="hard")["test_accuracy_last"].mean()
+        here = results.select(here, arm="kl")
+        for index, value in enumerate(teachers[trait]):
+            accuracy = results.select(here, teacher=index)["test_accuracy_last"]
+            mean, half = results.interval((1 - accuracy) / hard)
+            _, marker = KINDS[teachers["kind"][index]]
+            style = {"color": colour, "alpha": 0.8, "elinewidth": 0.6}
+            ax.errorbar(value, mean, yerr=half, fmt=marker, **style)
+            shown.append(mean)
+    ax.axhline(1, color="0.4", linestyle="--", linewidth=0.8)
+    ax.set(xscale="log", yscale="log", ylim=(0.7 * min(shown), 1.4 * max(shown)))
+    for axis in (ax.xaxis, ax.yaxis):
+        plain(axis, subs=(1, 2, 5))
+
+
+def plain(axis: Axis, subs: tuple[int, ...]) -> None:
+    """Ticks of a logarithmic axis as plain numbers."""
+    axis.set_major_locator(LogLocator(subs=subs))
+    axis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def correlations(ax: Axes, table: results.Table) -> None:
+    """A row a trait, a point an arm."""
+    for row, trait in enumerate(TRAITS):
+        for place, (arm, (_, colour)) in enumerate(ARMS.items()):
+            here = results.select(table, arm=arm, trait=trait)
+            (value,), (low,), (high,) = (here[n] for n in ("value", "low", "high"))
+            ax.plot([low, high], 2 * [row + 0.18 * (place - 1.5)], color=colour)
+            ax.plot(value, row + 0.18 * (place - 1.5), "o", color=colour)
+    ax.axvline(0, color="0.5", linewidth=0.8)
+    ax.set_yticks(range(len(TRAITS)), TRAITS.values())
+    ax.set(xlim=(-1.05, 1.05), ylim=(len(TRAITS) - 0.5, -0.5))
+    ax.set_xlabel("rank correlation of teacher's trait\nand student's accuracy")
+    ax.grid(False, axis="y")
+
+
+def colours(widths: np.ndarray) -> np.ndarray:
+    return plt.get_cmap("viridis")(np.linspace(0, 0.9, len(widths)))
+
+
+def marks(widths: np.ndarray) -> list[Line2D]:
+    """Of the lower panels: colours of students, and marks of kinds of teachers."""
+    return [
+        Line2D([], [], color=colour, marker="s", linestyle="", label=f"{width:g} units")
+        for colour, width in zip(colours(widths), widths, strict=True)
+    ] + [
+        Line2D([], [], color="0.3", marker=marker, linestyle="", label=text)
+        for text, marker in KINDS.values()
+    ]
+
+
+if __name__ == "__main__":
+    figures.main(draw, __file__, "capacity_gap_mnist")
