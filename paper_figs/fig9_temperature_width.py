@@ -26,7 +26,7 @@ def draw(name: str) -> Figure:
         results.load(name, "best"),
         results.meta(name),
     )
-    fig, (left, right) = plt.subplots(1, 2, figsize=(6.6, 2.9))
+    fig, (left, right) = plt.subplots(1, 2, figsize=(6.6, 3.1))
     widths = np.unique(table["student_width"])
     colours = plt.get_cmap("viridis")(np.linspace(0, 0.9, len(widths)))
     for place, (width, colour) in enumerate(zip(widths, colours, strict=True)):
@@ -47,11 +47,13 @@ def draw(name: str) -> Figure:
     right.set(
         yscale="log", xlabel="units a layer", ylabel="temperature of fewest errors"
     )
+    right.set_ylim(0.85, max(meta["config"]["temperatures"]) * 1.3)
     right.set_xticks(range(len(widths)), [f"{w:g}" for w in widths])
     right.bar(0, 0, bottom=1, color="0.87", label="the paper")
     right.plot([], [], "ko", label="the teacher alone")
     right.plot([], [], "ko", fillstyle="none", label="and labels")
-    right.legend(loc="lower right")
+    handles, labels = right.get_legend_handles_labels()
+    fig.legend(handles, labels, loc="outside lower right", ncols=3)
     for axis in (left.xaxis, right.yaxis):
         axis.set_major_locator(plt.FixedLocator([1, 2, 4, 8, 20, 40, 100]))
         axis.set_major_formatter("{x:g}")
