@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import mnist, running, tuning, what_is_dark
-from kdjax import data, files, losses, results
+from experiments import mnist, tuning, what_is_dark
+from kdjax import data, losses, results
 from paper_figs import fig8_what_is_dark, fig12_telling_digits
 
 CONFIG = what_is_dark.Config()
@@ -336,14 +336,3 @@ def test_a_config_that_cannot_be_is_refused(changed, says):
 def test_the_config_is_what_json_holds():
     assert json.loads(json.dumps(asdict(CONFIG)))["fractions"] == [0.01, 0.03, 0.1, 1]
     what_is_dark.check(CONFIG)
-
-
-@pytest.mark.skipif(
-    not (results.ROOT / "what_is_dark").exists(), reason="not run on whole MNIST yet"
-)
-def test_committed_results_are_those_of_the_config_in_the_code():
-    meta = results.meta("what_is_dark")
-    asked = running.asked(what_is_dark.EXPERIMENT, replace(CONFIG, dataset="mnist"))
-    assert meta["config"] == json.loads(json.dumps(asked))
-    assert meta["fingerprint"] == files.fingerprint(meta["config"])
-    assert meta["dataset"]["train"] == 55_000 and "dirty" not in meta["commit"]
