@@ -1,18 +1,22 @@
 """Does a teacher too large for its student harm, and is there a best ratio of sizes?
 
 Students of 4 to 64 units a layer learn from teachers of 32 to 2,048, each trained for
-2, 20 and 60 epochs: stopped early, in full, and over-trained. That takes a teacher's
-size apart from its loss and from its entropy. A student learns by Hinton's loss at
-T = 4, and at the temperature that suits the pair best; by DIST; and by KL of
+2, 20 and 60 epochs, the rate falling to 0 in each: briefly, in full, and over-trained.
+So teachers of a size differ in loss and in entropy. A student learns by Hinton's loss
+at T = 4, and at the temperature that suits the pair best; by DIST; and by KL of
 standardised logits. These two are weighed as their authors' code does by default:
 DIST's two parts each like the labels, at T = 1; standardised KL nine times as heavy as
 the labels, at T = 2.
 
-Learning rate and temperature are chosen on validation for every pair, by a seed that
-is not measured. Every student takes the same steps. Intervals are over seeds of
-students: each teacher was trained once. Claims are about the median over students. In
-a try on validation those of 4 units had a standard deviation of 7 to 15 points over
-seeds, of 8 units 2, of more 0.1 to 0.4: a mean would tell of the smallest alone.
+Learning rates are chosen on validation by a seed that is not measured, for a student,
+temperature and kind of teacher: that with the fewest errors, median over the kind's
+teachers, for the luck of one pair's rate would pass for a trait of its teacher. The
+tuned temperature is each pair's own. Every student takes the same steps. Intervals are
+over seeds of students: each teacher was trained once, and the best of seven owes some
+of its lead to that, so a gap must exceed two tenths of a point. Claims are about the
+median over students. In a try on validation those of 4 units had a standard deviation
+of 7 to 15 points over seeds, of 8 units 2, of more 0.1 to 0.4: a mean would tell of the
+smallest alone.
 
 All teachers' logits lie side by side, and which of them teaches is a hyperparameter: a
 sweep has the students of all teachers. That is 6,470 runs, 2,220 of them to choose, of
@@ -55,7 +59,7 @@ class Config:
     teacher_widths: tuple[int, ...] = (32, 64, 128, 256, 512, 1024, 2048)
     """Units of each of a teacher's two hidden layers."""
     early_epochs: int = 2
-    """Passes over the training images, for a teacher stopped early."""
+    """Passes over the training images, for a teacher trained briefly."""
     full_epochs: int = 20
     """For a teacher trained in full."""
     over_epochs: int = 60
@@ -96,32 +100,33 @@ QUICK = {
 HARMS = "A teacher too large for its student harms"
 RATIO = "A student should have 10 to 30 % of its teacher's parameters"
 GAP = "points of accuracy that the best teacher adds to the largest's"
-NEAR = "points of accuracy that teachers of this ratio add to others'"
+NEAR = "points of accuracy that the best teacher of this ratio adds to the best other"
 CLAIMS = {
-    # Less than a tenth of a point, ten images, is no harm.
     "capacity_gap": Claim(
         says=HARMS,
         statistic=f"{GAP}, T = {FIXED:g}, median of students",
-        supported=(0.1, None),
-        refuted=(None, 0.1),
+        supported=(0.2, None),
+        refuted=(None, 0.2),
     ),
     "capacity_gap_tuned": Claim(
         says=HARMS,
         statistic=f"{GAP}, T tuned for each pair, median of students",
-        supported=(0.1, None),
-        refuted=(None, 0.1),
+        supported=(0.2, None),
+        refuted=(None, 0.2),
     ),
     "sweet_spot": Claim(
         says=RATIO,
-        statistic=f"{NEAR}, T = {FIXED:g}, median of students",
-        supported=(0.0, None),
-        refuted=(None, 0.0),
+        statistic=f"{NEAR}, T = {FIXED:g}, median of students with teachers of "
+        "lower and of higher ratios",
+        supported=(0.1, None),
+        refuted=(None, 0.1),
     ),
     "sweet_spot_tuned": Claim(
         says=RATIO,
-        statistic=f"{NEAR}, T tuned for each pair, median of students",
-        supported=(0.0, None),
-        refuted=(None, 0.0),
+        statistic=f"{NEAR}, T tuned for each pair, median of students with teachers "
+        "of lower and of higher ratios",
+        supported=(0.1, None),
+        refuted=(None, 0.1),
     ),
 }
 
@@ -241,10 +246,10 @@ def tuned(
         seeds=[tuning.SEARCH_SEED],
         name=f"{name}: search",
     )
-    teachers, chosen = len(schedules(config)), []
-    for among in family.arms.values():
-        tried, here = (results.select(t, **among) for t in (search.runs, columns))
-        chosen.append(tuning.choose(tried, here, len(here["teacher"]) // teachers))
+    chosen = [
+        choose(config, *(results.select(t, **among) for t in (search.runs, columns)))
+        for among in family.arms.values()
+    ]
     measured = sweep(
         training,
         results.concatenate(chosen),
@@ -252,10 +257,27 @@ def tuned(
         seeds=range(config.seeds),
         name=name,
     )
-    arms = np.tile(np.repeat(list(family.arms), teachers), config.seeds)
+    arms = np.repeat(list(family.arms), len(schedules(config)))
+    arms = np.tile(arms, config.seeds)
     seconds = search.seconds + measured.seconds
     table = {"arm": arms} | measured.runs
     return tuning.Tuned(table, measured.curves, search.runs, seconds, {})
+
+
+def choose(config: Config, search: Table, columns: Table) -> Table:
+    """Of every teacher the row to measure: its kind's rate, and its own temperature.
+
+    The rate has the fewest validation errors, median over the teachers of a kind, at
+    each temperature; the temperature the fewest errors of the pair at its rate.
+    """
+    widths, rates = len(config.teacher_widths), len(config.learning_rates)
+    temperatures = len(np.unique(columns["temperature"]))
+    errors = search["validation_errors_last"].reshape(-1, widths, temperatures, rates)
+    usual = np.median(errors, axis=1, keepdims=True)
+    taken = usual == usual.min(-1, keepdims=True)
+    errors = np.where(taken, errors, np.inf).reshape(-1, temperatures * rates)
+    rows = errors.argmin(1) + temperatures * rates * np.arange(len(errors))
+    return {name: column[rows] for name, column in columns.items()}
 
 
 def run(config: Config, images: data.Data, info: data.Info) -> Iterator[tuple]:
@@ -302,44 +324,37 @@ def cells(table: Table, column: str) -> np.ndarray:
     return table[column][order].reshape(*shape, -1)
 
 
-def best(accuracy: np.ndarray, errors: np.ndarray) -> np.ndarray:
-    """Along the axis before seeds, the accuracy of what the OTHER seeds would choose.
-
-    What a seed's own validation errors choose has luck that its test errors share.
-    """
-    others = errors.sum(-1, keepdims=True) - errors
-    chosen = others.argmin(-2, keepdims=True)
-    return np.take_along_axis(accuracy, chosen, -2)[..., 0, :]
-
-
 def gap(table: Table, arm: str, kind: str) -> np.ndarray:
     """Points that the best teacher gives more than the largest, [students, seeds]."""
     here = results.select(table, arm=arm, kind=kind)
     accuracy, errors = (cells(here, n) for n in (TEST, "validation_errors_last"))
-    return 100 * (best(accuracy, errors) - accuracy[:, -1])
+    return 100 * (tuning.best_by_others(accuracy, errors) - accuracy[:, -1])
 
 
-def sides(ratio: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Which teachers of a student are in the sweet spot, and which on either side."""
+def inside(ratio: np.ndarray) -> np.ndarray | None:
+    """Which teachers of a student are in the sweet spot, if some are on either side."""
     low, high = SWEET
-    outside = [side for side in (ratio < low, ratio > high) if side.any()]
-    return (low <= ratio) & (ratio <= high), outside
+    there = (low <= ratio) & (ratio <= high)
+    sides = there.any() and (ratio < low).any() and (ratio > high).any()
+    return there if sides else None
 
 
 def sweet_spot(table: Table, arm: str) -> np.ndarray:
-    """Points that teachers of the ratio give more than others, [students, seeds].
+    """Points that the best teacher of the ratio gives more than the best other.
 
-    That is than larger or smaller ones, on average, whichever are better; of the
-    students that have both.
+    ``[students, seeds]``, of the students that have larger and smaller teachers, too.
     """
     here = results.select(table, arm=arm, kind="full")
     names = ("ratio", TEST, "validation_errors_last")
     gains = []
     for ratio, *of_teachers in zip(*(cells(here, n) for n in names), strict=True):
-        within, outside = sides(ratio[:, 0])
-        if within.any() and outside:
-            means = (np.stack([x[s].mean(0) for s in outside]) for x in of_teachers)
-            gains.append(of_teachers[0][within].mean(0) - best(*means))
+        within = inside(ratio[:, 0])
+        if within is not None:
+            near, others = (
+                tuning.best_by_others(*(values[among] for values in of_teachers))
+                for among in (within, ~within)
+            )
+            gains.append(near - others)
     return 100 * np.stack(gains)
 
 
@@ -377,7 +392,8 @@ def explains(table: Table, teachers: Table) -> Table:
     """Which trait of its teacher a student's accuracy goes with, a row for each arm.
 
     Spearman's correlation over all teachers of a student width, of seeds' mean
-    accuracy; the mean over widths.
+    accuracy; the median over widths. Means of drawn seeds are noisier than those of
+    all, so the interval lies nearer to 0.
     """
     from scipy.stats import rankdata  # half a second to import
 
@@ -392,12 +408,12 @@ def explains(table: Table, teachers: Table) -> Table:
     for arm in dict.fromkeys(table["arm"][table["kind"] != "none"]):
         rows = results.select({n: table[n] for n in (*names, "arm")}, arm=arm)
         del rows["arm"]
-        for trait in ("parameters", "test_nll", "train_entropy"):
+        for trait in ("parameters", "validation_nll", "train_entropy"):
             of_teachers = ranks(teachers[trait])
 
             def correlation(rows: Table, of_teachers=of_teachers) -> float:
                 means = cells(rows, TEST).mean(-1)
-                return float((ranks(means) @ of_teachers).mean())
+                return float(np.median(ranks(means) @ of_teachers))
 
             found[arm, trait] = results.bootstrap(correlation, rows)
     return as_table(("arm", "trait"), found)
@@ -421,12 +437,12 @@ def check(config: Config) -> None:
     for family in families(config):
         offered(config, family)
     sizes = np.array([parameters(width) for width in config.teacher_widths])
-    by_student = (sides(parameters(width) / sizes) for width in config.student_widths)
-    if not any(within.any() and outside for within, outside in by_student):
+    students = map(parameters, config.student_widths)
+    if all(inside(student / sizes) is None for student in students):
         raise ValueError(
             f"teacher_widths are {config.teacher_widths}, but take one of which a "
             f"student of {config.student_widths} units has {SWEET[0]} to {SWEET[1]} "
-            f"of the parameters, and another"
+            f"of the parameters, a larger and a smaller one"
         )
 
 

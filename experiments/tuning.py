@@ -83,6 +83,23 @@ def gather(found: Iterable[tuple[Table, Tuned]]) -> tuple[dict[str, Table], floa
     return {t: concatenate(parts) for t, parts in tables.items()}, seconds
 
 
+def best_by_others(judged: np.ndarray, errors: np.ndarray) -> np.ndarray:
+    """Of each seed, what of the one that the OTHER seeds find best by their errors.
+
+    What a seed's own validation errors choose has luck that its test errors share.
+
+    Args:
+      judged: ``[..., candidates, seeds]``, two seeds or more.
+      errors: On validation, as many.
+
+    Returns:
+      Of ``judged``, ``[..., seeds]``.
+    """
+    others = errors.sum(-1, keepdims=True) - errors
+    chosen = others.argmin(-2, keepdims=True)
+    return np.take_along_axis(judged, chosen, -2)[..., 0, :]
+
+
 def choose(search: Table, columns: Table, rates: int) -> Table:
     """Of every ``rates`` rows the one most accurate on validation, then likeliest."""
     order = np.lexsort(

@@ -270,7 +270,8 @@ def answers(model: models.Model, variables: Any, images: data.Data) -> dict:
 def telling(answers: Mapping[str, np.ndarray], split: data.Split) -> Table:
     """Test images that students of the whole answer get right, and others do not.
 
-    Those on which the most seeds differ; of equals, those that come first.
+    Those on which the most seeds differ; of equals, those that come first. Extremes,
+    picked for it: how many there are, and of the contrary, `each_way` says.
 
     Args:
       answers: Of each of `COMPARED`, ``[seeds, N]``.
@@ -281,6 +282,12 @@ def telling(answers: Mapping[str, np.ndarray], split: data.Split) -> Table:
     usual = [np.bincount(column).argmax() for column in answers["hard"][:, rows].T]
     table = {f"{arm}_right": right[arm][rows] for arm in COMPARED}
     return table | {"hard_answer": np.array(usual)} | mnist.pictured(split, rows)
+
+
+def each_way(answers: Mapping[str, np.ndarray], labels: np.ndarray) -> dict[str, int]:
+    """Of each of `COMPARED`: images that most of its seeds alone get right."""
+    hard, full = (np.mean(answers[arm] == labels, 0) > 0.5 for arm in COMPARED)
+    return {"hard": int((hard & ~full).sum()), "whole": int((full & ~hard).sum())}
 
 
 def errors(table: Table, arm: str, fraction: float) -> np.ndarray:
@@ -383,7 +390,9 @@ def answer(config: Config, images: data.Data, info: data.Info) -> tuple[dict, di
     kept = {same["arm"]: t.kept["answers"] for same, t in found if t.kept}
     tables["digits"] = telling(kept, taught.data.test)
     seconds = round(taught.quality["seconds"] + seconds)
-    return tables, {"teacher": taught.quality, "seconds": seconds}
+    alone = each_way(kept, taught.data.test.y)
+    facts = {"teacher": taught.quality, "alone_right": alone, "seconds": seconds}
+    return tables, facts
 
 
 EXPERIMENT = running.Experiment(

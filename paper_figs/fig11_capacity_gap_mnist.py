@@ -25,13 +25,13 @@ ARMS = {
     "standardized": ("standardised logits", "tab:green"),
 }
 KINDS = {
-    "early": ("early-stopped", "v"),
+    "early": ("trained briefly", "v"),
     "full": ("full", "o"),
     "over": ("over-trained", "^"),
 }
 TRAITS = {
     "parameters": "size",
-    "test_nll": "test loss",
+    "validation_nll": "loss",
     "train_entropy": "entropy",
 }
 SWEET = (0.1, 0.3)
@@ -58,10 +58,10 @@ def draw(name: str) -> Figure:
         ncols=6,
     )
     axes = below.subplots(1, 3, width_ratios=(1, 1, 0.9))
-    for ax, trait in zip(axes, ("test_nll", "train_entropy"), strict=False):
+    for ax, trait in zip(axes, ("validation_nll", "train_entropy"), strict=False):
         against(ax, table, teachers, trait)
     axes[0].set_ylabel("errors over labels' alone, T = 4")
-    axes[0].set_xlabel("teacher's test loss, nats")
+    axes[0].set_xlabel("teacher's loss on validation images, nats")
     axes[1].set_xlabel("teacher's entropy on training images, nats")
     axes[1].sharey(axes[0])
     axes[1].tick_params(labelleft=False)
@@ -115,8 +115,8 @@ def against(
             shown.append(mean)
     ax.axhline(1, color="0.4", linestyle="--", linewidth=0.8)
     ax.set(xscale="log", yscale="log", ylim=(0.7 * min(shown), 1.4 * max(shown)))
-    for axis in (ax.xaxis, ax.yaxis):
-        plain(axis, subs=(1, 2, 5))
+    plain(ax.xaxis, subs=(1,))
+    plain(ax.yaxis, subs=(1, 2, 5))
 
 
 def plain(axis: Axis, subs: tuple[int, ...]) -> None:

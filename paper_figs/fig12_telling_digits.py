@@ -5,7 +5,8 @@
 Those on which most students of hard labels and of the teacher's whole answer differ,
 all of one width on all training images. Bars are the teacher's beliefs at the
 temperature of its students: the digit's class in blue, in red the one that students of
-labels mostly take it for. Under each, how many students of either kind get it right.
+labels mostly take it for. Under each, how many students of either kind get it right;
+above, on how many images most of either kind are right, and of the other wrong.
 """
 
 from matplotlib.axes import Axes
@@ -41,6 +42,12 @@ def draw(name: str) -> Figure:
         ax.set_axis_off()
     for ax in pairs[max(0, count - PAIRS) : count, 1]:
         ax.set_xlabel(f"class, at T = {temperature:g}")
+    alone = meta["alone_right"]
+    fig.suptitle(
+        f"{meta['dataset']['name']}: most students of the teacher alone are right on "
+        f"{alone['whole']} test images, most of labels alone on {alone['hard']}",
+        fontsize=8,
+    )
     return fig
 
 

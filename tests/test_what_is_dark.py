@@ -265,6 +265,9 @@ def test_telling_digits_are_those_that_most_seeds_differ_on(digits, monkeypatch)
     pixels = np.round(255 * split.x[[3, 1, 2]]).astype(int)
     np.testing.assert_array_equal(shown.reshape(3, 28, 28), pixels)
     assert table["logit7"][0] == split.teacher_logits[3, 7]
+    answers["hard"][:, 0] = y[0]
+    answers["whole"][:2, 0] = wrong[0]
+    assert what_is_dark.each_way(answers, y) == {"hard": 1, "whole": 3}
 
 
 @pytest.fixture(scope="module")
