@@ -61,8 +61,8 @@ def draw(name: str) -> Figure:
     for ax, trait in zip(axes, ("validation_nll", "train_entropy"), strict=False):
         against(ax, table, teachers, trait)
     axes[0].set_ylabel("errors over labels' alone, T = 4")
-    axes[0].set_xlabel("teacher's loss on validation images, nats")
-    axes[1].set_xlabel("teacher's entropy on training images, nats")
+    axes[0].set_xlabel("teacher's validation loss, nats")
+    axes[1].set_xlabel("its entropy on training images, nats")
     axes[1].sharey(axes[0])
     axes[1].tick_params(labelleft=False)
     correlations(axes[2], results.load(name, "explains"))
@@ -115,7 +115,8 @@ def against(
             shown.append(mean)
     ax.axhline(1, color="0.4", linestyle="--", linewidth=0.8)
     ax.set(xscale="log", yscale="log", ylim=(0.7 * min(shown), 1.4 * max(shown)))
-    plain(ax.xaxis, subs=(1,))
+    wide = max(teachers[trait]) > 100 * min(teachers[trait])
+    plain(ax.xaxis, subs=(1,) if wide else (1, 2, 5))
     plain(ax.yaxis, subs=(1, 2, 5))
 
 
