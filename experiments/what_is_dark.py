@@ -8,15 +8,15 @@ same steps, is validated as often, and is the same program.
 
 Learning rate, temperature and smoothing are chosen on validation for every arm and
 share of the images, by a seed that is not measured. Other distances to the whole
-answer are tried on 3 and 100 %. That is 708 runs, 408 of them to choose: an hour at
-0.8 ms a step and student, on two cores.
+answer are tried on 3 and 100 %. That is 708 runs, 408 of them to choose: two hours at
+1.4 ms a step and student, on one core.
 
 DKPP's permutation is drawn once an example: fixed targets, as a teacher's are. A
 student may then learn false likenesses by heart, so its mean over all permutations is
 an arm, too, with the same confidence and nothing of which class is like which.
 
     python -m experiments.what_is_dark                    # embedded digits
-    python -m experiments.what_is_dark --dataset mnist    # an hour on 2 cores
+    python -m experiments.what_is_dark --dataset mnist    # 2 hours on one core
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence

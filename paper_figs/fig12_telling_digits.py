@@ -44,8 +44,9 @@ def draw(name: str) -> Figure:
         ax.set_xlabel(f"class, at T = {temperature:g}")
     alone = meta["alone_right"]
     fig.suptitle(
-        f"{meta['dataset']['name']}: most students of the teacher alone are right on "
-        f"{alone['whole']} test images, most of labels alone on {alone['hard']}",
+        f"{meta['dataset']['name']}: on {alone['whole']} test images most students of "
+        f"the teacher are right and most of labels are wrong, on {alone['hard']} the "
+        f"other way round",
         fontsize=8,
     )
     return fig

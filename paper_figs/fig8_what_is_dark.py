@@ -45,7 +45,7 @@ GROUPS = {
 }
 COLOURS = ("0.35", "tab:red", "tab:blue", "tab:green")
 GAP = 1.4  # above a group, in rows, for its title
-LIMITS = (-1.0, 1.75)
+LIMITS = (-0.75, 2.0)
 
 
 def draw(name: str) -> Figure:
