@@ -39,6 +39,8 @@ from kdjax import checks, data, losses, progress, results
 from kdjax.results import Claim, Estimate, Table
 from kdjax.train import Training
 
+ENDS, MANY = (1, 20), 1000  # temperatures and classes that the claims are about
+
 
 @dataclass(frozen=True)
 class Students:
@@ -271,6 +273,12 @@ def check(config: Config) -> None:
         checks.check_counts(name, getattr(config, name))
     if not -1 <= config.correlation <= 1:
         raise ValueError(f"correlation is {config.correlation}, but takes [-1, 1]")
+    for name, needed in (("temperatures", set(ENDS)), ("classes", {MANY})):
+        if not needed <= set(getattr(config, name)):
+            raise ValueError(
+                f"{name} are {getattr(config, name)}, but have {needed}, which the "
+                f"claims are about"
+            )
 
 
 def show(tables: dict[str, Table], meta: dict) -> None:
@@ -319,14 +327,14 @@ def statistics(tables: dict[str, Table]) -> dict[str, Estimate]:
     """Of each claim."""
 
     def doublings(rows: Table) -> Estimate:
-        low, high = (results.select(rows, temperature=t) for t in (1, 20))
+        low, high = (results.select(rows, temperature=t) for t in ENDS)
         growth = high["by_logits_compensated"] / low["by_logits_compensated"]
         return results.estimate(np.abs(np.log2(growth)))
 
     return {
         "square_on_mnist": doublings(results.select(tables["runs"], stage="end")),
         "square_of_many_classes": doublings(
-            results.select(tables["gaussian"], classes=1000)
+            results.select(tables["gaussian"], classes=MANY)
         ),
     }
 

@@ -133,7 +133,9 @@ def test_students_learn(digits):
 @pytest.mark.parametrize(
     "changed, says",
     [
-        ({"temperatures": (4.0, 1.0)}, "temperatures are"),
+        ({"temperatures": (4.0, 1.0)}, "temperatures are .* take an order"),
+        ({"temperatures": (1.0, 4.0)}, "temperatures are .* have "),
+        ({"classes": (10, 100)}, r"classes are .* have \{1000\}"),
         ({"temperatures": (0.0, 1.0)}, "temperature is 0.0"),
         ({"alpha": 1.5}, "alpha is 1.5"),
         ({"draws": 0}, "draws is 0"),
@@ -169,7 +171,7 @@ def test_doublings_are_counted_up_and_down():
 def test_it_runs_from_end_to_end(digits, info, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(results, "ROOT", tmp_path)
     monkeypatch.setattr("kdjax.data.load", lambda *_: (digits, info))
-    config = replace(TINY, draws=20, classes=(3, 10))
+    config = replace(TINY, draws=20, classes=(3, 1000))
     temperature_gradients.main(config)
     name = "temperature_gradients_mnist5k"
     assert "slope from the T before" in capsys.readouterr().out
