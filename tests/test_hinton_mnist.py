@@ -23,7 +23,7 @@ TINY = replace(
 
 
 @pytest.fixture
-def ran(digits, tmp_path, monkeypatch, capsys):
+def ran(hasty, digits, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(results, "ROOT", tmp_path)
     info = Info("digits", "1", 10, *(len(split.y) for split in digits))
     monkeypatch.setattr("kdjax.data.load", lambda *_: (digits, info))
