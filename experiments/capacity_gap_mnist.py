@@ -25,7 +25,7 @@ of 4 units, 0.1 ms for one of 16 and 0.26 ms for one of 64, 21 at once, and 29 m
 the largest teacher.
 
     python -m experiments.capacity_gap_mnist                    # embedded digits
-    python -m experiments.capacity_gap_mnist --dataset mnist    # 50 minutes, 2 cores
+    python -m experiments.capacity_gap_mnist --dataset mnist
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -385,7 +385,7 @@ def as_table(names: tuple[str, ...], found: Mapping[tuple, Estimate]) -> Table:
     """A row for each estimate, by what it is of."""
     rows = [(*key, *estimate) for key, estimate in found.items()]
     names = (*names, *Estimate._fields)
-    return dict(zip(names, map(np.array, zip(*rows, strict=True)), strict=True))
+    return results.table(names, rows)
 
 
 def explains(table: Table, teachers: Table) -> Table:

@@ -191,7 +191,7 @@ def bests(table: Table) -> Table:
         here = results.select(taught, student_width=width, alpha=alpha)
         rows.append((width, alpha, *results.bootstrap(best, here)))
     names = ("student_width", "alpha", "best", "best_low", "best_high")
-    return dict(zip(names, map(np.array, zip(*rows, strict=True)), strict=True))
+    return results.table(names, rows)
 
 
 def run(config: Config, images: data.Data, info: data.Info) -> Iterator[tuple]:

@@ -320,7 +320,7 @@ def shares(table: Table) -> Table:
         if arm not in ("hard", "whole")  # 0 and 1
     ]
     names = ("fraction", "arm", "share", "share_low", "share_high")
-    return dict(zip(names, map(np.array, zip(*rows, strict=True)), strict=True))
+    return results.table(names, rows)
 
 
 def statistics(tables: dict[str, Table]) -> dict[str, Estimate]:

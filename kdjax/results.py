@@ -5,7 +5,7 @@ experiment may add tables of its own. ``meta.json`` is written last, and says wh
 asked for (``config``), with what it was made, and on which data.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 import csv
 from importlib import metadata
 import json
@@ -122,6 +122,11 @@ def select(table: Table, **values: Any) -> Table:
     for column, value in values.items():
         keep &= table[column] == value
     return {column: cells[keep] for column, cells in table.items()}
+
+
+def table(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> Table:
+    """The columns of ``rows``, which have a cell for each name."""
+    return dict(zip(names, map(np.array, zip(*rows, strict=True)), strict=True))
 
 
 def concatenate(tables: list[Table]) -> Table:
