@@ -28,9 +28,8 @@ from rich.table import Table as Printed
 import tyro
 
 from experiments import mnist, running, tuning
-from kdjax import checks, data, losses, results
+from kdjax import checks, data, results
 from kdjax.results import Claim, Estimate, Table
-from kdjax.sweep import grid
 
 FEW, ALL = 0.03, 1.0  # shares of the images that the claims are about
 TYPICAL = (0.5, 0.9)  # the article's alphas, both ends among them
@@ -125,12 +124,10 @@ def teachers(
     }
 
 
-def weights(config: Config) -> Table:
-    """To run, each at its own learning rate."""
-    axes = {"temperature": [config.temperature], "alpha": config.alphas}
-    columns = grid(axes | {"learning_rate": [1.0]}, losses.hinton)
-    del columns["learning_rate"]
-    return columns
+def arms(config: Config) -> dict[str, tuple]:
+    """A loss without a teacher and one with it, and what to try each at."""
+    teacher = {"temperature": [config.temperature], "alpha": config.alphas}
+    return mnist.hard_and_distilled(teacher, config.learning_rates)
 
 
 def run(
@@ -140,20 +137,20 @@ def run(
     info: data.Info,
 ) -> Iterator[tuple]:
     """What students of each teacher are on each share, and what they came to."""
-    arms = {NONE: (mnist.cross_entropy, images, {"alpha": 0.0}, {})}
+    hard, distilled = arms(config).values()
+    students = {NONE: (images, {"alpha": 0.0}, *hard)}
     for name, teacher in taught.items():
         answers = teacher.data
         true = answers._replace(train=answers.train._replace(y=images.train.y))
-        arms[name] = (losses.hinton, true, {}, weights(config))
+        students[name] = (true, {}, *distilled)
     for fraction in config.fractions:
-        for name, (loss, labelled, alpha, settings) in arms.items():
+        for name, (labelled, alpha, loss, columns) in students.items():
             what = {"fraction": fraction, "teacher": name} | alpha
             yield (
                 info.columns() | what | {"student_width": config.student_width},
                 tuning.tuned(
                     mnist.student(config.student_width, loss, epochs=config.epochs),
-                    settings,
-                    config.learning_rates,
+                    columns,
                     data=labelled._replace(train=mnist.few(labelled.train, fraction)),
                     seeds=range(config.seeds),
                     name=f"teacher {name}, {100 * fraction:g} %",
@@ -219,8 +216,7 @@ def check(config: Config) -> None:
             f"fractions are {fractions}, but lie in (0, 1], each once, {FEW} and {ALL} "
             f"among them, which the claims are about"
         )
-    weights(config)
-    checks.check_values("learning_rate", config.learning_rates)
+    arms(config)
     low, high = TYPICAL
     typical = [low <= alpha <= high for alpha in config.alphas]
     if 0 in config.alphas or not any(typical):

@@ -20,16 +20,15 @@ smallest alone.
 
 All teachers' logits lie side by side, and which of them teaches is a hyperparameter: a
 sweep has the students of all teachers. That is 6,470 runs, 2,220 of them to choose, of
-2,574 steps. On two cores, shared with another run, a step took 0.06 ms for a student
-of 4 units, 0.1 ms for one of 16 and 0.26 ms for one of 64, 21 at once, and 29 ms for
-the largest teacher.
+2,574 steps each.
 
     python -m experiments.capacity_gap_mnist                    # embedded digits
-    python -m experiments.capacity_gap_mnist --dataset mnist
+    python -m experiments.capacity_gap_mnist --dataset mnist    # 75 minutes of one core
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, NamedTuple
 
 import jax
@@ -42,8 +41,7 @@ import tyro
 from experiments import mnist, running, tuning
 from kdjax import checks, data, losses, results
 from kdjax.results import Claim, Estimate, Table
-from kdjax.sweep import grid, sweep
-from kdjax.train import Training
+from kdjax.sweep import grid
 
 FIXED = 4.0  # the temperature at which papers found the gap
 SWEET = (0.1, 0.3)  # of the teacher's parameters, the article's share for a student
@@ -234,37 +232,19 @@ def taught(config: Config, images: data.Data) -> tuple[data.Data, Table]:
     return images._replace(train=train), table
 
 
-def tuned(
-    config: Config, training: Training, family: Family, *, images: data.Data, name: str
-) -> tuning.Tuned:
-    """Runs every arm with every teacher, each at what one search found best."""
-    columns = offered(config, family)
-    search = sweep(
-        training,
-        columns,
-        data=images._replace(test=None),
-        seeds=[tuning.SEARCH_SEED],
-        name=f"{name}: search",
+def choose(config: Config, family: Family, search: Table, columns: Table) -> Table:
+    """Every teacher's row of every arm, one arm after another."""
+    return results.concatenate(
+        [
+            choose_from(
+                config, *(results.select(t, **among) for t in (search, columns))
+            )
+            for among in family.arms.values()
+        ]
     )
-    chosen = [
-        choose(config, *(results.select(t, **among) for t in (search.runs, columns)))
-        for among in family.arms.values()
-    ]
-    measured = sweep(
-        training,
-        results.concatenate(chosen),
-        data=images,
-        seeds=range(config.seeds),
-        name=name,
-    )
-    arms = np.repeat(list(family.arms), len(schedules(config)))
-    arms = np.tile(arms, config.seeds)
-    seconds = search.seconds + measured.seconds
-    table = {"arm": arms} | measured.runs
-    return tuning.Tuned(table, measured.curves, search.runs, seconds, {})
 
 
-def choose(config: Config, search: Table, columns: Table) -> Table:
+def choose_from(config: Config, search: Table, columns: Table) -> Table:
     """Of every teacher the row to measure: its kind's rate, and its own temperature.
 
     The rate has the fewest validation errors, median over the teachers of a kind, at
@@ -285,21 +265,28 @@ def run(config: Config, images: data.Data, info: data.Info) -> Iterator[tuple]:
     for width in config.student_widths:
         size = {"student_width": width, "student_parameters": parameters(width)}
         same = info.columns() | size
+        loss = mnist.cross_entropy
         alone = tuning.tuned(
-            mnist.student(width, mnist.cross_entropy, epochs=config.epochs),
-            {},
-            config.learning_rates,
+            mnist.student(width, loss, epochs=config.epochs),
+            grid({"learning_rate": config.learning_rates}, loss),
             data=images,
             seeds=range(config.seeds),
             name=f"{width} units, hard",
         )
         yield same | {"arm": "hard"}, alone
         for family in families(config):
-            training = mnist.student(width, family.loss, epochs=config.epochs)
             arm = family.loss.__name__
-            name = f"{width} units, {arm}"
-            found = tuned(config, training, family, images=images, name=name)
-            yield same | {"arm": arm}, found
+            found = tuning.tuned(
+                mnist.student(width, family.loss, epochs=config.epochs),
+                offered(config, family),
+                data=images,
+                seeds=range(config.seeds),
+                name=f"{width} units, {arm}",
+                choose=partial(choose, config, family),
+            )
+            arms = np.repeat(list(family.arms), len(schedules(config)))
+            runs = {"arm": np.tile(arms, config.seeds)} | found.runs
+            yield same | {"arm": arm}, found._replace(runs=runs)
 
 
 def with_teachers(table: Table, teachers: Table) -> Table:

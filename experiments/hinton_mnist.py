@@ -17,9 +17,8 @@ import rich
 import tyro
 
 from experiments import mnist, running, tuning
-from kdjax import checks, data, losses, results
+from kdjax import checks, data, results
 from kdjax.results import Claim, Estimate, Table
-from kdjax.sweep import grid
 
 
 @dataclass(frozen=True)
@@ -66,26 +65,24 @@ def statistics(tables: dict[str, Table]) -> dict[str, Estimate]:
     return {"dark_knowledge": results.estimate(1 - distilled / hard)}
 
 
+def arms(config: Config) -> dict[str, tuple]:
+    """Each arm's loss, and what to choose from."""
+    teacher = {"temperature": [config.temperature], "alpha": config.alphas}
+    return mnist.hard_and_distilled(teacher, config.learning_rates)
+
+
 def run(config: Config, images: data.Data, info: data.Info) -> Iterator[tuple]:
     """What each arm is, and what it came to."""
-    axes = {"temperature": [config.temperature], "alpha": config.alphas}
-    settings = grid(axes | {"learning_rate": [1.0]}, losses.hinton)
-    del settings["learning_rate"]
-    arms = (
-        ("hard", mnist.cross_entropy, {}),
-        ("distilled", losses.hinton, settings),
-    )
-    for arm, loss, settings in arms:
+    for arm, (loss, columns) in arms(config).items():
         yield (
             info.columns() | {"arm": arm, "student_width": config.student_width},
             tuning.tuned(
                 mnist.student(config.student_width, loss, epochs=config.epochs),
-                settings,
-                config.learning_rates,
+                columns,
                 data=images,
                 seeds=range(config.seeds),
                 name=arm,
-                together=True,
+                choose=tuning.best_row,
             ),
         )
 
@@ -95,8 +92,7 @@ def check(config: Config) -> None:
     mnist.check_teacher(config)
     for name in ("student_width", "seeds", "epochs"):
         checks.check_counts(name, getattr(config, name))
-    axes = {"temperature": [config.temperature], "alpha": config.alphas}
-    grid(axes | {"learning_rate": config.learning_rates}, losses.hinton)
+    arms(config)
 
 
 def show(tables: dict[str, Table], meta: dict) -> None:

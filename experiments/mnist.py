@@ -1,6 +1,6 @@
 """What experiments on MNIST share: Hinton's teacher, and students without tricks."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -11,6 +11,7 @@ import optax
 
 from kdjax import checks, data, losses, models, teacher
 from kdjax.results import Table
+from kdjax.sweep import grid
 from kdjax.train import Training, make_training
 
 
@@ -47,6 +48,22 @@ def cross_entropy(logits, _, labels):
 def label_smoothing(logits, _, labels, *, smoothing):
     """`losses.label_smoothing`, of what a training gives a loss."""
     return losses.label_smoothing(logits, labels, smoothing=smoothing)
+
+
+def hard_and_distilled(
+    teacher: Mapping[str, Sequence[float]], rates: Sequence[float]
+) -> dict[str, tuple[Callable, Table]]:
+    """Two arms, labels alone and Hinton's loss: each loss, and what to try it at.
+
+    Args:
+      teacher: Axes of Hinton's loss.
+      rates: To choose from, for either.
+    """
+    axes = {"learning_rate": rates}
+    return {
+        "hard": (cross_entropy, grid(axes, cross_entropy)),
+        "distilled": (losses.hinton, grid({**teacher, **axes}, losses.hinton)),
+    }
 
 
 def check_teacher(config: TeacherConfig) -> None:

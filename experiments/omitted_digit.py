@@ -32,9 +32,8 @@ from rich.table import Table as Printed
 import tyro
 
 from experiments import mnist, running, tuning
-from kdjax import checks, data, losses, models, results
+from kdjax import checks, data, models, results
 from kdjax.results import Claim, Estimate, Table
-from kdjax.sweep import grid
 
 
 @dataclass(frozen=True)
@@ -222,6 +221,12 @@ def judge(
     return run, classes
 
 
+def arms(config: Config) -> dict[str, tuple]:
+    """A loss without a teacher, one of its answers alone, and what to try each at."""
+    teacher = {"temperature": [config.temperature], "alpha": [1.0]}
+    return mnist.hard_and_distilled(teacher, config.learning_rates)
+
+
 def learn(
     config: Config, arm: str, images: data.Data, transfer: Transfer, epochs: int
 ) -> tuple[tuning.Tuned, Table]:
@@ -234,15 +239,12 @@ def learn(
       transfer: What the transfer set is.
       epochs: Passes over it.
     """
-    loss, settings = mnist.cross_entropy, {}
-    if arm != "hard":
-        loss = losses.hinton
-        settings = {"temperature": np.array([config.temperature]), "alpha": np.ones(1)}
+    hard, distilled = arms(config).values()
+    loss, columns = hard if arm == "hard" else distilled
     training = mnist.student(config.student_width, loss, epochs=epochs)
     found = tuning.tuned(
         training,
-        settings,
-        config.learning_rates,
+        columns,
         data=images,
         choose_by=seen(images.validation, transfer),
         keep=partial(both_logits, training.model),
@@ -276,8 +278,7 @@ def check(config: Config) -> None:
             raise ValueError(f"{name} is {asked}, but takes some of {takes}, each once")
     if 3 not in config.omitted:
         raise ValueError(f"omitted is {config.omitted}, but a claim is about the 3")
-    axes = {"temperature": [config.temperature], "alpha": [1.0]}
-    grid(axes | {"learning_rate": config.learning_rates}, losses.hinton)
+    arms(config)
 
 
 def show(tables: dict[str, Table], meta: dict) -> None:

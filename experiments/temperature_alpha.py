@@ -82,7 +82,7 @@ def teacher_argmax(logits, teacher_logits, _):
 
 
 def arms(config: Config) -> list[tuple]:
-    """Each loss with its settings, learning rates apart."""
+    """Each loss with its settings, each at every learning rate."""
     axes = {
         losses.hinton: {"temperature": config.temperatures, "alpha": config.alphas},
         mnist.label_smoothing: {"smoothing": config.smoothings},
@@ -91,11 +91,11 @@ def arms(config: Config) -> list[tuple]:
     settings = []
     for loss, named in axes.items():
         table = grid(named | {"learning_rate": config.learning_rates}, loss)
-        keep = table.pop("learning_rate") == np.float32(config.learning_rates[0])
         if "alpha" in table:  # without a teacher the temperature is idle
             once = table["temperature"] == np.float32(config.temperatures[0])
-            keep &= (table["alpha"] > 0) | once
-        settings.append((loss, {n: c[keep] for n, c in table.items()}))
+            keep = (table["alpha"] > 0) | once
+            table = {n: c[keep] for n, c in table.items()}
+        settings.append((loss, table))
     return settings
 
 
@@ -136,7 +136,6 @@ def run(config: Config, images: data.Data, info: data.Info) -> Iterator[tuple]:
                 tuning.tuned(
                     student(config, width, loss),
                     settings,
-                    config.learning_rates,
                     data=images,
                     seeds=range(config.seeds),
                     name=f"{loss.__name__}, {width} units",

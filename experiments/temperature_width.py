@@ -26,9 +26,8 @@ from rich.table import Table as Printed
 import tyro
 
 from experiments import mnist, running, tuning
-from kdjax import checks, data, losses, results
+from kdjax import checks, data, results
 from kdjax.results import Claim, Estimate, Table
-from kdjax.sweep import grid
 
 NARROW, WIDE = 30, 300  # units that claims are about
 ERRORS = "test_errors_last"
@@ -196,18 +195,13 @@ def bests(table: Table) -> Table:
 
 def run(config: Config, images: data.Data, info: data.Info) -> Iterator[tuple]:
     """What each width is, with a teacher and without, and what it came to."""
-    settings = cells(config)
     for width, seeds in zip(config.student_widths, config.seeds, strict=True):
-        for arm, loss, here in (
-            ("hard", mnist.cross_entropy, {}),
-            ("distilled", losses.hinton, settings),
-        ):
+        for arm, (loss, columns) in arms(config).items():
             yield (
                 info.columns() | {"arm": arm, "student_width": width},
                 tuning.tuned(
                     mnist.student(width, loss, epochs=config.epochs),
-                    here,
-                    config.learning_rates,
+                    columns,
                     data=images,
                     seeds=range(seeds),
                     name=f"{arm}, {width} units",
@@ -215,12 +209,10 @@ def run(config: Config, images: data.Data, info: data.Info) -> Iterator[tuple]:
             )
 
 
-def cells(config: Config) -> Table:
-    """Every temperature with every weight: columns ``[R]``."""
-    axes = {"temperature": config.temperatures, "alpha": config.alphas}
-    settings = grid(axes | {"learning_rate": config.learning_rates[:1]}, losses.hinton)
-    del settings["learning_rate"]
-    return settings
+def arms(config: Config) -> dict[str, tuple]:
+    """Each arm's loss, and what to choose from: a rate for every cell."""
+    teacher = {"temperature": config.temperatures, "alpha": config.alphas}
+    return mnist.hard_and_distilled(teacher, config.learning_rates)
 
 
 def check(config: Config) -> None:
@@ -249,8 +241,7 @@ def check(config: Config) -> None:
                 f"temperatures are {config.temperatures}, but have one in {low} to "
                 f"{high}, which a claim is about"
             )
-    cells(config)
-    checks.check_values("learning_rate", config.learning_rates)
+    arms(config)
 
 
 def show(tables: dict[str, Table], meta: dict) -> None:

@@ -22,35 +22,39 @@ class Tuned(NamedTuple):
     kept: dict[str, np.ndarray]  # of the seeds, a row a run
 
 
+def best_rates(search: Table, columns: Table) -> Table:
+    """Of every setting the row at its best rate. A setting's rows are neighbours."""
+    return _best_of_every(len(np.unique(columns["learning_rate"])), search, columns)
+
+
+def best_row(search: Table, columns: Table) -> Table:
+    """Of all rows the best."""
+    return _best_of_every(len(columns["learning_rate"]), search, columns)
+
+
 def tuned(
     training: Training,
-    settings: Table,
-    rates: Sequence[float],
+    columns: Table,
     *,
     data: Data,
     seeds: Sequence[int],
     name: str,
-    together: bool = False,
+    choose: Callable[[Table, Table], Table] = best_rates,
     choose_by: Split | None = None,
     keep: Callable[[Any, Data], dict[str, jax.Array]] | None = None,
 ) -> Tuned:
-    """Runs each setting at its best rate.
+    """Runs what a search, by a seed that is not measured, finds best.
 
     Args:
       training: From `kdjax.train.make_training`.
-      settings: Hyperparameters but for the learning rate, ``[R]`` each; none for a
-        loss that has none.
-      rates: To choose from.
+      columns: What to try, ``[R]`` each: a `grid` whose last axis is the learning rate.
       data: As for `sweep`. The search does not see its test images.
       seeds: To measure.
       name: For the progress bar.
-      together: Whether to choose one setting with its rate, instead of a rate for each.
-      choose_by: To choose rates by, where it is not the validation split of the data.
+      choose: ``choose(search, columns)``, the rows to measure, of what was tried.
+      choose_by: To choose by, where it is not the validation split of the data.
       keep: As for `sweep`, of the seeds.
     """
-    rows = len(next(iter(settings.values()), [0]))
-    columns = {n: np.repeat(np.float32(c), len(rates)) for n, c in settings.items()}
-    columns["learning_rate"] = np.tile(np.float32(rates), rows)
     search = sweep(
         training,
         columns,
@@ -58,10 +62,9 @@ def tuned(
             validation=data.validation if choose_by is None else choose_by, test=None
         ),
         seeds=[SEARCH_SEED],
-        name=f"{name}: learning rates",
+        name=f"{name}: search",
     )
-    each = rows * len(rates) if together else len(rates)
-    chosen = choose(search.runs, columns, each)
+    chosen = choose(search.runs, columns)
     measured = sweep(training, chosen, data=data, seeds=seeds, name=name, keep=keep)
     seconds = search.seconds + measured.seconds
     return Tuned(measured.runs, measured.curves, search.runs, seconds, measured.kept)
@@ -100,11 +103,11 @@ def best_by_others(judged: np.ndarray, errors: np.ndarray) -> np.ndarray:
     return np.take_along_axis(judged, chosen, -2)[..., 0, :]
 
 
-def choose(search: Table, columns: Table, rates: int) -> Table:
-    """Of every ``rates`` rows the one most accurate on validation, then likeliest."""
+def _best_of_every(count: int, search: Table, columns: Table) -> Table:
+    """Of every ``count`` rows the most accurate on validation, then the likeliest."""
     order = np.lexsort(
         (search["validation_nll_last"], search["validation_errors_last"])
     )
-    rank = np.argsort(order).reshape(-1, rates)
-    best = rank.argmin(1) + rates * np.arange(len(rank))
+    rank = np.argsort(order).reshape(-1, count)
+    best = rank.argmin(1) + count * np.arange(len(rank))
     return {name: column[best] for name, column in columns.items()}

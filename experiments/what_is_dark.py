@@ -211,10 +211,8 @@ def arms(config: Config, fraction: float) -> dict[str, Arm]:
 
 
 def settings(config: Config, arm: Arm) -> Table:
-    """To choose from, learning rates apart."""
-    columns = grid({**arm.axes, "learning_rate": config.learning_rates}, arm.loss)
-    first = columns.pop("learning_rate") == np.float32(config.learning_rates[0])
-    return {name: column[first] for name, column in columns.items()}
+    """To choose from."""
+    return grid({**arm.axes, "learning_rate": config.learning_rates}, arm.loss)
 
 
 def runs(config: Config) -> int:
@@ -252,11 +250,10 @@ def run(config: Config, images: data.Data, info: data.Info) -> Iterator[tuple]:
                 tuning.tuned(
                     training,
                     settings(config, arm),
-                    config.learning_rates,
                     data=images._replace(train=train),
                     seeds=range(config.seeds),
                     name=f"{name}, {100 * fraction:g} %",
-                    together=True,
+                    choose=tuning.best_row,
                     keep=partial(answers, training.model) if kept else None,
                 ),
             )

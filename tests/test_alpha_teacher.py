@@ -110,17 +110,22 @@ def test_students_see_true_labels_and_their_own_teacher(asked, images):
 def test_every_alpha_has_its_own_rate_and_as_many_steps(asked):
     _, _, cells = asked
     count = 0
-    for same, ((training, settings, rates), named) in cells:
+    rates = np.float32(CONFIG.learning_rates)
+    for same, ((training, columns), named) in cells:
         assert training.epochs == 15 and len(named["data"].train.y) == 700
-        assert "together" not in named and named["seeds"] == range(10)
+        assert "choose" not in named and named["seeds"] == range(10)
+        alphas = np.float32(CONFIG.alphas)
         if same["teacher"] == "none":
-            assert training.loss is mnist.cross_entropy and settings == {}
-            assert same["alpha"] == 0
+            assert training.loss is mnist.cross_entropy
+            assert columns.keys() == {"learning_rate"} and same["alpha"] == 0
+            alphas = alphas[:1]
         else:
             assert training.loss is losses.hinton and "alpha" not in same
-            np.testing.assert_array_equal(settings["alpha"], np.float32(CONFIG.alphas))
-            assert (settings["temperature"] == 4).all()
-        count += len(next(iter(settings.values()), [0])) * (len(rates) + 10)
+            np.testing.assert_array_equal(columns["alpha"], alphas.repeat(len(rates)))
+            assert (columns["temperature"] == 4).all()
+        tried = np.tile(rates, len(alphas))
+        np.testing.assert_array_equal(columns["learning_rate"], tried)
+        count += len(tried) + 10 * len(alphas)
     assert count == 546
 
 

@@ -156,7 +156,6 @@ def test_a_kind_shares_its_rate_and_a_pair_has_its_temperature(monkeypatch):
         runs["validation_nll_last"] = np.zeros(len(seeds) * rows)
         return Swept(runs, {"seed": np.array([])}, 1.0, {})
 
-    monkeypatch.setattr(gap, "sweep", sweep)
     monkeypatch.setattr(tuning, "sweep", sweep)
     split = data.Split(None, None)
     info = data.Info("digits", "1", 10, 1, 1, 1)

@@ -117,8 +117,11 @@ def test_the_rate_is_chosen_by_errors_and_then_likelihood():
         "validation_nll_last": np.array([0.5, 0.1, 0.4, 0.3]),
     }
     columns = {"learning_rate": np.array([1, 2, 1, 2])}
-    chosen = tuning.choose(search, columns, rates=2)
+    chosen = tuning.best_rates(search, columns)
     np.testing.assert_array_equal(chosen["learning_rate"], [1, 2])
+    search["validation_errors_last"][2:] = 1
+    chosen = tuning.best_row(search, columns)
+    np.testing.assert_array_equal(chosen["learning_rate"], [2])
 
 
 @pytest.mark.parametrize(
@@ -139,11 +142,10 @@ def test_committed_results_are_those_of_the_config_in_the_code(module):
 def test_committed_rates_are_those_that_the_search_chose():
     search = results.load("temperature_alpha", "search")
     runs = results.load("temperature_alpha")
-    rates = len(np.unique(search["learning_rate"]))
     for width in np.unique(runs["student_width"]):
         for loss in np.unique(runs["loss"]):
             tried = results.select(search, student_width=width, loss=loss)
-            chosen = tuning.choose(tried, tried, rates)
+            chosen = tuning.best_rates(tried, tried)
             used = results.select(runs, student_width=width, loss=loss, seed=0)
             for name in ("temperature", "alpha", "smoothing", "learning_rate"):
                 np.testing.assert_array_equal(used[name], chosen[name])

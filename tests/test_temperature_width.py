@@ -48,13 +48,14 @@ def test_every_width_has_its_seeds_and_every_cell_its_own_rate(digits, monkeypat
     monkeypatch.setattr(tuning, "tuned", lambda *args, **named: (args, named))
     count = 0
     asked = list(temperature_width.run(CONFIG, digits, INFO))
-    for same, ((training, settings, rates), named) in asked:
+    for same, ((training, columns), named) in asked:
         place = CONFIG.student_widths.index(same["student_width"])
         assert list(named["seeds"]) == list(range(CONFIG.seeds[place]))
-        assert not named.get("together") and training.epochs == 15
-        rows = len(settings["alpha"]) if settings else 1
-        assert rows == (24 if same["arm"] == "distilled" else 1)
-        count += rows * (len(rates) + len(named["seeds"]))
+        assert "choose" not in named and training.epochs == 15
+        cells = 24 if same["arm"] == "distilled" else 1
+        rates = np.tile(np.float32(CONFIG.learning_rates), cells)
+        np.testing.assert_array_equal(columns["learning_rate"], rates)
+        count += len(rates) + cells * len(named["seeds"])
     assert len(asked) == 10
     assert f"{count:,} runs" in temperature_width.__doc__
 

@@ -63,17 +63,16 @@ def asked(digits):
 
 def test_every_arm_takes_the_same_steps_on_any_share(asked):
     taken = set()
-    for _, ((training, _, _), named) in asked:
+    for _, ((training, _), named) in asked:
         taken.add((training.epochs, len(named["data"].train.y), mnist.BATCH_SIZE))
     assert taken == {(15, 700, 128)}
 
 
 def test_the_runs_are_as_many_as_it_says(asked):
     count = 0
-    for _, ((_, settings, rates), named) in asked:
-        rows = len(next(iter(settings.values()), [0]))
-        count += rows * len(rates) + len(named["seeds"])
-        assert named["together"]  # one setting a share is measured
+    for _, ((_, columns), named) in asked:
+        count += len(columns["learning_rate"]) + len(named["seeds"])
+        assert named["choose"] is tuning.best_row  # one setting a share is measured
     assert count == what_is_dark.runs(CONFIG) == 708
 
 
@@ -166,8 +165,11 @@ def test_each_loss_is_what_its_name_says(arm, batch):
     values = {"temperature": T, "smoothing": 0.1}
     found = asked.loss(*batch, **{n: values[n] for n in asked.axes})
     np.testing.assert_allclose(found, expected(arm, *batch), rtol=2e-5)
-    for name, column in what_is_dark.settings(CONFIG, asked).items():
-        np.testing.assert_array_equal(column, np.float32(asked.axes[name]))
+    axes = {**asked.axes, "learning_rate": CONFIG.learning_rates}
+    tried = what_is_dark.settings(CONFIG, asked)
+    every = itertools.product(*map(np.float32, axes.values()))
+    assert list(zip(*tried.values(), strict=True)) == list(every)
+    assert tried.keys() == axes.keys()
 
 
 def test_even_others_pull_as_dkpp_does_on_average():
