@@ -14,8 +14,8 @@ demo: $(READY)  ## teacher, sweep, table and figure on embedded digits: 5 minute
 	$(RUN) -m paper_figs.fig1_temperature_alpha temperature_alpha_mnist5k
 	$(RUN) -m paper_figs.fig2_softmax_at_temperature temperature_alpha_mnist5k
 
-test: $(READY)
-	$(RUN) -m pytest
+test: $(READY)  ## a process for each core; a file's tests share what they have made
+	$(RUN) -m pytest -n auto --maxprocesses 8 --dist loadfile
 
 figures: $(READY)  ## every committed figure again from the committed results
 	for figure in $(FIGURES); do $(RUN) -m paper_figs.$$figure || exit 1; done
