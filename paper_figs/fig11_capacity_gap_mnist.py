@@ -116,13 +116,13 @@ def against(
     ax.axhline(1, color="0.4", linestyle="--", linewidth=0.8)
     ax.set(xscale="log", yscale="log", ylim=(0.7 * min(shown), 1.4 * max(shown)))
     wide = max(teachers[trait]) > 100 * min(teachers[trait])
-    plain(ax.xaxis, subs=(1,) if wide else (1, 2, 5))
+    plain(ax.xaxis, subs=(1,) if wide else (1, 2, 5), base=100 if wide else 10)
     plain(ax.yaxis, subs=(1, 2, 5))
 
 
-def plain(axis: Axis, subs: tuple[int, ...]) -> None:
+def plain(axis: Axis, subs: tuple[int, ...], base: int = 10) -> None:
     """Ticks of a logarithmic axis as plain numbers."""
-    axis.set_major_locator(LogLocator(subs=subs))
+    axis.set_major_locator(LogLocator(base, subs=subs))
     axis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
     axis.set_minor_formatter(NullFormatter())
 
