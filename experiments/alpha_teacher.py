@@ -170,15 +170,17 @@ def best_alpha(rows: Table) -> float:
     return results.choose(rows, "alpha")["alpha"][0]
 
 
-def typical_less_others(rows: Table) -> float:
-    """Mean test errors at the best typical alpha, less those at the best other one."""
+def typical_less_others(rows: Table) -> np.ndarray:
+    """Of each seed, test errors at the best typical alpha less at the best other."""
     low, high = TYPICAL
-    typical = (low <= rows["alpha"]) & (rows["alpha"] <= high)
-    here, there = (
-        results.choose({n: column[among] for n, column in rows.items()}, "alpha")
-        for among in (typical, ~typical)
+    alphas = np.unique(rows["alpha"])
+    order = np.lexsort((rows["seed"], rows["alpha"]))
+    judged, errors = (
+        rows[name][order].reshape(len(alphas), -1)
+        for name in (ERRORS, "validation_errors_last")
     )
-    return float(here[ERRORS].mean() - there[ERRORS].mean())
+    typical = (low <= alphas) & (alphas <= high)
+    return tuning.inside_less_outside(typical, judged, errors)
 
 
 def full_less_noisy(rows: Table) -> float:
@@ -187,14 +189,14 @@ def full_less_noisy(rows: Table) -> float:
 
 
 def statistics(tables: dict[str, Table]) -> dict[str, Estimate]:
-    """Of each claim. Every draw of seeds chooses anew."""
+    """Of each claim: a seed's alphas are chosen by the others, or every draw anew."""
     names = ("seed", "fraction", "teacher", "alpha", "validation_errors_last", ERRORS)
     table = {name: tables["runs"][name] for name in names}
     few, whole = (results.select(table, fraction=fraction) for fraction in (FEW, ALL))
     full_few, full_whole = (of_teacher(rows, "full") for rows in (few, whole))
     return {
-        "typical_alpha": results.bootstrap(typical_less_others, full_whole),
-        "typical_alpha_few": results.bootstrap(typical_less_others, full_few),
+        "typical_alpha": results.estimate(typical_less_others(full_whole)),
+        "typical_alpha_few": results.estimate(typical_less_others(full_few)),
         "worse_teacher": results.bootstrap(full_less_noisy, few),
     }
 

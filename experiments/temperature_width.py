@@ -153,11 +153,7 @@ def inside_less_outside(rows: Table) -> np.ndarray:
     every, chosen_by = by_temperature(rows, "validation_errors_last")
     _, judged = by_temperature(rows, ERRORS)
     inside = (every >= 3) & (every <= 5)
-    here, there = (
-        tuning.best_by_others(judged[among], chosen_by[among])
-        for among in (inside, ~inside)
-    )
-    return here - there
+    return tuning.inside_less_outside(inside, judged, chosen_by)
 
 
 def statistics(tables: dict[str, Table]) -> dict[str, Estimate]:

@@ -103,6 +103,23 @@ def best_by_others(judged: np.ndarray, errors: np.ndarray) -> np.ndarray:
     return np.take_along_axis(judged, chosen, -2)[..., 0, :]
 
 
+def inside_less_outside(
+    inside: np.ndarray, judged: np.ndarray, errors: np.ndarray
+) -> np.ndarray:
+    """Of each seed the best of some candidates, less the best of the others.
+
+    Args:
+      inside: Which candidates, ``[candidates]``.
+      judged: As for `best_by_others`, by which the best of either are found.
+      errors: On validation, as many.
+    """
+    here, there = (
+        best_by_others(judged[..., among, :], errors[..., among, :])
+        for among in (inside, ~inside)
+    )
+    return here - there
+
+
 def _best_of_every(count: int, search: Table, columns: Table) -> Table:
     """Of every ``count`` rows the most accurate on validation, then the likeliest."""
     order = np.lexsort(

@@ -298,14 +298,12 @@ def share(table: Table, arm: str, fraction: float) -> Estimate:
     Where the whole answer may take none, a share of them means nothing: NaN.
     """
 
-    def of_means(rows: Table) -> float:
-        hard, part, full = (
-            errors(rows, name, fraction).mean() for name in ("hard", arm, "whole")
-        )
-        return float((hard - part) / (hard - full)) if full < hard else math.nan
-
-    columns = {n: table[n] for n in ("seed", "arm", "fraction", ERRORS)}
-    return results.bootstrap(of_means, results.select(columns, fraction=fraction))
+    hard, part, full = (
+        errors(table, name, fraction) for name in ("hard", arm, "whole")
+    )
+    if full.mean() >= hard.mean():
+        return Estimate(math.nan, math.nan, math.nan)
+    return results.ratio(hard - part, hard - full)
 
 
 def shares(table: Table) -> Table:

@@ -152,11 +152,7 @@ def interval(values: np.ndarray) -> tuple[float, float]:
 
     Of a single value the width is not known: nan.
     """
-    if len(values) < 2:
-        return float(np.mean(values)), math.nan
-    from scipy.stats import t  # half a second to import: only where it is wanted
-
-    half = t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values))
+    half = _students_t(len(values)) * np.std(values) / np.sqrt(max(1, len(values) - 1))
     return float(np.mean(values)), float(half)
 
 
@@ -164,6 +160,22 @@ def estimate(values: np.ndarray) -> Estimate:
     """Of the mean of one value a seed, by Student's t."""
     mean, half = interval(values)
     return Estimate(mean, mean - half, mean + half)
+
+
+def ratio(part: np.ndarray, whole: np.ndarray) -> Estimate:
+    """Of the mean of ``part`` over that of ``whole``, a pair a seed, by Fieller.
+
+    Where the whole may be 0 the ratio may be anything: nan. A bootstrap of a handful of
+    seeds would be too narrow.
+    """
+    p, w, t = np.mean(part), np.mean(whole), _students_t(len(part))
+    (pp, pw), (_, ww) = t**2 * np.cov(part, whole, ddof=0) / max(1, len(part) - 1)
+    # Where p - x w is not clearly other than 0: a x^2 - 2 b x + c <= 0.
+    a, b, c = w**2 - ww, p * w - pw, p**2 - pp
+    if not a > 0:
+        return Estimate(math.nan, math.nan, math.nan)
+    root = np.sqrt(max(0.0, b**2 - a * c))
+    return Estimate(float(p / w), float((b - root) / a), float((b + root) / a))
 
 
 def bootstrap(
@@ -183,6 +195,15 @@ def bootstrap(
     ]
     low, high = np.quantile(drawn, (0.025, 0.975))
     return Estimate(statistic(table), float(low), float(high))
+
+
+def _students_t(seeds: int) -> float:
+    """How many standard errors a 95 % interval reaches; of one seed unknown: nan."""
+    if seeds < 2:
+        return math.nan
+    from scipy.stats import t  # half a second to import: only where it is wanted
+
+    return float(t.ppf(0.975, seeds - 1))
 
 
 def verdict(claim: Claim, found: Estimate) -> str:

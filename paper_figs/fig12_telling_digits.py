@@ -45,8 +45,8 @@ def draw(name: str) -> Figure:
     alone = meta["alone_right"]
     fig.suptitle(
         f"{meta['dataset']['name']}: on {alone['whole']} test images most students of "
-        f"the teacher are right and most of labels are wrong, on {alone['hard']} the "
-        f"other way round",
+        f"the teacher are right and most of labels wrong;\non {alone['hard']} it is "
+        f"the other way round",
         fontsize=8,
     )
     return fig

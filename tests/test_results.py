@@ -141,3 +141,24 @@ def test_an_estimate_is_a_mean_and_its_interval():
     np.testing.assert_allclose(found.value, 2)
     np.testing.assert_allclose(found.high - 2, 4.303 / np.sqrt(3), rtol=1e-3)
     np.testing.assert_allclose(2 - found.low, found.high - 2)
+
+
+def test_a_ratio_is_all_that_its_pairs_do_not_exclude():
+    """Its ends are where the mean of ``part - end * whole`` just may be 0."""
+    rng = np.random.default_rng(0)
+    whole = rng.normal(10, 3, 6)
+    part = 0.4 * whole + rng.normal(0, 2, 6)
+    found = results.ratio(part, whole)
+    assert found.value == pytest.approx(part.mean() / whole.mean())
+    for end in found[1:]:
+        mean, half = results.interval(part - end * whole)
+        assert abs(mean) == pytest.approx(half)
+    assert found.low < found.value < found.high
+    exact = results.ratio(0.25 * whole, whole)
+    assert exact == pytest.approx((0.25, 0.25, 0.25))
+
+
+@pytest.mark.parametrize("whole", [[-3.0, 1, 2, 4], [1.0]])
+def test_a_ratio_to_what_may_be_nothing_is_not_known(whole):
+    found = results.ratio(np.ones(len(whole)), np.array(whole))
+    assert np.isnan(found).all()
