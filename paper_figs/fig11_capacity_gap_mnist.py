@@ -4,8 +4,11 @@
 
 Above a panel for each student, taught by full teachers; means at the last epoch with
 95 % intervals over seeds. Below a mark for each pair at T = 4, by how the teacher was
-trained, and for every loss which trait of a teacher its students' accuracy goes with.
+trained, and for every loss which trait of a teacher its students' accuracy goes with,
+over all teachers and, open, over the full ones alone.
 """
+
+import itertools
 
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
@@ -130,15 +133,20 @@ def plain(axis: Axis, subs: tuple[int, ...], base: int = 10) -> None:
 def correlations(ax: Axes, table: results.Table) -> None:
     """A row a trait, a point an arm."""
     for row, trait in enumerate(TRAITS):
-        for place, (arm, (_, colour)) in enumerate(ARMS.items()):
-            here = results.select(table, arm=arm, trait=trait)
+        each = itertools.product(ARMS.items(), ("all", "full"))
+        for place, ((arm, (_, colour)), kind) in enumerate(each):
+            here = results.select(table, arm=arm, kind=kind, trait=trait)
             (value,), (low,), (high,) = (here[n] for n in ("value", "low", "high"))
-            ax.plot([low, high], 2 * [row + 0.18 * (place - 1.5)], color=colour)
-            ax.plot(value, row + 0.18 * (place - 1.5), "o", color=colour)
+            y = row + 0.1 * (place - 3.5)
+            fill = "full" if kind == "all" else "none"
+            ax.plot([low, high], [y, y], color=colour, linewidth=1)
+            ax.plot(value, y, "o", color=colour, fillstyle=fill)
     ax.axvline(0, color="0.5", linewidth=0.8)
     ax.set_yticks(range(len(TRAITS)), TRAITS.values())
     ax.set(xlim=(-1.05, 1.05), ylim=(len(TRAITS) - 0.5, -0.5))
-    ax.set_xlabel("rank correlation of teacher's trait\nand student's accuracy")
+    ax.set_xlabel(
+        "rank correlation of teacher's trait\nand student's accuracy; open: full ones"
+    )
     ax.grid(False, axis="y")
 
 

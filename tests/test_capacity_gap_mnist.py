@@ -239,20 +239,38 @@ def test_a_seed_does_not_choose_its_own_luck():
 
 
 def test_a_students_accuracy_goes_with_the_right_trait():
-    table = hand_made(lambda width, teacher, seed: 80 + teacher + 0.01 * seed)
-    table["teacher"] = table["teacher"] - 7
+    """Full teachers are the better the larger; brief ones are worse, and contrary."""
+    full = hand_made(lambda width, teacher, seed: 80 + teacher + 0.01 * seed)
+    full["teacher"] = full["teacher"] - 3
+    brief = hand_made(lambda width, teacher, seed: 70 - teacher + 0.01 * seed)
+    brief |= {"teacher": brief["teacher"] - 7, "kind": np.full(48, "early")}
     teachers = {
-        "parameters": np.array([1, 2, 3, 4]),
-        "validation_nll": np.array([0.4, 0.3, 0.2, 0.1]),
-        "train_entropy": np.array([1, 2, 2, 1]),
+        "kind": np.repeat(["early", "full"], 4),
+        "parameters": np.array(2 * [1, 2, 3, 4]),
+        "validation_nll": np.array(2 * [0.4, 0.3, 0.2, 0.1]),
+        "train_entropy": np.repeat([0.2, 0.1], 4),
     }
-    found = gap.explains(table, teachers)
-    assert list(found["trait"]) == list(fig11_capacity_gap_mnist.TRAITS)
+    found = gap.explains(results.concatenate([brief, full]), teachers)
+    traits = list(fig11_capacity_gap_mnist.TRAITS)
+    assert list(found["trait"]) == 2 * traits
+    assert list(found["kind"]) == 3 * ["all"] + 3 * ["full"]
     for name in ("value", "low", "high"):
-        np.testing.assert_allclose(found[name], [1, -1, 0], atol=1e-9)
-    alike = hand_made(lambda *_: 80)
-    alike["teacher"] = alike["teacher"] - 7
-    assert (gap.explains(alike, teachers)["value"] == 0).all()
+        expected = [0, 0, -32 / np.sqrt(32 * 42), 1, -1, 0]
+        np.testing.assert_allclose(found[name], expected, atol=1e-9)
+
+
+def test_where_two_rates_do_alike_a_kind_still_has_one():
+    rates = CONFIG.learning_rates
+    columns = {
+        "teacher": np.repeat(np.arange(7), 3),
+        "temperature": np.ones(21),
+        "learning_rate": np.tile(rates, 7),
+    }
+    errors = np.array([[5, 5, 9], [4, 6, 9], [6, 4, 9], *4 * [[5, 5, 9]]])
+    search = columns | {"validation_errors_last": errors.reshape(-1).astype(float)}
+    chosen = gap.choose_from(CONFIG, search, columns)
+    assert set(chosen["learning_rate"]) == {rates[0]}
+    np.testing.assert_array_equal(chosen["teacher"], np.arange(7))
 
 
 @pytest.mark.parametrize(
