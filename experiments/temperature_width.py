@@ -11,9 +11,8 @@ each seed by the others.
     python -m experiments.temperature_width                    # embedded digits
     python -m experiments.temperature_width --dataset mnist
 
-Whole MNIST is 1,450 runs. A run of 10 to 100 units takes seconds, one of 300 five and
-one of 800 half a minute of one core: let two train at once, with two devices,
-``XLA_FLAGS=--xla_force_host_platform_device_count=2``.
+Whole MNIST is 1,450 runs, and takes four hours of one core, half of them for 800 units:
+let two train at once, with ``XLA_FLAGS=--xla_force_host_platform_device_count=2``.
 """
 
 from collections.abc import Iterator

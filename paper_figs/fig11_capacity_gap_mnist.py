@@ -131,7 +131,7 @@ def plain(axis: Axis, subs: tuple[int, ...], base: int = 10) -> None:
 
 
 def correlations(ax: Axes, table: results.Table) -> None:
-    """A row a trait, a point an arm."""
+    """A row a trait; of each arm a point for all teachers, and one for the full."""
     for row, trait in enumerate(TRAITS):
         each = itertools.product(ARMS.items(), ("all", "full"))
         for place, ((arm, (_, colour)), kind) in enumerate(each):
@@ -144,9 +144,7 @@ def correlations(ax: Axes, table: results.Table) -> None:
     ax.axvline(0, color="0.5", linewidth=0.8)
     ax.set_yticks(range(len(TRAITS)), TRAITS.values())
     ax.set(xlim=(-1.05, 1.05), ylim=(len(TRAITS) - 0.5, -0.5))
-    ax.set_xlabel(
-        "rank correlation of teacher's trait\nand student's accuracy; open: full ones"
-    )
+    ax.set_xlabel("rank correlation with accuracy\n(open: full teachers alone)")
     ax.grid(False, axis="y")
 
 

@@ -43,7 +43,7 @@ def test_the_results_table_comes_from_the_committed_results():
     for arm in narrow:
         assert f"| {arm} | {narrow[arm]} | {wide[arm]} |" in README
     meta = results.meta("temperature_alpha")
-    assert f"makes {meta['teacher']['test']['errors']:.0f} test\nerrors" in README
+    assert f"makes {meta['teacher']['test']['errors']:.0f} test errors" in README
     assert meta["commit"] in README
 
 
