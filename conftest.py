@@ -7,8 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kdjax import losses, resume
-from kdjax.data import Data, Split
+from kdjax import losses
+from kdjax.data import Data
+from kdjax.models import Batch, Outputs
+from kdjax.training import checkpoint
 
 jax.config.update("jax_num_cpu_devices", 4)
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -18,7 +20,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 def _own_cache(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KDJAX_CACHE", str(tmp_path_factory.mktemp("cache")))
-        resume.cache_compilations()
+        checkpoint.cache_compilations()
         yield
 
 
@@ -30,10 +32,10 @@ def digits():
     loaded, _ = data.load("mnist5k")
     rng = np.random.default_rng(0)
 
-    def some(split: Split, n: int) -> Split:
-        x, y = split.x[::5][:n], split.y[::5][:n]
-        logits = 4 * np.eye(10)[y] + rng.normal(size=(len(y), 10))
-        return Split(x, y, logits.astype(np.float32))
+    def some(split: Batch, n: int) -> Batch:
+        some = {name: array[::5][:n] for name, array in split.items()}
+        logits = 4 * np.eye(10)[some["label"]] + rng.normal(size=(n, 10))
+        return {**some, "teacher": Outputs(logits.astype(np.float32))}
 
     return Data(*(some(s, n) for s, n in zip(loaded, (700, 100, 200), strict=True)))
 
@@ -44,11 +46,11 @@ def hasty():
 
     Most of the time would go into making fast what runs for a moment.
     """
-    from experiments import tuning
+    from kdjax.study import arms
 
     with pytest.MonkeyPatch.context() as patch:
-        one = partial(tuning.sweep, devices=jax.devices()[:1])
-        patch.setattr(tuning, "sweep", one)
+        one = partial(arms.sweep, devices=jax.devices()[:1])
+        patch.setattr(arms, "sweep", one)
         jax.config.update("jax_disable_most_optimizations", True)
         yield
         jax.config.update("jax_disable_most_optimizations", False)

@@ -1,106 +1,174 @@
 """What can be wrong with what a user asked for, found before anything is run."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 import inspect
 import math
-from numbers import Real
+from numbers import Integral
+import typing
+from typing import Any
 
-import jax
 import numpy as np
+import optax
 
+from kdjax.data import checks as of_data
 from kdjax.data.types import Data
-from kdjax.models import Model
+from kdjax.losses.ranges import Range
+from kdjax.objectives import name_of
+from kdjax.training import checks as of_training
+from kdjax.training import step as stepping
+from kdjax.training.step import Training
 
-_UNIT = (lambda v: 0 <= v <= 1, "a number in [0, 1]")
-_POSITIVE = (lambda v: v > 0, "a positive number")
-_FINITE = (lambda v: True, "a finite number")
-RANGES = {
-    "temperature": _POSITIVE,
-    "learning_rate": _POSITIVE,
-    "teacher_learning_rate": _POSITIVE,
-    "alpha": _UNIT,
-    "beta": _UNIT,
-    "skew": _UNIT,
-    "smoothing": _UNIT,
-}
+_FINITE = Range("a finite number")
 
 
-def check_axes(axes: Mapping[str, Sequence[float]], loss: Callable) -> None:
-    """Raises unless every axis is named as the loss names it, full and in range.
+def count(name: str, value: Any) -> None:
+    """Raises ValueError unless ``value`` is a whole number from 1 up."""
+    whole = isinstance(value, Integral) and not isinstance(value, bool)
+    if not whole or value < 1:
+        raise ValueError(f"{name} is {value!r}, but takes a whole number from 1 up")
+
+
+def seeds(values: Any) -> list[int]:
+    """The seeds as ints.
 
     Raises:
-      TypeError: if an axis is neither ``learning_rate`` nor an argument of the loss,
-        or the loss has one that no axis gives.
-      ValueError: if an axis is empty or a value is none that it takes.
+      ValueError: unless they are distinct whole numbers from 0 up.
     """
-    takes, needs = {"learning_rate"}, {"learning_rate"}
-    for parameter in inspect.signature(loss).parameters.values():
-        if parameter.kind is parameter.KEYWORD_ONLY and parameter.name != "where":
-            takes.add(parameter.name)
-            needs |= {parameter.name} if parameter.default is parameter.empty else set()
-    name_of_loss = getattr(loss, "__name__", repr(loss))
-    listed = ", ".join(sorted(takes))
-    for name in axes.keys() - takes:
-        raise TypeError(f"axis {name!r}: {name_of_loss} takes the axes {listed}")
-    for name in needs - axes.keys():
-        raise TypeError(f"axis {name!r} is missing: {name_of_loss} takes {listed}")
-    for name, values in axes.items():
-        check_values(name, values)
+    says = f"seeds is {values!r}, but takes distinct whole numbers from 0 up, in a list"
+    try:
+        listed = list(values)
+    except TypeError as error:
+        raise ValueError(says) from error
+    whole = all(isinstance(s, Integral) and not isinstance(s, bool) for s in listed)
+    if not whole or not listed or len(set(listed)) < len(listed) or min(listed) < 0:
+        raise ValueError(says)
+    return [int(seed) for seed in listed]
 
 
-def check_values(name: str, values: Sequence[float]) -> None:
-    """Raises ValueError unless there are values and ``name`` takes each of them."""
-    if len(values) == 0:
+def axis(name: str, values: Any, within: Range = _FINITE) -> np.ndarray:
+    """The values of an axis as float32 ``[values]``.
+
+    Raises:
+      ValueError: unless there are some, each a number that the axis takes.
+    """
+    try:
+        listed = None if isinstance(values, str | bytes | Mapping) else list(values)
+    except TypeError:  # a single number, also one in an array without axes
+        listed = None
+    if listed is None:
+        raise ValueError(
+            f"axis {name!r} is {_plain(values)!r}, but takes a list of values; for a "
+            f"single one, a list of one"
+        )
+    if not listed:
         raise ValueError(f"axis {name!r} is empty, but takes at least one value")
-    within, description = RANGES.get(name, _FINITE)
-    for value in values:
-        number = isinstance(value, Real) and not isinstance(value, bool)
-        with np.errstate(over="ignore"):
-            single = np.float32(value) if number else math.nan  # as it will be used
-        if not (math.isfinite(single) and within(single)):
-            raise ValueError(f"{name} is {value!r}, but takes {description}")
+    return np.array([_number(name, value, within) for value in listed], np.float32)
 
 
-def check_data(data: Data, model: Model) -> None:
-    """Raises ValueError unless labels and teacher fit the classes of the model."""
-    x = data.train.x[:1]
-    outputs = jax.eval_shape(lambda: model.apply(model.init(jax.random.key(0), x), x))
-    classes = outputs.logits.shape[-1]
-    for name, split in zip(data._fields, data, strict=True):
-        if split is None:
-            continue
-        labels, logits = np.asarray(split.y), split.teacher_logits
-        if len(labels) != len(split.x):
-            raise ValueError(f"{name}: {len(split.x)} inputs but {len(labels)} labels")
-        if labels.min() < 0 or labels.max() >= classes:
+def _plain(value: Any) -> Any:
+    """A number as Python writes it, whatever array it came in."""
+    return value.item() if np.ndim(value) == 0 and hasattr(value, "item") else value
+
+
+def _number(name: str, value: Any, within: Range) -> np.float32:
+    plain = _plain(value)
+    number = isinstance(plain, int | float) and not isinstance(plain, bool)
+    with np.errstate(over="ignore"):
+        single = np.float32(plain if number else math.nan)  # as it is used
+    if single not in within:
+        lost = " in float32" if number and plain in within else ""
+        raise ValueError(f"{name} is {plain!r}, but takes {within.words}{lost}")
+    return single
+
+
+def axes_of(trainings: Sequence[Training]) -> dict[str, tuple[Range, bool]]:
+    """Every hyperparameter of the trainings: its range, and whether it must be given.
+
+    The range is that of the annotation where it is named; see `kdjax.losses.ranges`.
+    """
+    found: dict[str, tuple[Range, bool]] = {}
+    for training in trainings:
+        for function, by_keyword in (
+            (training.objective, False),
+            (training.projector.apply, False),
+            (training.optimizer, True),
+        ):
+            if isinstance(function, optax.GradientTransformation):
+                continue
+            for name, parameter in stepping.takes(
+                function, by_keyword=by_keyword
+            ).items():
+                within = _range(parameter.annotation)
+                needed = parameter.default is inspect.Parameter.empty
+                known, was_needed = found.get(name, (_FINITE, False))
+                within = known if within is _FINITE else within
+                found[name] = (within, needed or was_needed)
+    return found
+
+
+def _range(annotation: Any) -> Range:
+    parts = typing.get_args(annotation)
+    return next((part for part in parts if isinstance(part, Range)), _FINITE)
+
+
+def columns(values: Mapping[str, Any], trainings: Sequence[Training]) -> dict:
+    """Hyperparameters as float32 columns of one length.
+
+    Raises:
+      TypeError: if one is not taken by objective, projector or optimizer, or one that
+        they need is missing; or if one of these is not what a training takes.
+      ValueError: if a column holds what it does not take, or the lengths differ.
+    """
+    for training in trainings:
+        of_training.check_parts(training)
+    takes = axes_of(trainings)
+    names = dict.fromkeys(name_of(t.objective) for t in trainings)
+    whose = (
+        f"{', '.join(names)}, the projector and the optimizer take "
+        f"{', '.join(sorted(takes)) or 'none'}"
+    )
+    for name in values:
+        if name not in takes:
+            raise TypeError(f"axis {name!r} is unknown: {whose}")
+    for name, (_, needed) in takes.items():
+        if needed and name not in values:
+            raise TypeError(f"axis {name!r} is missing: {whose}")
+    checked = {n: axis(n, values[n], takes[n][0]) for n in values}
+    lengths = {name: len(column) for name, column in checked.items()}
+    if len(set(lengths.values())) > 1:
+        raise ValueError(f"columns have lengths {lengths}, but take one for all")
+    return checked
+
+
+def prepared(
+    trainings: Sequence[Training],
+    hyperparameters: Mapping[str, np.ndarray],
+    datas: Sequence[Data],
+    fixed: Any,
+) -> list[Data]:
+    """The data of each phase, as arrays that jax takes as they are.
+
+    Raises:
+      TypeError, ValueError: naming what does not fit: a training's numbers, the data's
+        arrays, or what comes out of the one when it is given the other.
+    """
+    if not trainings:
+        raise ValueError("trainings is empty, but takes at least one")
+    if len(datas) != len(trainings):
+        raise ValueError(
+            f"data has {len(datas)} parts, but takes one for each of the "
+            f"{len(trainings)} phases"
+        )
+    ready = []
+    for training, data in zip(trainings, datas, strict=True):
+        for name in ("epochs", "batch_size", "measure_batch"):
+            count(name, getattr(training, name))
+        data = of_data.with_arrays(data)
+        if training.select is not None and data.validation is None:
             raise ValueError(
-                f"{name} labels lie in [{labels.min()}, {labels.max()}], "
-                f"but a student of {classes} classes takes [0, {classes - 1}]"
+                f"validation is None, but the epoch with the best {training.select[0]} "
+                f"is to be selected there: pass select=None for no selection"
             )
-        shape = () if logits is None else logits.shape
-        if name == "train" and len(shape) == 3:  # of several teachers: the loss picks
-            shape = (shape[0], shape[2])
-        if logits is not None and shape != (len(labels), classes):
-            raise ValueError(
-                f"{name} teacher_logits have shape {logits.shape}, but a student of "
-                f"{classes} classes and {len(labels)} labels takes "
-                f"{(len(labels), classes)}"
-            )
-
-
-def check_counts(name: str, counts: int | Sequence[int]) -> None:
-    """Raises ValueError unless ``counts`` is a whole number from 1 up, or some."""
-    several = counts if isinstance(counts, Sequence) else [counts]
-    if not several or any(not isinstance(n, int) or n < 1 for n in several):
-        raise ValueError(f"{name} is {counts!r}, but takes whole numbers from 1 up")
-    if len(set(several)) < len(several):
-        raise ValueError(f"{name} is {counts!r}, but takes each number once")
-
-
-def check_rows(columns: Mapping[str, Sequence[float]], seeds: Sequence[int]) -> None:
-    """Raises ValueError unless columns are of one length and seeds are distinct."""
-    lengths = {name: len(column) for name, column in columns.items()}
-    if len(set(lengths.values())) != 1:
-        raise ValueError(f"columns are of lengths {lengths}, but takes one for all")
-    if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
-        raise ValueError(f"seeds are {seeds!r}, but takes distinct numbers from 0 up")
+        of_training.check_fit(training, data, hyperparameters, fixed)
+        ready.append(data)
+    return ready

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-import fcntl
 import hashlib
 import json
 import os
@@ -10,6 +9,7 @@ from pathlib import Path
 import tempfile
 from typing import Any
 
+from filelock import FileLock, Timeout
 import numpy as np
 
 from kdjax.progress import console
@@ -30,19 +30,55 @@ def fingerprint(content: Any) -> str:
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-    """Gives a temporary path to write; at the end it becomes ``path`` at once."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    temporary = Path(name)
+    """Gives a temporary path to write; at the end it becomes ``path`` at once.
+
+    Raises:
+      OSError: naming ``path``, if it cannot be written; what was there stays.
+    """
+    temporary = None
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        os.close(handle)
+        temporary = Path(name)
         yield temporary
         temporary.chmod(0o644)
         with open(temporary, "rb") as written:
             os.fsync(written.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        reason = error.strerror or str(error)  # numpy's own have no number
+        raise OSError(error.errno, reason, str(path)) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def lock(path: Path, *, wait: bool) -> Iterator[bool]:
+    """Holds ``<path>.lock`` against other processes; one that is killed lets it go.
+
+    Args:
+      path: What is locked; a directory, as a rule.
+      wait: Whether to wait until the other is done, which is logged.
+
+    Returns:
+      Whether it is held: always, if it was waited for.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    held = FileLock(f"{path}.lock", thread_local=False)
+    try:
+        held.acquire(blocking=False)
+    except Timeout:
+        if not wait:
+            yield False
+            return
+        console.print(f"another process works on {path}: waiting for it")
+        held.acquire()
+    try:
+        yield True
+    finally:
+        held.release()
 
 
 def save_arrays(path: Path, **arrays: np.ndarray) -> None:
@@ -52,24 +88,12 @@ def save_arrays(path: Path, **arrays: np.ndarray) -> None:
 
 
 def load_arrays(path: Path) -> dict[str, np.ndarray] | None:
-    """What `save_arrays` wrote; None if it is not there, or damaged, which is said."""
+    """What `save_arrays` wrote; None if it is missing, or damaged, which is logged."""
     try:
         with open(path, "rb") as file, np.load(file) as arrays:
             return dict(arrays)
     except FileNotFoundError:
         return None
     except Exception as error:  # zipfile, zlib and numpy raise many kinds
-        console.print(f"damaged file {path} passed over: {error!r}")
+        console.print(f"damaged file {path} skipped: {error!r}")
         return None
-
-
-@contextmanager
-def alone_in(directory: Path) -> Iterator[None]:
-    """Raises BlockingIOError if another process is at work in ``directory``."""
-    directory.mkdir(parents=True, exist_ok=True)
-    with open(directory / ".lock", "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise BlockingIOError(f"another process trains in {directory}") from error
-        yield

@@ -1,13 +1,16 @@
-"""The format of ``results/<name>/``, and nothing else: no jax, nothing is drawn.
+"""The format of ``results/<name>/``: tables of rows, and what they are of.
 
 ``runs.csv`` has one row a run, ``curves.csv`` one row an epoch of a run, and an
-experiment may add tables of its own. ``meta.json`` is written last, and says what was
-asked for (``config``), with what it was made, and on which data.
+experiment may add tables of its own. ``meta.json`` has the config that asked for them,
+what they were made with and on which data, and a checksum of every table, so that a
+file that was cut or belongs to another run is noticed. Nothing here imports jax.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 import csv
+import hashlib
 from importlib import metadata
+import io
 import json
 import math
 import os
@@ -15,41 +18,35 @@ from pathlib import Path
 import platform
 import subprocess
 import tempfile
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
+import pandas as pd
 
 from kdjax import files
 
-Table = dict[str, np.ndarray]
 ROOT = Path("results")
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "tensorflow-datasets")
 
 
-class Claim(NamedTuple):
-    """What the article says, and the rule that decides it, written before the run."""
+class Damaged(ValueError):
+    """A file of results is not as it was written."""
 
-    says: str
-    statistic: str  # what is measured of the rows, in words
-    supported: tuple[float | None, float | None]  # where all of its interval must lie
-    refuted: tuple[float | None, float | None]
-
-
-class Estimate(NamedTuple):
-    """Of a statistic: its value, and its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
+    def __init__(self, path: Path, line: int | None, fault: str):
+        where = f"{path}, line {line}" if line else path
+        super().__init__(
+            f"{where}: {fault}; restore it from version control, or run the "
+            f"experiment again with --force"
+        )
 
 
-def ready(name: str, config: Mapping[str, Any], *, force: bool = False) -> bool:
-    """Whether ``config`` still has to be run, asked before anything is computed.
+def needs_run(name: str, config: Mapping[str, Any], *, force: bool = False) -> bool:
+    """Whether ``config`` still has to be run, to ask before anything is computed.
 
-    Returns False if ``results/<name>`` holds what this very config gave.
+    Returns False if ``results/<name>`` holds the whole results of this very config.
 
     Raises:
-      FileExistsError: if it holds what another config gave, and not ``force``.
+      Damaged: if it holds results, but not as they were written, and not ``force``.
+      FileExistsError: if it holds those of another config, and not ``force``.
       PermissionError: if it cannot be written.
     """
     directory = ROOT / name
@@ -60,167 +57,85 @@ def ready(name: str, config: Mapping[str, Any], *, force: bool = False) -> bool:
         raise PermissionError(f"results directory {directory}: {error}") from error
     if force or not (directory / "meta.json").exists():
         return True
-    there, asked = meta(name)["config"], json.loads(json.dumps(config))
-    differing = [
-        f"{key} is {there.get(key)!r} there and {asked.get(key)!r} here"
-        for key in sorted(there.keys() | asked.keys())
-        if there.get(key) != asked.get(key)
-    ]
-    if differing:
+    record = meta(name)
+    if differing := _differences(record["config"], config):
         raise FileExistsError(
             f"{directory} holds results of another config: {'; '.join(differing)}. "
             f"Pass --force to replace them"
         )
+    for title in record.get("tables") or (p.stem for p in directory.glob("*.csv")):
+        _whole_table(name, title)
     return False
 
 
 def save(
-    name: str, config: Mapping[str, Any], tables: Mapping[str, Table], **facts: Any
+    name: str,
+    config: Mapping[str, Any],
+    tables: Mapping[str, pd.DataFrame],
+    **facts: Any,
 ) -> Path:
-    """Writes each table as ``results/<name>/<table>.csv``, then ``meta.json``.
+    """Writes each table as ``results/<name>/<title>.csv``, and ``meta.json``.
+
+    Older results stay whole until all new files are safely on the disk.
 
     Args:
       name: A folder under ``results``.
-      config: What was asked for, as JSON can hold it.
-      tables: Columns ``[rows]`` by name, for each table.
-      **facts: What else ``meta.json`` should say: the `commit` when the run began, the
-        data set, the device, the seconds.
+      config: What was asked for. Values are those of JSON; NaN becomes a word there.
+      tables: Data frames by title. Their index is not written.
+      **facts: What else ``meta.json`` should say: the ``experiment``, the `commit`
+        when the run began, the data set, the device, the seconds, and the numbers of
+        the ``paper`` that a figure shows.
+
+    Raises:
+      OSError: naming the file, if one cannot be written.
     """
     directory = ROOT / name
-    (directory / "meta.json").unlink(missing_ok=True)
-    for title, table in tables.items():
-        with files.atomic(directory / f"{title}.csv") as path:
-            _write(path, table)
+    written = {title: _to_csv(table) for title, table in tables.items()}
+    sums = {t: hashlib.sha256(content).hexdigest() for t, content in written.items()}
     record = {
-        "config": dict(config),
-        "fingerprint": files.fingerprint(config),
+        "config": config,
+        "fingerprint": files.fingerprint(_plain(config)),
         "versions": {p: metadata.version(p) for p in _PACKAGES}
         | {"python": platform.python_version()},
         **facts,
+        "tables": {t: {"rows": len(tables[t]), "sha256": sums[t]} for t in tables},
     }
-    with files.atomic(directory / "meta.json") as path:
-        path.write_text(json.dumps(record, indent=2) + "\n")
+    text = json.dumps(_plain(record), indent=2, allow_nan=False) + "\n"
+    contents = {directory / f"{title}.csv": table for title, table in written.items()}
+    _replace_all(contents | {directory / "meta.json": text.encode()})
     return directory
 
 
-def load(name: str, title: str = "runs") -> Table:
-    """The columns of ``results/<name>/<title>.csv``; floats unless they are words."""
-    with open(ROOT / name / f"{title}.csv", newline="") as file:
-        header, *rows = csv.reader(file)
-    columns = zip(*rows, strict=True)
-    return {name: _parse(cells) for name, cells in zip(header, columns, strict=True)}
+def load(name: str, title: str = "runs") -> pd.DataFrame:
+    """The table ``results/<name>/<title>.csv``. Empty cells are NaN, and no words are.
+
+    Raises:
+      Damaged: if it is not as it was written.
+    """
+    file = io.BytesIO(_whole_table(name, title))
+    # The default precision is exact from pandas 3.1 on.
+    return pd.read_csv(file, keep_default_na=False, na_values=[""], low_memory=False)
 
 
 def meta(name: str) -> dict[str, Any]:
-    """What ``results/<name>/meta.json`` says."""
-    return json.loads((ROOT / name / "meta.json").read_text())
+    """The contents of ``results/<name>/meta.json``.
 
-
-def select(table: Table, **values: Any) -> Table:
-    """The rows whose columns have these values."""
-    keep = np.ones(len(next(iter(table.values()))), bool)
-    for column, value in values.items():
-        keep &= table[column] == value
-    return {column: cells[keep] for column, cells in table.items()}
-
-
-def table(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> Table:
-    """The columns of ``rows``, which have a cell for each name."""
-    return dict(zip(names, map(np.array, zip(*rows, strict=True)), strict=True))
-
-
-def concatenate(tables: list[Table]) -> Table:
-    """One table under another; a column that one lacks is NaN there."""
-    names = list(dict.fromkeys(name for table in tables for name in table))
-
-    def column(table: Table, name: str) -> np.ndarray:
-        rows = len(next(iter(table.values())))
-        return table.get(name, np.full(rows, np.nan))
-
-    return {name: np.concatenate([column(t, name) for t in tables]) for name in names}
-
-
-def choose(table: Table, *names: str) -> Table:
-    """The rows of the setting of ``names`` with the fewest validation errors."""
-    settings = sorted(set(zip(*(table[n] for n in names), strict=True)))
-    cells = [select(table, **dict(zip(names, s, strict=True))) for s in settings]
-    return min(cells, key=lambda rows: rows["validation_errors_last"].sum())
-
-
-def interval(values: np.ndarray) -> tuple[float, float]:
-    """Mean, and half the width of its 95 % interval by Student's t.
-
-    Of a single value the width is not known: nan.
+    Raises:
+      Damaged: if they are not as they were written.
     """
-    half = _students_t(len(values)) * np.std(values) / np.sqrt(max(1, len(values) - 1))
-    return float(np.mean(values)), float(half)
-
-
-def estimate(values: np.ndarray) -> Estimate:
-    """Of the mean of one value a seed, by Student's t."""
-    mean, half = interval(values)
-    return Estimate(mean, mean - half, mean + half)
-
-
-def ratio(part: np.ndarray, whole: np.ndarray) -> Estimate:
-    """Of the mean of ``part`` over that of ``whole``, a pair a seed, by Fieller.
-
-    Where the whole may be 0 the ratio may be anything: nan. A bootstrap of a handful of
-    seeds would be too narrow.
-    """
-    p, w, t = np.mean(part), np.mean(whole), _students_t(len(part))
-    (pp, pw), (_, ww) = t**2 * np.cov(part, whole, ddof=0) / max(1, len(part) - 1)
-    # Where p - x w is not clearly other than 0: a x^2 - 2 b x + c <= 0.
-    a, b, c = w**2 - ww, p * w - pw, p**2 - pp
-    if not a > 0:
-        return Estimate(math.nan, math.nan, math.nan)
-    root = np.sqrt(max(0.0, b**2 - a * c))
-    return Estimate(float(p / w), float((b - root) / a), float((b + root) / a))
-
-
-def bootstrap(
-    statistic: Callable[[Table], float], table: Table, *, draws: int = 2000
-) -> Estimate:
-    """Of a statistic of all rows, by drawing seeds with replacement.
-
-    All rows of a seed stay together, so what they share is no noise between them.
-    """
-    by_seed = {seed: select(table, seed=seed) for seed in np.unique(table["seed"])}
-    rng = np.random.default_rng(0)
-    drawn = [
-        statistic(
-            concatenate([by_seed[s] for s in rng.choice(list(by_seed), len(by_seed))])
-        )
-        for _ in range(draws)
-    ]
-    low, high = np.quantile(drawn, (0.025, 0.975))
-    return Estimate(statistic(table), float(low), float(high))
-
-
-def _students_t(seeds: int) -> float:
-    """How many standard errors a 95 % interval reaches; of one seed unknown: nan."""
-    if seeds < 2:
-        return math.nan
-    from scipy.stats import t  # half a second to import: only where it is wanted
-
-    return float(t.ppf(0.975, seeds - 1))
-
-
-def verdict(claim: Claim, found: Estimate) -> str:
-    """``supported``, ``refuted``, or ``undecided`` at this scale."""
-    for name in ("supported", "refuted"):
-        low, high = getattr(claim, name)
-        low, high = (
-            (-math.inf if low is None else low),
-            (math.inf if high is None else high),
-        )
-        if low <= found.low and found.high <= high:
-            return name
-    return "undecided"
+    path = ROOT / name / "meta.json"
+    try:
+        record = json.loads(path.read_bytes())
+    except ValueError as error:  # no JSON, or no text at all
+        line, fault = getattr(error, "lineno", None), getattr(error, "msg", error)
+        raise Damaged(path, line, str(fault)) from error
+    if not isinstance(record, dict) or "config" not in record:
+        raise Damaged(path, 1, "there is no config in it")
+    return record
 
 
 def commit() -> str | None:
-    """Of the code that runs, with ``-dirty`` if it was changed since."""
+    """The commit of the code that runs, with ``-dirty`` if it was changed since."""
     try:
         return subprocess.run(
             ["git", "describe", "--always", "--dirty", "--exclude=*"],
@@ -233,16 +148,102 @@ def commit() -> str | None:
         return None
 
 
-def _write(path: Path, table: Table) -> None:
-    with open(path, "w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(table)
-        for row in zip(*table.values(), strict=True):
-            writer.writerow("" if cell != cell else cell for cell in row)
+def _to_csv(table: pd.DataFrame) -> bytes:
+    """As CSV, numbers with the fewest digits that their own precision reads back."""
+    narrow = table.select_dtypes(["float16", "float32"])
+    digits = {name: column.to_numpy().astype(str) for name, column in narrow.items()}
+    table = table.assign(**{n: cells.astype(float) for n, cells in digits.items()})
+    return table.to_csv(index=False, lineterminator="\n").encode()
 
 
-def _parse(column: tuple[str, ...]) -> np.ndarray:
+def _replace_all(contents: Mapping[Path, bytes]) -> None:
+    """Writes every file beside the old one, and renames them once all are on the disk.
+
+    The last one is renamed last. If one cannot be written, none is renamed.
+    """
+    beside = {path: path.with_name(f".{path.name}.{os.getpid()}") for path in contents}
     try:
-        return np.array([float(cell) if cell else np.nan for cell in column])
-    except ValueError:
-        return np.array(column)
+        for path, content in contents.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with open(beside[path], "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        for path in contents:
+            os.replace(beside[path], path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    finally:
+        for temporary in beside.values():
+            temporary.unlink(missing_ok=True)
+
+
+def _whole_table(name: str, title: str) -> bytes:
+    """The bytes of a table, if they are those that ``meta.json`` records."""
+    path = ROOT / name / f"{title}.csv"
+    has_meta = path.with_name("meta.json").exists()
+    recorded = meta(name).get("tables", {}) if has_meta else {}
+    known = recorded.get(title, {})
+    if known and not path.exists():
+        raise Damaged(path, None, "it is missing")
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() == known.get("sha256"):
+        return content
+    line, fault = _first_fault(content, known.get("rows"))
+    if recorded and not fault:
+        fault = "it is not the table that meta.json was saved with"
+    if fault:
+        raise Damaged(path, line, fault)
+    return content
+
+
+def _first_fault(content: bytes, rows: int | None) -> tuple[int | None, str]:
+    """The line where CSV first goes wrong, and how; no words if it looks whole."""
+    text = content.decode(errors="replace")
+    reader = csv.reader(io.StringIO(text, newline=""))
+    header, count = next(reader, []), 0
+    try:
+        for cells in reader:
+            if len(cells) != len(header):
+                fault = f"{len(cells)} cells where the header has {len(header)}"
+                return reader.line_num, fault
+            count += 1
+    except csv.Error as error:  # a quote out of place makes the rest one huge cell
+        return reader.line_num, str(error)
+    if not text.endswith("\n"):
+        return max(1, reader.line_num), "it ends without a newline"
+    if rows is not None and count != rows:
+        fault = f"it ends after {count} rows where meta.json records {rows}"
+        return reader.line_num, fault
+    return None, ""
+
+
+def _plain(value: Any) -> Any:
+    """As JSON can hold it: NaN and infinities are words, which equal themselves."""
+    if hasattr(value, "tolist"):  # an array or one of its numbers
+        value = value.tolist()
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return {math.inf: "Infinity", -math.inf: "-Infinity"}.get(value, "NaN")
+    return value if isinstance(value, str | int | float | None) else str(value)
+
+
+def _differences(there: Any, here: Any) -> list[str]:
+    """In which values two configs differ, in words."""
+    there, here = _leaves(_plain(there)), _leaves(_plain(here))
+    return [
+        f"{key} is {there.get(key)!r} there and {here.get(key)!r} here"
+        for key in sorted(there.keys() | here.keys())
+        if there.get(key) != here.get(key)
+    ]
+
+
+def _leaves(value: Any, path: str = "") -> dict[str, Any]:
+    """Values by dotted path, of dictionaries inside each other."""
+    if not isinstance(value, dict) or not value:
+        return {path: value}
+    inner = ((f"{path}.{key}" if path else key, v) for key, v in value.items())
+    return {k: leaf for key, v in inner for k, leaf in _leaves(v, key).items()}

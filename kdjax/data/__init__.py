@@ -1,7 +1,8 @@
-"""Data sets, whole and in memory."""
+"""Data sets by name, and where the batches of a training come from."""
 
 from kdjax.data.augment import jitter as jitter
+from kdjax.data.images import check_directory as check_directory
 from kdjax.data.images import load as load
+from kdjax.data.source import Stream as Stream
 from kdjax.data.types import Data as Data
 from kdjax.data.types import Info as Info
-from kdjax.data.types import Split as Split

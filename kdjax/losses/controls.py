@@ -3,15 +3,16 @@
 import jax
 import jax.numpy as jnp
 
-from kdjax.losses.arithmetic import Array, Scalar, classes, normalise, present
+from kdjax.losses.arithmetic import Array, classes, normalise, present
 from kdjax.losses.logits import cross_entropy
+from kdjax.losses.ranges import Fraction
 
 
 def label_smoothing(
     student_logits: Array,
     labels: Array,
     *,
-    smoothing: Scalar,
+    smoothing: Fraction,
     where: Array | None = None,
 ) -> Array:
     r"""Cross-entropy with the label mixed with a uniform distribution.

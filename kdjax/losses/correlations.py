@@ -14,6 +14,7 @@ from kdjax.losses.arithmetic import (
     embeddings,
     gather,
 )
+from kdjax.losses.ranges import Positive
 
 
 def _pearson_distance(a: Array, b: Array) -> Array:
@@ -22,7 +23,7 @@ def _pearson_distance(a: Array, b: Array) -> Array:
 
 
 def dist_inter(
-    student_logits: Array, teacher_logits: Array, *, temperature: Scalar = 1.0
+    student_logits: Array, teacher_logits: Array, *, temperature: Positive = 1.0
 ) -> Array:
     r"""DIST between classes: one less the correlation of an example's probabilities.
 
@@ -54,7 +55,7 @@ def dist_intra(
     student_logits: Array,
     teacher_logits: Array,
     *,
-    temperature: Scalar = 1.0,
+    temperature: Positive = 1.0,
     axis_name: str | None = None,
 ) -> Array:
     r"""DIST within a class: one less the correlation over the batch of its probability.
@@ -90,7 +91,7 @@ def dist(
     student_logits: Array,
     teacher_logits: Array,
     *,
-    temperature: Scalar = 1.0,
+    temperature: Positive = 1.0,
     inter_weight: Scalar = 1.0,
     intra_weight: Scalar = 1.0,
     axis_name: str | None = None,

@@ -15,7 +15,6 @@ import jax.numpy as jnp
 
 from kdjax.losses.arithmetic import (
     Array,
-    Scalar,
     classes,
     compare,
     excess,
@@ -23,6 +22,7 @@ from kdjax.losses.arithmetic import (
     present,
     tempered_kl,
 )
+from kdjax.losses.ranges import Fraction
 
 
 def forward_kl(
@@ -107,7 +107,7 @@ def symmetric_kl(
     student_logits: Array,
     teacher_logits: Array,
     *,
-    reverse_share: Scalar = 0.5,
+    reverse_share: Fraction = 0.5,
     where: Array | None = None,
 ) -> Array:
     r"""Forward and reverse KL in shares, :math:`(1 - r)` and :math:`r`.
@@ -183,7 +183,7 @@ def adaptive_kl(
     student_logits: Array,
     teacher_logits: Array,
     *,
-    head_mass: Scalar = 0.5,
+    head_mass: Fraction = 0.5,
     where: Array | None = None,
 ) -> Array:
     r"""Forward and reverse KL, weighted by where the student errs.

@@ -10,12 +10,12 @@ import jax.numpy as jnp
 from kdjax.losses.arithmetic import (
     NEAR,
     Array,
-    Scalar,
     classes,
     compare,
     normalise,
     present,
 )
+from kdjax.losses.ranges import Fraction
 
 # (exp(r) - 1 - r) / r^2 = 1/2 + r/6 + ...: exact in float64 for |r| < NEAR.
 _SERIES = [1 / math.factorial(k + 2) for k in range(14)]
@@ -25,7 +25,7 @@ def alpha_divergence(
     student_logits: Array,
     teacher_logits: Array,
     *,
-    alpha: Scalar = 0.5,
+    alpha: Fraction = 0.5,
     where: Array | None = None,
 ) -> Array:
     r"""Amari's family, `reverse_kl` at 0, four times squared Hellinger at 1/2.
@@ -89,7 +89,7 @@ def renyi_divergence(
     student_logits: Array,
     teacher_logits: Array,
     *,
-    alpha: Scalar = 0.5,
+    alpha: Fraction = 0.5,
     where: Array | None = None,
 ) -> Array:
     r"""Renyi's family: 0 at 0, twice Bhattacharyya's distance at 1/2, forward KL at 1.

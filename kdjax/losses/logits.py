@@ -5,7 +5,6 @@ import jax.numpy as jnp
 
 from kdjax.losses.arithmetic import (
     Array,
-    Scalar,
     classes,
     norm,
     normalise,
@@ -13,13 +12,14 @@ from kdjax.losses.arithmetic import (
     tempered_kl,
     widen,
 )
+from kdjax.losses.ranges import Fraction, Positive
 
 
 def soft_kl(
     student_logits: Array,
     teacher_logits: Array,
     *,
-    temperature: Scalar,
+    temperature: Positive,
     where: Array | None = None,
 ) -> Array:
     r"""KL divergence from the softened teacher to the softened student.
@@ -87,8 +87,8 @@ def hinton(
     teacher_logits: Array,
     labels: Array,
     *,
-    temperature: Scalar,
-    alpha: Scalar,
+    temperature: Positive,
+    alpha: Fraction,
     where: Array | None = None,
 ) -> Array:
     """``alpha * soft_kl + (1 - alpha) * cross_entropy``, an example at a time.

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 
 from kdjax.losses.arithmetic import (
     Array,
-    Scalar,
     classes,
     compare,
     kl,
@@ -15,13 +14,14 @@ from kdjax.losses.arithmetic import (
     log_ratio_to_mixture,
     present,
 )
+from kdjax.losses.ranges import Fraction
 
 
 def skew_forward_kl(
     student_logits: Array,
     teacher_logits: Array,
     *,
-    skew: Scalar = 0.1,
+    skew: Fraction = 0.1,
     where: Array | None = None,
 ) -> Array:
     r""":math:`\mathrm{KL}(p \| s p + (1 - s) q)`, with s the skew.
@@ -57,7 +57,7 @@ def skew_reverse_kl(
     student_logits: Array,
     teacher_logits: Array,
     *,
-    skew: Scalar = 0.1,
+    skew: Fraction = 0.1,
     where: Array | None = None,
 ) -> Array:
     r""":math:`\mathrm{KL}(q \| (1 - s) p + s q)`, with s the skew.
@@ -90,7 +90,7 @@ def jensen_shannon(
     student_logits: Array,
     teacher_logits: Array,
     *,
-    beta: Scalar = 0.5,
+    beta: Fraction = 0.5,
     where: Array | None = None,
 ) -> Array:
     r"""GKD's generalised Jensen-Shannon divergence.
@@ -128,7 +128,7 @@ def normalized_jensen_shannon(
     student_logits: Array,
     teacher_logits: Array,
     *,
-    beta: Scalar = 0.5,
+    beta: Fraction = 0.5,
     where: Array | None = None,
 ) -> Array:
     r"""`jensen_shannon` over :math:`\beta (1 - \beta)`, continuous to its ends.

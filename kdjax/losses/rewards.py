@@ -7,9 +7,10 @@ texts are given: who drew them, and how, is the caller's business.
 import jax
 import jax.numpy as jnp
 
-from kdjax.losses.arithmetic import Array, Scalar, classes, compare, counted
+from kdjax.losses.arithmetic import Array, classes, compare, counted
 from kdjax.losses.divergences import reverse_kl
 from kdjax.losses.logits import cross_entropy
+from kdjax.losses.ranges import Fraction
 
 
 def sampled_log_ratio(
@@ -42,7 +43,7 @@ def sampled_log_ratio(
 
 
 def reward_to_go(
-    rewards: Array, *, discount: Scalar = 1.0, where: Array | None = None
+    rewards: Array, *, discount: Fraction = 1.0, where: Array | None = None
 ) -> Array:
     r"""From each token on: :math:`R_t = \sum_{i \ge t} \gamma^{i - t} r_i`.
 
@@ -73,7 +74,7 @@ def reward_to_go(
 
 
 def mean_reward_to_go(
-    rewards: Array, *, discount: Scalar = 1.0, where: Array | None = None
+    rewards: Array, *, discount: Fraction = 1.0, where: Array | None = None
 ) -> Array:
     r"""`reward_to_go` over the number of tokens that it sums: length normalisation.
 
@@ -105,7 +106,7 @@ def importance_weights(
     teacher_logits: Array,
     tokens: Array,
     *,
-    teacher_share: Scalar = 0.2,
+    teacher_share: Fraction = 0.2,
 ) -> Array:
     r"""How much likelier the student alone is to write a token than both together.
 
@@ -144,7 +145,7 @@ def minillm(
     teacher_logits: Array,
     tokens: Array,
     *,
-    teacher_share: Scalar = 0.2,
+    teacher_share: Fraction = 0.2,
     length_normalized: bool = True,
     where: Array | None = None,
 ) -> Array:

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from kdjax.losses.arithmetic import Array, Scalar, counted, mean
 from kdjax.losses.logits import cross_entropy
 from kdjax.losses.mixtures import jensen_shannon
+from kdjax.losses.ranges import Fraction
 
 
 def token_mean(values: Array, where: Array, *, axis_name: str | None = None) -> Array:
@@ -115,8 +116,8 @@ def gkd(
     teacher_logits: Array,
     from_student: Array,
     *,
-    student_share: Scalar = 0.5,
-    beta: Scalar = 0.5,
+    student_share: Fraction = 0.5,
+    beta: Fraction = 0.5,
     axis_name: str | None = None,
     where: Array | None = None,
 ) -> Array:

@@ -14,6 +14,7 @@ from kdjax.losses.arithmetic import (
     present,
     tempered_kl,
 )
+from kdjax.losses.ranges import Positive
 
 
 def _apart(
@@ -30,7 +31,7 @@ def tckd(
     teacher_logits: Array,
     labels: Array,
     *,
-    temperature: Scalar,
+    temperature: Positive,
     where: Array | None = None,
 ) -> Array:
     r"""Target-class distillation: KL between label's class and all others together.
@@ -96,7 +97,7 @@ def nckd(
     teacher_logits: Array,
     labels: Array,
     *,
-    temperature: Scalar,
+    temperature: Positive,
     where: Array | None = None,
 ) -> Array:
     r"""Non-target distillation: KL among the classes that are not the label's.
@@ -136,7 +137,7 @@ def dkd(
     teacher_logits: Array,
     labels: Array,
     *,
-    temperature: Scalar = 4.0,
+    temperature: Positive = 4.0,
     target_weight: Scalar = 1.0,
     nontarget_weight: Scalar = 8.0,
     where: Array | None = None,
@@ -180,7 +181,7 @@ def nkd(
     teacher_logits: Array,
     labels: Array,
     *,
-    temperature: Scalar = 1.0,
+    temperature: Positive = 1.0,
     nontarget_weight: Scalar = 1.5,
     where: Array | None = None,
 ) -> Array:

@@ -10,6 +10,7 @@ from kdjax.losses import arithmetic
 from kdjax.losses.arithmetic import Array, Scalar, counted, mean, widen
 from kdjax.losses.attention import attention_kl, attention_mse, hidden_mse, relation_kl
 from kdjax.losses.logits import cross_entropy, soft_kl
+from kdjax.losses.ranges import Positive
 
 
 def tinybert(
@@ -144,7 +145,7 @@ def distilbert(
     teacher_hidden: Array,
     *,
     masked: Array,
-    temperature: Scalar = 2.0,
+    temperature: Positive = 2.0,
     soft_weight: Scalar = 5.0,
     label_weight: Scalar = 2.0,
     cosine_weight: Scalar = 1.0,

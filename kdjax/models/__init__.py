@@ -1,10 +1,10 @@
-"""Students and teachers, each as two pure functions.
+"""Students, teachers and projectors, each as two pure functions."""
 
-No batch normalisation: its running means are state that is no parameter, which
-would leak into every training loop. Use layer or group normalisation.
-"""
-
+from kdjax.models.linen import from_linen as from_linen
 from kdjax.models.mlp import max_norm as max_norm
 from kdjax.models.mlp import mlp as mlp
+from kdjax.models.projectors import Projector as Projector
+from kdjax.models.types import Batch as Batch
 from kdjax.models.types import Model as Model
 from kdjax.models.types import Outputs as Outputs
+from kdjax.models.types import Variables as Variables

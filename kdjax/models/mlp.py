@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from kdjax.models.linen import from_linen
 from kdjax.models.types import Model, Outputs
 
 
@@ -28,8 +29,28 @@ class _MLP(nn.Module):
         return Outputs(nn.Dense(self.classes)(x), tuple(features))
 
 
-def max_norm(variables: Any, limit: float) -> Any:
-    """Variables in which the weights into a unit have no length beyond ``limit``.
+def mlp(
+    hidden: Sequence[int],
+    *,
+    classes: int,
+    dropout: float = 0.0,
+    input_dropout: float = 0.0,
+) -> Model:
+    """Dense layers with ReLU between them; images ``[B, ...]`` are flattened.
+
+    Its features are the activations of each hidden layer, ``[B, units]``.
+
+    Args:
+      hidden: Units of each hidden layer.
+      classes: Number of logits.
+      dropout: Probability with which a hidden unit is dropped in training.
+      input_dropout: Probability with which an input is dropped in training.
+    """
+    return from_linen(_MLP(tuple(hidden), classes, dropout, input_dropout))
+
+
+def max_norm(params: Any, limit: float) -> Any:
+    """Parameters in which the weights into a unit have length ``limit`` at most.
 
     Srivastava et al., `Dropout: A Simple Way to Prevent Neural Networks from
     Overfitting <https://jmlr.org/papers/v15/srivastava14a.html>`_, 2014, section 5.1.
@@ -41,31 +62,4 @@ def max_norm(variables: Any, limit: float) -> Any:
         length = jnp.linalg.norm(leaf, axis=0, keepdims=True)
         return leaf * jnp.minimum(1, limit / jnp.maximum(length, 1e-12))
 
-    return jax.tree.map(shorten, variables)
-
-
-def mlp(
-    hidden: Sequence[int],
-    *,
-    classes: int,
-    dropout: float = 0.0,
-    input_dropout: float = 0.0,
-) -> Model:
-    """Dense layers with ReLU between; inputs ``[N, ...]`` are flattened.
-
-    Args:
-      hidden: Units of each hidden layer.
-      classes: Number of logits.
-      dropout: Share of hidden units dropped in training.
-      input_dropout: Share of inputs dropped in training.
-    """
-    network = _MLP(tuple(hidden), classes, dropout, input_dropout)
-
-    def init(key: jax.Array, x: jax.Array):
-        return network.init(key, x, train=False)
-
-    def apply(variables, x: jax.Array, key: jax.Array | None = None) -> Outputs:
-        rngs = None if key is None else {"dropout": key}
-        return network.apply(variables, x, train=key is not None, rngs=rngs)
-
-    return Model(init, apply)
+    return jax.tree.map(shorten, params)

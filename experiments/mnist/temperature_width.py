@@ -1,0 +1,176 @@
+"""Which temperature is best for a student of which width, and is a high one noise?
+
+Hinton's students of 30 units did best with T from 2.5 to 4, those of 300 units and more
+equally well with any T above 8; the article says that 3 to 5 is best and that T above
+20 is noise. The learning rate of every cell is selected on the validation set by a seed
+that is not measured. The temperatures of fewest errors are a description, by the test
+set; what decides a claim is selected on the validation set, for each seed by the others.
+
+    python -m experiments.mnist.temperature_width                    # embedded digits
+    python -m experiments.mnist.temperature_width --dataset mnist    # 1,450 runs
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from experiments.mnist import setup
+from kdjax.study.arms import Arm
+from kdjax.study.claims import Claim, below
+from kdjax.study.command import main
+from kdjax.study.selection import inside_less_outside
+from kdjax.study.statistics import bootstrap, estimates_table
+from kdjax.study.study import Study, arms_run, print_table
+from kdjax.study.types import Count, Counts, Fractions, Positives
+
+WIDTHS = {"wide": 300, "narrow": 30}  # hidden units that claims are about
+HOT = (np.nextafter(20, 21), np.inf)  # temperatures
+ERRORS = "test_errors_last"
+
+
+@dataclass(frozen=True)
+class Config(setup.Students):
+    student_widths: Counts = (10, 30, 100, 300, 800)
+    """Hidden units in each of a student's two layers."""
+    seeds: tuple[Count, ...] = (10, 10, 10, 5, 3)
+    """How many students are measured for every cell of each width."""
+    temperatures: Positives = (1, 1.5, 2, 2.5, 3, 4, 6, 8, 12, 20, 40, 100)
+    """Temperatures that soften teacher and student."""
+    alphas: Fractions = (0.9, 1.0)
+    """Weights of the teacher."""
+    learning_rates: Positives = (1e-3, 3e-3, 1e-2, 3e-2)
+
+    def __post_init__(self):
+        super().__post_init__()
+        if len(self.seeds) != len(self.student_widths):
+            raise ValueError(f"seeds is {self.seeds!r}, but takes one for each width")
+
+
+def arms(config, images):
+    soft = {"temperature": config.temperatures, "alpha": config.alphas}
+    for width, seeds in zip(config.student_widths, config.seeds, strict=True):
+        for arm, training, axes in setup.hard_and_distilled(config, width, soft):
+            columns = {"arm": arm, "student_width": width}
+            yield Arm(columns, training, images, seeds, axes)
+
+
+def by_temperature(runs, width, column=ERRORS):
+    """A row a seed, a column a temperature; of the teacher's outputs alone."""
+    rows = runs.query("arm == 'distilled' and student_width == @width and alpha == 1")
+    return rows.pivot(index="seed", columns="temperature", values=column)
+
+
+def between(runs, width, low, high, column=ERRORS):
+    """``[seeds]``, mean over temperatures from ``low`` to ``high``."""
+    return by_temperature(runs, width, column).loc[:, low:high].mean(axis=1)
+
+
+def cut_when_hot(runs, width):
+    """``[seeds]``, errors of hard labels less those of students taught above T = 20."""
+    hard = runs.query("arm == 'hard' and student_width == @width").set_index("seed")
+    return hard[ERRORS] - between(runs, width, *HOT)
+
+
+def usual_less_others(runs, width):
+    """``[seeds]``, errors at the best T from 3 to 5 less those at the best other."""
+    judged = by_temperature(runs, width)
+    errors = by_temperature(runs, width, "validation_errors_last")
+    usual = (judged.columns >= 3) & (judged.columns <= 5)
+    return inside_less_outside(usual, judged.to_numpy().T, errors.to_numpy().T)
+
+
+def best_temperatures(answer):
+    """The temperature of fewest test errors for each width and weight."""
+    cells = answer.tables["runs"].groupby(["student_width", "alpha"], sort=False)
+    found = {
+        cell: bootstrap(
+            lambda drawn: drawn.groupby("temperature")[ERRORS].mean().idxmin(),
+            rows[["seed", "temperature", ERRORS]],
+        )
+        for cell, rows in cells
+    }
+    return estimates_table(found, cells.keys, "best")
+
+
+def show(tables, meta):
+    runs = tables["runs"].fillna({"alpha": 1, "temperature": 0}).query("alpha == 1")
+    means = runs.pivot_table(ERRORS, "temperature", "student_width").round(1)
+    print_table(means, "Test errors by hidden units; T = 0 are hard labels")
+
+
+def claims():
+    """By name."""
+    yield (
+        "noise",
+        Claim(
+            "T above 20 gives nearly random noise",
+            "test accuracy of 30 units that learn from the teacher alone, mean over T above "
+            "20",
+            lambda runs: between(runs, 30, *HOT, "test_accuracy_last"),
+            below(0.5),  # random answers are right for a tenth; these see no label
+        ),
+    )
+    for name, width in WIDTHS.items():
+        yield (
+            f"no_signal_{name}",
+            Claim(
+                "T above 20 gives no useful signal",
+                f"test errors that the teacher takes from students of labels, {width} "
+                "units, mean over T above 20",
+                lambda runs, width=width: cut_when_hot(runs, width),
+                below(0.0),
+            ),
+        )
+    for name, width in WIDTHS.items():
+        yield (
+            f"usual_{name}",
+            Claim(
+                "T of 3 to 5 is best",
+                "test errors at the best T in 3 to 5 less those at the best other, both "
+                f"chosen on validation, {width} units",
+                lambda runs, width=width: usual_less_others(runs, width),
+                below(0.0),
+            ),
+        )
+    for name, than, span, words in (
+        ("above", "higher", (8, np.inf), "from 8 on"),
+        ("below", "lower", (1, 2), "up to 2"),
+    ):
+        yield (
+            f"{name}_narrow",
+            Claim(
+                f"30 units do better with T in 2.5 to 4 than with a {than} one (Hinton)",
+                f"test errors of 30 units, mean over T in 2.5 to 4 less mean over T {words}",
+                lambda r, span=span: between(r, 30, 2.5, 4) - between(r, 30, *span),
+                below(0.0),
+            ),
+        )
+    yield (
+        "flat_wide",
+        Claim(
+            "300 units do alike with any T above 8 (Hinton)",
+            "share by which test errors at T above 20 differ from those at T of 8 to 20, "
+            "either way, 300 units",
+            lambda runs: abs(between(runs, 300, *HOT) / between(runs, 300, 8, 20) - 1),
+            below(0.1),
+        ),
+    )
+
+
+STUDY = Study(
+    "temperature_width",
+    __doc__,
+    Config,
+    arms_run(setup.prepare, arms),
+    show,
+    cost="4 hours of one core",
+    quick=setup.QUICK_TEACHER
+    | {"student_widths": (30, 300), "seeds": (3, 2), "alphas": (1.0,), "epochs": 8}
+    | {"temperatures": (1.0, 3.0, 8.0, 20.0, 100.0), "learning_rates": (3e-3, 1e-2)},
+    derived={"best": best_temperatures},
+    claims=dict(claims()),
+    paper={"best_temperatures": {"30": [2.5, 4], "300": [8, None], "800": [8, None]}},
+)
+
+if __name__ == "__main__":
+    main(STUDY)

@@ -1,0 +1,104 @@
+"""Whether a data set is what a training takes."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from kdjax.data.source import Stream
+from kdjax.data.types import Data
+from kdjax.models import Batch, Outputs
+from kdjax.progress import console
+
+
+def with_arrays(data: Any) -> Data:
+    """The data with arrays that jax takes as they are.
+
+    Raises:
+      TypeError, ValueError: naming the split or the array that is none.
+    """
+    if not isinstance(data, Data):
+        raise TypeError(
+            f"data is {type(data).__name__}, but takes kdjax.data.Data(train, "
+            f"validation, test)"
+        )
+    if data.train is None:
+        raise ValueError("train is None, but a training takes examples")
+    return Data(*map(_arrays, Data._fields, data))
+
+
+def _arrays(name: str, split: Any) -> Any:
+    """A split whose arrays have one length and a type that jax keeps."""
+    if split is None or (name == "train" and isinstance(split, Stream)):
+        return split
+    if not isinstance(split, Mapping):
+        raise TypeError(f"{name} is {type(split).__name__}, but takes arrays by name")
+    if not isinstance(split.get("teacher"), Outputs | None):
+        raise TypeError(
+            f"{name}['teacher'] is {type(split['teacher']).__name__}, but takes "
+            f"kdjax.models.Outputs, which kdjax.training.teacher.store gives"
+        )
+    split = {part: value for part, value in split.items() if value is not None}
+    named = {
+        f"{part}{jax.tree_util.keystr(path)}": leaf
+        for part, value in split.items()
+        for path, leaf in jax.tree_util.tree_leaves_with_path(value)
+    }
+    for part, leaf in named.items():
+        _check_array(f"{name} {part}", leaf)
+    lengths = {part: len(leaf) for part, leaf in named.items()}
+    if len(set(lengths.values())) != 1 or not all(lengths.values()):
+        raise ValueError(
+            f"{name} has arrays of lengths {lengths}, but takes some of one length, "
+            f"from 1 up"
+        )
+    wide = [part for part, leaf in named.items() if leaf.dtype == np.float64]
+    if wide:
+        console.print(f"{name} {', '.join(wide)}: float64, converted to float32")
+    return jax.tree.map(_converted, split)
+
+
+def _check_array(name: str, leaf: Any) -> None:
+    if not isinstance(leaf, np.ndarray | jax.Array) or leaf.ndim == 0:
+        raise TypeError(f"{name} is {leaf!r}, but takes an array of all examples")
+    if leaf.dtype.kind in "OSUMm":
+        raise TypeError(f"{name} is of type {leaf.dtype}, but takes numbers")
+
+
+def _converted(array: Any) -> Any:
+    return np.asarray(array, np.float32) if array.dtype == np.float64 else array
+
+
+def check_labels(name: str, split: Batch, outputs: Outputs) -> None:
+    """Raises ValueError unless the labels are classes of the model."""
+    if "label" not in split:
+        return
+    *leading, classes = outputs.logits.shape
+    labels = np.asarray(split["label"])
+    wanted = (len(labels), *leading[1:])
+    if labels.dtype.kind not in "iu" or labels.shape != wanted:
+        raise ValueError(
+            f"{name} labels have shape {labels.shape} and type {labels.dtype}, but a "
+            f"model with logits {outputs.logits.shape} takes integers of shape {wanted}"
+        )
+    if labels.min() < 0 or labels.max() >= classes:
+        raise ValueError(
+            f"{name} labels lie in [{labels.min()}, {labels.max()}], but a model of "
+            f"{classes} classes takes [0, {classes - 1}]"
+        )
+
+
+def check_teacher(name: str, split: Batch, outputs: Outputs) -> None:
+    """Raises ValueError unless stored logits are of the classes of the model."""
+    if split.get("teacher") is None:
+        return
+    stored = shape = split["teacher"].logits.shape
+    wanted = (shape[0], *outputs.logits.shape[1:])
+    if name == "train" and len(shape) == len(wanted) + 1:  # several teachers or views
+        shape = (shape[0], *shape[2:])
+    if shape != wanted:
+        raise ValueError(
+            f"{name} teacher's logits have shape {stored}, but a student with logits "
+            f"{outputs.logits.shape} takes {wanted}"
+        )

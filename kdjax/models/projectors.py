@@ -1,0 +1,205 @@
+"""What stands between student and teacher, and learns with the student.
+
+A regressor where the student is narrower, the variances of VID, the embedding heads and
+the memory of CRD: all are made from the shapes of both `Outputs`, and are left behind
+when the training ends.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from kdjax import losses
+from kdjax.losses.ranges import Fraction, Positive
+from kdjax.models.types import Batch, Outputs, Variables
+
+Pairs = Sequence[tuple[int, int]]  # the student's feature, and the teacher's
+
+
+class Projector(NamedTuple):
+    """Two pure functions, as of a `kdjax.models.Model`, but of both outputs.
+
+    ``init(key, student, teacher) -> variables``, and ``apply(variables, student,
+    teacher, batch, key) -> ((student, teacher), state)``. Keyword-only arguments of
+    ``apply`` are hyperparameters, like those of an objective.
+    """
+
+    init: Callable[[jax.Array, Outputs, Outputs], Variables]
+    apply: Callable[..., tuple[tuple[Outputs, Outputs], Any]]
+
+
+def _nothing(key: jax.Array, student: Outputs, teacher: Outputs) -> Variables:
+    return {"params": {}, "state": {}}
+
+
+def _as_they_are(
+    variables: Variables, student: Outputs, teacher: Outputs, batch: Batch, key: Any
+) -> tuple[tuple[Outputs, Outputs], Any]:
+    return (student, teacher), variables["state"]
+
+
+identity = Projector(_nothing, _as_they_are)  # both outputs as they are
+
+
+def linear(pairs: Pairs = ((-1, -1),)) -> Projector:
+    """A linear map of each feature of the student's to the width of the teacher's.
+
+    The objective gets the pairs alone: ``student.features[i]``, projected, has the
+    shape of ``teacher.features[i]``. FitNets' regressor; PKD's projection.
+
+    Args:
+      pairs: Which of the student's features goes with which of the teacher's,
+        ``[B, ..., width]`` each; all but their widths must agree.
+    """
+    pairs = tuple(pairs)
+    return Projector(partial(_init_linear, pairs), partial(_apply_linear, pairs))
+
+
+def variational(pairs: Pairs = ((-1, -1),)) -> Projector:
+    """`linear`, with the learned variances that `kdjax.losses.vid` takes.
+
+    They are ``student.extras["raw_variance"][i]``, ``[width]`` each.
+    """
+    pairs = tuple(pairs)
+    return Projector(partial(_init_variational, pairs), partial(_apply_linear, pairs))
+
+
+def contrastive(
+    *, dataset_size: int, negatives: int = 4096, width: int = 128, pair=(-1, -1)
+) -> Projector:
+    """The embedding heads and the memory of `kdjax.losses.crd_with_memory`.
+
+    The objective gets both embeddings as ``features[0]``, and ``memory`` and
+    ``negatives`` among ``student.extras``; examples are known by ``batch["index"]``.
+    Hyperparameters: the ``temperature``, which the objective must share, and
+    ``memory_momentum``, what stays of an embedding in the memory when it is seen.
+
+    Args:
+      dataset_size: How many examples there are.
+      negatives: How many other examples are drawn for each, as a rule many.
+      width: Of the embeddings.
+      pair: Which feature of the student's and which of the teacher's are embedded.
+    """
+    return Projector(
+        partial(_init_contrastive, dataset_size, width, tuple(pair)),
+        partial(_apply_contrastive, negatives, tuple(pair)),
+    )
+
+
+def _dense(key: jax.Array, inputs: int, outputs: int) -> dict[str, jax.Array]:
+    kernel = jax.nn.initializers.lecun_normal()(key, (inputs, outputs))
+    return {"kernel": kernel, "bias": jnp.zeros(outputs)}
+
+
+def _through(dense: dict[str, jax.Array], x: jax.Array) -> jax.Array:
+    bias = dense["bias"].reshape((1,) * (x.ndim - 1) + (-1,))
+    return x @ dense["kernel"] + bias
+
+
+def _init_linear(
+    pairs: Pairs, key: jax.Array, student: Outputs, teacher: Outputs
+) -> Variables:
+    dense = []
+    for own, (i, j) in zip(jax.random.split(key, len(pairs)), pairs, strict=True):
+        s, t = student.features[i].shape, teacher.features[j].shape
+        if s[:-1] != t[:-1]:
+            raise ValueError(
+                f"projector: the student's feature {i} has shape {s} and the teacher's "
+                f"feature {j} {t}, but all axes except the last must agree"
+            )
+        dense.append(_dense(own, s[-1], t[-1]))
+    return {"params": {"dense": tuple(dense)}, "state": {}}
+
+
+def _apply_linear(
+    pairs: Pairs,
+    variables: Variables,
+    student: Outputs,
+    teacher: Outputs,
+    batch: Batch,
+    key: Any,
+) -> tuple[tuple[Outputs, Outputs], Any]:
+    params = dict(variables["params"])
+    dense = params.pop("dense")
+    projected = tuple(
+        _through(d, student.features[i]) for d, (i, _) in zip(dense, pairs, strict=True)
+    )
+    matched = tuple(teacher.features[j] for _, j in pairs)
+    extras = {**student.extras, **params}
+    pair = (
+        student._replace(features=projected, extras=extras),
+        teacher._replace(features=matched),
+    )
+    return pair, variables["state"]
+
+
+def _init_variational(
+    pairs: Pairs, key: jax.Array, student: Outputs, teacher: Outputs
+) -> Variables:
+    variables = _init_linear(pairs, key, student, teacher)
+    start = math.log(math.expm1(5))  # the authors': a variance of 5
+    raw = tuple(jnp.full(teacher.features[j].shape[-1], start) for _, j in pairs)
+    return {**variables, "params": {**variables["params"], "raw_variance": raw}}
+
+
+def _init_contrastive(
+    dataset_size: int,
+    width: int,
+    pair: tuple[int, int],
+    key: jax.Array,
+    student: Outputs,
+    teacher: Outputs,
+) -> Variables:
+    *heads, memory = jax.random.split(key, 3)
+    params = {
+        name: _dense(head, math.prod(outputs.features[i].shape[1:]), width)
+        for name, head, outputs, i in zip(
+            ("student", "teacher"), heads, (student, teacher), pair, strict=True
+        )
+    }
+    bank = losses.crd_memory(memory, dataset_size=dataset_size, width=width)
+    return {"params": params, "state": {"memory": bank}}
+
+
+def _apply_contrastive(
+    negatives: int,
+    pair: tuple[int, int],
+    variables: Variables,
+    student: Outputs,
+    teacher: Outputs,
+    batch: Batch,
+    key: jax.Array,
+    *,
+    temperature: Positive = 0.07,
+    memory_momentum: Fraction = 0.5,
+) -> tuple[tuple[Outputs, Outputs], Any]:
+    params, memory = variables["params"], variables["state"]["memory"]
+    embedded = [
+        _through(
+            params[name], outputs.features[i].reshape(len(outputs.features[i]), -1)
+        )
+        for name, outputs, i in zip(
+            ("student", "teacher"), (student, teacher), pair, strict=True
+        )
+    ]
+    count, rows = len(memory.student), batch["index"]
+    further = jax.random.randint(key, (len(rows), negatives), 1, count)
+    others = (rows[:, None] + further) % count  # never the example itself
+    _, remembered = losses.crd_with_memory(
+        *embedded,
+        memory,
+        rows,
+        others,
+        temperature=temperature,
+        momentum=memory_momentum,
+    )
+    extras = {**student.extras, "memory": memory, "negatives": others}
+    outputs = (
+        student._replace(features=(embedded[0],), extras=extras),
+        teacher._replace(features=(embedded[1],)),
+    )
+    return outputs, {"memory": jax.lax.stop_gradient(remembered)}

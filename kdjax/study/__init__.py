@@ -1,0 +1,1 @@
+"""What experiments share: choosing settings on validation, and their statistics."""

@@ -1,0 +1,135 @@
+"""Checkpoints that are whole or not there, by orbax, sealed by a digest.
+
+A checkpoint belongs to certain programs and the numbers that they are run on: its
+directory is named by a fingerprint of both, so a change of model, loss, data,
+hyperparameters or jax starts anew, and nothing else does.
+"""
+
+from collections.abc import Callable, Sequence
+import hashlib
+import json
+from pathlib import Path
+import shutil
+import threading
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from kdjax import files
+from kdjax.progress import console
+
+Position = dict[str, Any]  # where a run is, as JSON can hold it
+
+# Two saves at once, from two threads, take each other's signals and wait for minutes.
+_ORBAX = threading.Lock()
+
+
+def cache_compilations() -> None:
+    """Keeps compiled programs on disk, so that the next run need not wait."""
+    jax.config.update("jax_compilation_cache_dir", str(files.cache("xla").resolve()))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+def digest(tree: Any) -> str:
+    """A fingerprint of every number in ``tree`` and of its shape."""
+    sha = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        array = np.asarray(leaf)
+        sha.update(f"{jax.tree_util.keystr(path)}{array.dtype}{array.shape}".encode())
+        sha.update(array.tobytes())
+    return sha.hexdigest()
+
+
+def fingerprint(programs: Sequence[jax.stages.Lowered], *numbers: Any) -> str:
+    """Stands for programs and what they are run on."""
+    texts = [program.as_text() for program in programs]
+    return files.fingerprint([jax.__version__, texts, *map(digest, numbers)])
+
+
+def save(directory: Path, step: int, tree: Any, position: Position) -> bool:
+    """Writes ``tree`` whole or not at all, and keeps the two newest checkpoints.
+
+    Training can go on without a checkpoint, so what prevents one is said and no error.
+
+    Returns:
+      Whether it was written.
+    """
+    path, seal = directory.resolve() / str(step), directory / f"{step}.json"
+    try:
+        seal.unlink(missing_ok=True)
+        with _ORBAX, ocp.StandardCheckpointer() as checkpointer:
+            checkpointer.save(path, tree, force=True)
+        with files.atomic(seal) as temporary:
+            temporary.write_text(json.dumps(_sealed(path, position)))
+        for old in _steps(directory)[:-2]:
+            (directory / f"{old}.json").unlink(missing_ok=True)
+            shutil.rmtree(directory / str(old))
+    except Exception as error:  # orbax and tensorstore raise many kinds
+        _clear_unfinished(directory)  # a full disk needs the room
+        reason = " ".join(str(error).split())[:200]
+        console.print(
+            f"no checkpoint of step {step} in {directory}: training goes on, but if it "
+            f"is stopped now it will resume at an earlier one ({reason})"
+        )
+        return False
+    return True
+
+
+def restore(
+    directory: Path, like: Callable[[Position], Any]
+) -> tuple[Position, Any] | None:
+    """The newest undamaged checkpoint: its position, and its tree.
+
+    A damaged or half-written one is logged and skipped, and not read: orbax, once it
+    has failed to read, may fail again at any time later, in the garbage collector.
+
+    Args:
+      directory: Where `save` wrote.
+      like: Gives for a position a tree of that structure, placed on devices as the
+        restored one is to be.
+    """
+    _clear_unfinished(directory)
+    for step in reversed(_steps(directory)):
+        path = directory.resolve() / str(step)
+        position = _position(path, directory / f"{step}.json")
+        if position is None:
+            console.print(f"damaged checkpoint {path} skipped")
+            continue
+        with _ORBAX, ocp.StandardCheckpointer() as checkpointer:
+            return position, checkpointer.restore(path, like(position))
+    return None
+
+
+def _clear_unfinished(directory: Path) -> None:
+    for path in directory.glob("*.orbax-checkpoint-tmp*"):  # cut off while written
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _sealed(path: Path, position: Position) -> dict[str, Any]:
+    sha = hashlib.sha256(json.dumps(position, sort_keys=True).encode())
+    sha.update(_digest_of_files(path).encode())
+    return {"sha256": sha.hexdigest(), "position": position}
+
+
+def _position(path: Path, seal: Path) -> Position | None:
+    """What the seal of a checkpoint says, if it is whole and fits the checkpoint."""
+    try:
+        record = json.loads(seal.read_bytes())
+        fits = record == _sealed(path, record["position"])
+    except (OSError, ValueError, KeyError, TypeError):  # missing, cut off, other JSON
+        return None
+    return record["position"] if fits else None
+
+
+def _digest_of_files(directory: Path) -> str:
+    sha = hashlib.sha256()
+    for path in sorted(p for p in directory.rglob("*") if p.is_file()):
+        sha.update(str(path.relative_to(directory)).encode())
+        sha.update(path.read_bytes())
+    return sha.hexdigest()
+
+
+def _steps(directory: Path) -> list[int]:
+    return sorted(int(p.name) for p in directory.glob("*") if p.name.isdigit())

@@ -1,0 +1,237 @@
+"""Whether the parts of a training fit each other and its data, before it is run."""
+
+from collections.abc import Callable, Mapping
+import inspect
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pandas as pd
+
+from kdjax.data.checks import check_labels, check_teacher
+from kdjax.data.source import Stream, feeder
+from kdjax.data.types import Data
+from kdjax.models import Batch, Model, Outputs, Projector
+from kdjax.objectives import name_of
+from kdjax.training import step as stepping
+from kdjax.training.metrics import Measure
+from kdjax.training.programs import measure
+from kdjax.training.step import Training
+
+
+def check_parts(training: Any) -> None:
+    """Raises TypeError or ValueError if a part of a training is not what it takes."""
+    _check_type("training", training, Training, "kdjax.training.Training(...)")
+    _check_type(
+        "model",
+        training.model,
+        Model,
+        "kdjax.models.Model: kdjax.models.from_linen makes one of a flax module",
+    )
+    _check_type("projector", training.projector, Projector, "kdjax.models.Projector")
+    for name in ("objective", "teacher", "view", "optimizer"):
+        part = getattr(training, name)
+        complete = isinstance(part, optax.GradientTransformation)
+        if not callable(part) and not (name == "optimizer" and complete):
+            raise TypeError(f"{name} is {part!r}, but takes a function")
+    if "student_logits" in inspect.signature(training.objective).parameters:
+        raise TypeError(
+            f"objective {name_of(training.objective)} takes logits, but an objective "
+            f"takes (student, teacher, batch): kdjax.objectives.on_logits makes one"
+        )
+    if isinstance(training.measures, Measure):
+        raise TypeError("measures is one Measure, but takes a tuple of them")
+    for one in training.measures:
+        _check_type("measures", one, Measure, "kdjax.training.Measure")
+    if training.select is not None and training.select[1] not in ("max", "min"):
+        raise ValueError(
+            f"select is {training.select!r}, but takes a metric with 'max' or 'min'"
+        )
+
+
+def _check_type(name: str, value: Any, kind: type, takes: str) -> None:
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} is {value!r}, but takes {takes}")
+
+
+def check_fit(
+    training: Training, data: Data, columns: Mapping[str, np.ndarray], fixed: Any
+) -> None:
+    """Traces each part of a step on shapes alone, which costs next to nothing.
+
+    Raises:
+      TypeError, ValueError: naming the part that does not take what it is given.
+    """
+    feed = feeder(data.train, training.batch_size)
+    if isinstance(data.train, Stream) and not feed.steps:
+        raise ValueError(f"steps of the stream is {feed.steps}, but takes 1 or more")
+    if not feed.steps:
+        raise ValueError(
+            f"batch_size is {training.batch_size}, but takes at most the "
+            f"{feed.examples} examples of train"
+        )
+    key, batch = jax.random.key(0), feed.example()
+    has = f"a batch has {', '.join(batch)}"
+    if isinstance(fixed, Mapping):
+        has += f", and fixed has {', '.join(fixed)}"
+    variables, outputs = _student(training.model, batch, has)
+    for name, split in zip(Data._fields, data, strict=True):
+        if split is not None:
+            split = batch if isinstance(split, Stream) else split
+            check_labels(name, split, outputs)
+            check_teacher(name, split, outputs)
+    view = _shapes("view", has, training.view, key, batch, variables["params"], fixed)
+    _check_view(view, len(jax.tree.leaves(batch)[0]))
+    taught = _shapes("teacher", has, training.teacher, fixed, view)
+    has = f"{has}; {_described('student', outputs)}; {_described('teacher', taught)}"
+    state = _check_objective(training, columns, batch, view, taught, fixed, has)
+    _check_descent(training, training.epochs * feed.steps, state.params, columns)
+    for name in ("validation", "test"):
+        if getattr(data, name) is not None:
+            _check_measures(training, variables, name, getattr(data, name), fixed)
+
+
+def _shapes(what: str, has: str, function: Callable, *arguments: Any) -> Any:
+    """`jax.eval_shape`; an error says which part it was, and what there was to take."""
+    try:
+        return jax.eval_shape(function, *arguments)
+    except KeyError as error:
+        raise ValueError(f"{what} takes {error}, but {has}") from error
+    except IndexError as error:
+        raise ValueError(f"{what} takes more than there is: {has}") from error
+    except Exception as error:
+        error.add_note(f"raised by the {what}, before anything is trained: {has}")
+        raise
+
+
+def _described(whose: str, outputs: Outputs | None) -> str:
+    """What an objective may take of outputs."""
+    if outputs is None:
+        return f"there is no {whose}"
+    features, attention = (
+        ", ".join(str(leaf.shape) for leaf in leaves) or "none"
+        for leaves in (outputs.features, outputs.attention)
+    )
+    return (
+        f"the {whose} has logits {outputs.logits.shape}, features {features}, "
+        f"attention {attention}, extras {', '.join(outputs.extras) or 'none'}"
+    )
+
+
+def _student(model: Model, batch: Batch, has: str) -> tuple[Any, Outputs]:
+    variables = _shapes("model", has, model.init, jax.random.key(0), batch)
+    if not isinstance(variables, dict) or set(variables) != {"params", "state"}:
+        raise TypeError(
+            f"model: init gives {jax.tree.structure(variables)}, but takes to give a "
+            f"dict of params and state"
+        )
+    given = _shapes("model", has, model.apply, variables, batch)
+    if type(given) is not tuple or not isinstance(given[0], Outputs):
+        raise TypeError(
+            f"model: apply gives {jax.tree.structure(given)}, but takes to give a "
+            f"pair, kdjax.models.Outputs and the state"
+        )
+    return variables, given[0]
+
+
+def _check_view(view: Any, size: int) -> None:
+    for path, leaf in jax.tree_util.tree_leaves_with_path(view):
+        if leaf.shape[:1] != (size,):
+            raise ValueError(
+                f"view gives {jax.tree_util.keystr(path)} of shape {leaf.shape}, but "
+                f"takes and gives batches of {size} examples"
+            )
+
+
+def _check_objective(
+    training: Training,
+    columns: Mapping[str, np.ndarray],
+    batch: Batch,
+    view: Batch,
+    taught: Outputs | None,
+    fixed: Any,
+    has: str,
+) -> stepping.State:
+    key, name = jax.random.key(0), name_of(training.objective)
+    first = {name: column[0] for name, column in columns.items()}
+
+    def init(batch: Batch, fixed: Any) -> stepping.State:
+        return stepping.init(training, 1, key, first, batch, fixed)
+
+    def objective(state: Any, view: Any, taught: Any) -> Any:
+        return stepping.example_losses(training, state, state.params, view, taught, key)
+
+    state = _shapes("projector", has, init, batch, fixed)
+    losses, after = _shapes(f"objective {name}", has, objective, state, view, taught)
+    wanted = jax.tree.leaves(view)[0].shape[:1]
+    if jax.tree.structure(losses) != jax.tree.structure(0) or losses.shape != wanted:
+        raise ValueError(
+            f"objective {name} gives {_shape(losses)} for a batch of {wanted[0]}, but "
+            f"takes to give one value an example, {wanted}"
+        )
+    if _shape(after) != _shape(state.model_state):
+        raise ValueError(
+            f"state of model and projector is {_shape(state.model_state)} before a "
+            f"step and {_shape(after)} after it, but takes the same shapes"
+        )
+    return state
+
+
+def _shape(tree: Any) -> Any:
+    return jax.tree.map(lambda leaf: (str(leaf.dtype), leaf.shape), tree)
+
+
+def _check_descent(
+    training: Training, steps: int, params: Any, columns: Mapping[str, np.ndarray]
+) -> None:
+    """The first update must not point along the gradient, whatever that is: here 1."""
+
+    @jax.jit
+    def along(chosen: dict[str, jax.Array]) -> jax.Array:
+        zeros, ones = (
+            jax.tree.map(
+                lambda p, value=value: jnp.full(p.shape, value, p.dtype), params
+            )
+            for value in (0, 1)
+        )
+        optimizer = stepping.transformation(training.optimizer, chosen, steps)
+        updates, _ = optimizer.update(ones, optimizer.init(zeros), zeros)
+        return sum(jnp.sum(update) for update in jax.tree.leaves(updates))
+
+    own = {}
+    if not isinstance(training.optimizer, optax.GradientTransformation):
+        own = stepping.of(training.optimizer, columns, by_keyword=True)
+    for row in pd.DataFrame(own).drop_duplicates().to_dict("records") or [{}]:
+        if along(row) > 0:
+            raise ValueError(
+                f"optimizer: its first update points uphill, along the gradient, with "
+                f"hyperparameters {row}. It takes a complete transformation, learning "
+                f"rate and sign included, such as optax.adam(1e-3) or "
+                f"kdjax.training.optimizers.adam, not optax.scale_by_adam() alone"
+            )
+
+
+def _check_measures(
+    training: Training, variables: Any, name: str, split: Batch, fixed: Any
+) -> None:
+    metrics = _shapes(
+        "measures",
+        f"{name} has {', '.join(split)}",
+        lambda variables, split, fixed: measure(training, variables, split, fixed),
+        variables,
+        split,
+        fixed,
+    )
+    for metric, value in metrics.items():
+        if value.shape:
+            raise ValueError(
+                f"measures give {metric!r} of shape {value.shape}, but take to give "
+                f"scalars"
+            )
+    if training.select is not None and training.select[0] not in metrics:
+        raise ValueError(
+            f"select is {training.select!r}, but takes one of "
+            f"{', '.join(metrics) or 'no metrics, so None'}"
+        )

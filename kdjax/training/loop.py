@@ -1,0 +1,226 @@
+"""The loop: epoch after epoch and phase after phase, resumable to the bit.
+
+It does not know whether it runs one student or a group of them side by side, nor
+whether batches come from resident arrays or from a stream.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from copy import copy
+from pathlib import Path
+import time
+from typing import Any
+
+import jax
+import numpy as np
+
+from kdjax.models import Batch, Variables
+from kdjax.training import checkpoint
+from kdjax.training.programs import Phase, Run, first_states, student_of
+
+Curves = dict[str, np.ndarray]
+OnEpoch = Callable[[int, dict[str, np.ndarray]], None]
+
+
+class Loop:
+    """One run, or a group of them side by side, on its way through its phases.
+
+    Args:
+      phases: One after another. The student goes on; optimizer and projector begin
+        anew, and so does what is kept of the best epoch.
+      key: Draws the initial parameters, and for epoch ``e`` by ``fold_in(key, e)`` the
+        order of the examples and what is random in a step.
+      hyperparameters: Scalars by name, or arrays with a leading axis of runs.
+      splits: Of each phase the resident training arrays and the validation split.
+      fixed: What does not change in a run.
+      sharding: Where the state lies.
+      feed_sharding: Where what a call is fed lies; by default there, too.
+    """
+
+    def __init__(
+        self,
+        phases: Sequence[Phase],
+        key: jax.Array,
+        hyperparameters: dict[str, Any],
+        splits: Sequence[tuple[Batch, Batch | None]],
+        fixed: Any,
+        *,
+        sharding: jax.sharding.Sharding,
+        feed_sharding: jax.sharding.Sharding | None = None,
+    ):
+        # Feeds have positions of their own, and groups may run side by side.
+        self.phases = [each._replace(feed=copy(each.feed)) for each in phases]
+        self.splits, self.fixed = splits, fixed
+        self.init_key, self.key = jax.random.split(jax.device_put(key, sharding))
+        self.hyperparameters = jax.device_put(hyperparameters, sharding)
+        self.sharding, self.feed_sharding = sharding, feed_sharding or sharding
+        self.epochs = sum(phase.training.epochs for phase in phases)
+        self.at = {"phase": 0, "epoch": 0, "step": 0, "done": 0, "steps": 0}
+        states = self._shapes()
+        self.curves = _blank_curves(self.phases, states, splits, fixed)
+        self.losses = np.zeros(states[0].finite.shape)  # summed, of the epoch under way
+        self.run: Run | None = None
+        self._clock = time.monotonic()
+
+    def to_the_end(
+        self,
+        *,
+        directory: Path,
+        checkpoint_seconds: float = 60.0,
+        checkpoint_steps: int | None = None,
+        keep_last: bool = False,
+        on_epoch: OnEpoch,
+    ) -> tuple[Run, Curves]:
+        """Runs what is left, with a checkpoint every so often.
+
+        Args:
+          directory: Where the checkpoints lie.
+          checkpoint_seconds: A checkpoint follows the first call to end so long after
+            the one before,
+          checkpoint_steps: or, if given, so many steps after it.
+          keep_last: Whether to leave a checkpoint of the end.
+          on_epoch: Called with how many epochs are done, and the metrics of the last:
+            after each, and when a run is resumed.
+
+        Returns:
+          The last state; and the metrics and ``seconds`` of every epoch.
+        """
+        self._resume(directory)
+        if self.at["done"]:
+            self._tell(on_epoch)
+        saved, steps_saved = time.monotonic(), self.at["steps"]
+        for _ in self._calls(on_epoch):
+            due = time.monotonic() - saved >= checkpoint_seconds
+            if checkpoint_steps is not None:
+                due |= self.at["steps"] - steps_saved >= checkpoint_steps
+            ended = self.at["done"] == self.epochs
+            if (due and not ended) or (ended and keep_last):
+                self._save(directory)
+                saved, steps_saved = time.monotonic(), self.at["steps"]
+        return self.run, self.curves
+
+    def _calls(self, on_epoch: OnEpoch) -> Iterator[None]:
+        """After each call of the program control is given back."""
+        at = self.at
+        self._lap()
+        while at["done"] < self.epochs:
+            phase = self.phases[at["phase"]]
+            order_key, noise_key = jax.random.split(
+                jax.random.fold_in(self.key, at["done"])
+            )
+            keys = jax.random.split(noise_key, phase.feed.steps)
+            while at["step"] < phase.feed.steps:
+                self._advance(phase, order_key, keys)
+                self.curves["seconds"][at["done"]] += self._lap()
+                if at["step"] < phase.feed.steps:
+                    yield
+            self._finish_epoch(phase)
+            self._tell(on_epoch)
+            yield
+
+    def _advance(self, phase: Phase, order_key: jax.Array, keys: jax.Array) -> None:
+        first = self.at["step"]
+        last = min(first + phase.steps_a_call, phase.feed.steps)
+        fed = phase.feed.feed(order_key, first, last - first)
+        self.run, losses = phase.advance(
+            self.run,
+            jax.device_put(fed, self.feed_sharding),
+            keys[first:last],
+            self.splits[self.at["phase"]][0],
+            self.fixed,
+        )
+        self.losses = self.losses + np.asarray(losses, np.float64)
+        self.at["step"], self.at["steps"] = last, self.at["steps"] + last - first
+
+    def _finish_epoch(self, phase: Phase) -> None:
+        at = self.at
+        self.run, metrics = phase.finish(
+            self.run, self.splits[at["phase"]][1], self.fixed
+        )
+        for name, value in metrics.items():
+            self.curves[name][at["done"]] = value
+        self.curves["train_loss"][at["done"]] = self.losses / phase.feed.steps
+        self.curves["seconds"][at["done"]] += self._lap()
+        self.losses = np.zeros_like(self.losses)
+        at.update(done=at["done"] + 1, epoch=at["epoch"] + 1, step=0)
+        if at["epoch"] == phase.training.epochs and at["phase"] + 1 < len(self.phases):
+            self._begin(at["phase"] + 1)
+
+    def _begin(self, phase: int, source: str | None = None) -> None:
+        """A phase's first state; the student is that of the phase before."""
+        if source is None:
+            student = None if self.run is None else student_of(self.run.state)
+            self.run = self._first(phase, student)
+            self.at.update(phase=phase, epoch=0)
+        feed_key = jax.random.fold_in(self.init_key, phase)
+        self.phases[phase].feed.begin(feed_key, source)
+
+    def _first(self, phase: int, student: Variables | None) -> Run:
+        return self.phases[phase].begin(
+            jax.random.fold_in(self.init_key, phase) if phase else self.init_key,
+            self.hyperparameters,
+            self.phases[phase].feed.example(),
+            self.fixed,
+            student,
+        )
+
+    def _shapes(self) -> list[Run]:
+        """Of the state of every phase, placed where it is to lie."""
+        states = first_states(
+            self.phases, self.init_key, self.hyperparameters, self.fixed
+        )
+        return jax.tree.map(
+            lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=self.sharding),
+            states,
+        )
+
+    def _resume(self, directory: Path) -> None:
+        def like(position: checkpoint.Position) -> Any:
+            run = self._shapes()[position["phase"]]
+            return run, self.curves, self.losses
+
+        found = checkpoint.restore(directory, like)
+        if found is None:
+            return self._begin(0)
+        position, (self.run, curves, losses) = found
+        source = position.pop("source")
+        self.at = position
+        self.curves = {name: np.array(values) for name, values in curves.items()}
+        self.losses = np.array(losses)
+        self._begin(position["phase"], source)
+
+    def _save(self, directory: Path) -> None:
+        source = self.phases[self.at["phase"]].feed.position()
+        tree = (self.run, self.curves, self.losses)
+        position = {**self.at, "source": source}
+        checkpoint.save(directory, self.at["steps"], tree, position)
+
+    def _lap(self) -> float:
+        """Seconds since it was last asked."""
+        began, self._clock = self._clock, time.monotonic()
+        return self._clock - began
+
+    def _tell(self, on_epoch: OnEpoch) -> None:
+        done = self.at["done"]
+        on_epoch(done, {name: values[done - 1] for name, values in self.curves.items()})
+
+
+def _blank_curves(
+    phases: Sequence[Phase],
+    states: Sequence[Run],
+    splits: Sequence[tuple[Batch, Batch | None]],
+    fixed: Any,
+) -> Curves:
+    """Curves ``[epochs, ...]`` to fill; NaN where a phase lacks another's metric."""
+    epochs = sum(phase.training.epochs for phase in phases)
+    metrics = [
+        jax.eval_shape(phase.finish, state, validation, fixed)[1]
+        for phase, state, (_, validation) in zip(phases, states, splits, strict=True)
+    ]
+    curves = {"seconds": np.zeros(epochs)}
+    curves["train_loss"] = np.zeros((epochs, *states[0].finite.shape), np.float32)
+    for name, value in {n: v for own in metrics for n, v in own.items()}.items():
+        everywhere = all(name in own for own in metrics)
+        dtype = value.dtype if everywhere else np.float32
+        blank = 0 if everywhere else np.nan
+        curves[name] = np.full((epochs, *value.shape), blank, dtype)
+    return curves

@@ -1,0 +1,91 @@
+"""What is measured of a student on a split of the data.
+
+A measure adds up sums over blocks of examples and makes scalars of the totals at the
+end, so that no split needs to fit in memory at once.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from kdjax import losses
+from kdjax.models import Batch, Outputs
+
+Sums = dict[str, jax.Array]
+Metrics = dict[str, jax.Array]
+
+
+class Measure(NamedTuple):
+    """``sums(student, teacher, batch)`` of a block, and ``finish(totals)``: scalars.
+
+    The teacher is None where the split has none. Sums are added over blocks as they
+    are: count the examples among them to take a mean.
+    """
+
+    sums: Callable[[Outputs, Outputs | None, Batch], Sums]
+    finish: Callable[[Sums], Metrics]
+
+
+def classification(bins: int = 15) -> Measure:
+    """Of classes, or of tokens: accuracy, errors, likelihood and calibration.
+
+    ``accuracy``, ``errors`` (a count), ``nll`` (nats) and ``ece``, the expected
+    calibration error; with a teacher, ``agreement`` (share of examples for which both
+    predict the same class) and ``teacher_kl`` (forward KL at temperature 1, nats).
+    Logits are ``[B, C]`` and labels ``[B]``, or ``[B, tokens, C]`` and ``[B, tokens]``;
+    of tokens, those count that the batch's ``mask`` of that shape holds.
+
+    Args:
+      bins: How many bins of equal width divide [0, 1] for the calibration error: the
+        mean gap between confidence and accuracy over them, weighed by their size.
+
+    References:
+      Guo et al., `On Calibration of Modern Neural Networks
+      <https://arxiv.org/abs/1706.04599>`_, 2017, section 3; 15 bins as there.
+    """
+    return Measure(partial(_classification_sums, bins), _classification_metrics)
+
+
+def _classification_sums(
+    bins: int, student: Outputs, teacher: Outputs | None, batch: Batch
+) -> Sums:
+    logits, labels = student.logits, batch["label"]
+    counts = jnp.ones(labels.shape, bool)
+    if "mask" in batch and batch["mask"].shape == labels.shape:
+        counts = batch["mask"] != 0
+    predicted = jnp.argmax(logits, -1)
+    correct = predicted == labels
+    log_q = jax.nn.log_softmax(logits)
+    confidence = jnp.exp(jnp.max(log_q, -1))
+    bin_ = jnp.clip((confidence * bins).astype(int), 0, bins - 1)
+    gap = jnp.where(counts, confidence - correct, 0)
+    likelihood = jnp.take_along_axis(log_q, labels[..., None], -1)[..., 0]
+    sums = {
+        "examples": jnp.sum(counts),
+        "correct": jnp.sum(correct & counts),
+        "nll": -jnp.sum(likelihood, where=counts),
+        "gap": jax.ops.segment_sum(gap.reshape(-1), bin_.reshape(-1), bins),
+    }
+    if teacher is not None:
+        agreed = (predicted == jnp.argmax(teacher.logits, -1)) & counts
+        divergence = losses.forward_kl(logits, teacher.logits)
+        sums["agreed"] = jnp.sum(agreed)
+        sums["teacher_kl"] = jnp.sum(divergence, where=counts)
+    return sums
+
+
+def _classification_metrics(totals: Sums) -> Metrics:
+    count = totals["examples"]
+    metrics = {
+        "accuracy": totals["correct"] / count,
+        "errors": count - totals["correct"],
+        "nll": totals["nll"] / count,
+        "ece": jnp.sum(jnp.abs(totals["gap"])) / count,
+    }
+    if "agreed" in totals:
+        metrics["agreement"] = totals["agreed"] / count
+        metrics["teacher_kl"] = totals["teacher_kl"] / count
+    return metrics

@@ -1,0 +1,196 @@
+"""One step of training, a pure function: vmap it for a sweep, scan it for an epoch."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache
+import inspect
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from kdjax.models import Batch, Model, Outputs, Projector, projectors
+from kdjax.objectives import Objective
+from kdjax.training import optimizers, teacher, views
+from kdjax.training.metrics import Measure, Metrics, classification
+
+Hyperparameters = dict[str, jax.Array]
+Optimizer = Callable[..., optax.GradientTransformation] | optax.GradientTransformation
+
+
+@dataclass(frozen=True)
+class Training:
+    """What is trained, on what, and how; the same for all runs of a sweep.
+
+    What varies between runs are hyperparameters: the keyword-only arguments of the
+    objective and of the projector, and the arguments of the optimizer, by their names.
+
+    Args:
+      model: The student.
+      objective: ``(student, teacher, batch, *, hyperparameters) -> [B]``, whose mean is
+        minimised: see `kdjax.objectives`.
+      epochs: Passes over the training examples.
+      batch_size: Examples a step. The few left over sit the epoch out.
+      optimizer: A function of hyperparameters, as in `kdjax.training.optimizers`, which
+        is told the number of ``steps`` if it asks; or an optax transformation.
+      teacher: ``(fixed, batch) -> Outputs``: stored in the batch, or live.
+      projector: Learns between both outputs: see `kdjax.models.projectors`.
+      view: Changes each batch before teacher and student see it.
+      constrain: ``constrain(params)`` of the student, after every step: see
+        `kdjax.models.max_norm`.
+      measures: What is measured of the student, after every epoch and at the end.
+      select: A validation metric, and ``"max"`` or ``"min"``: the epoch where it is
+        best is the best epoch. None if no epoch is to be selected.
+      measure_batch: How many examples are measured at a time.
+    """
+
+    model: Model
+    objective: Objective
+    epochs: int
+    batch_size: int
+    optimizer: Optimizer = optimizers.adam
+    teacher: Callable[[Any, Batch], Outputs | None] = teacher.stored
+    projector: Projector = projectors.identity
+    view: views.View = views.unchanged
+    constrain: Callable[[Any], Any] | None = None
+    measures: tuple[Measure, ...] = field(default_factory=lambda: (classification(),))
+    select: tuple[str, str] | None = ("accuracy", "max")
+    measure_batch: int = 1000
+
+
+class State(NamedTuple):
+    """All of one run between two steps, of ``student`` and ``projector`` by name."""
+
+    hyperparameters: Hyperparameters
+    params: dict[str, Any]
+    model_state: dict[str, Any]
+    opt_state: Any
+
+
+def init(
+    training: Training,
+    steps: int,
+    key: jax.Array,
+    hyperparameters: Hyperparameters,
+    batch: Batch,
+    fixed: Any,
+    student: Any = None,
+) -> State:
+    """The state before the first step.
+
+    Args:
+      training: What is to be trained.
+      steps: How many steps there will be.
+      key: Draws the initial parameters.
+      hyperparameters: Scalars by name.
+      batch: An example, for its shapes and those of its view.
+      fixed: What does not change in a run, as the teacher and the view take it.
+      student: Variables to go on with, those of an earlier phase.
+    """
+    student = training.model.init(key, batch) if student is None else student
+    view_key = jax.random.fold_in(key, 2)
+    view = training.view(view_key, batch, student["params"], fixed)
+    outputs, _ = training.model.apply(student, view)
+    taught = teacher.present(training.teacher(fixed, view))
+    projector = training.projector.init(jax.random.fold_in(key, 1), outputs, taught)
+    both = {"student": student, "projector": projector}
+    params = {name: variables["params"] for name, variables in both.items()}
+    return State(
+        hyperparameters,
+        params,
+        {name: variables["state"] for name, variables in both.items()},
+        transformation(training.optimizer, hyperparameters, steps).init(params),
+    )
+
+
+def step(
+    training: Training,
+    steps: int,
+    state: State,
+    batch: Batch,
+    key: jax.Array,
+    fixed: Any,
+) -> tuple[State, Metrics]:
+    """One update from one batch; the metrics are its mean ``loss``."""
+    view_key, model_key = jax.random.split(key)
+    view = training.view(view_key, batch, state.params["student"], fixed)
+    view = jax.lax.stop_gradient(view)
+    taught = jax.lax.stop_gradient(training.teacher(fixed, view))
+
+    def mean_loss(params: Any) -> tuple[jax.Array, Any]:
+        losses, model_state = example_losses(
+            training, state, params, view, taught, model_key
+        )
+        return jnp.mean(losses), model_state
+
+    (loss, model_state), gradients = jax.value_and_grad(mean_loss, has_aux=True)(
+        state.params
+    )
+    optimizer = transformation(training.optimizer, state.hyperparameters, steps)
+    updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    if training.constrain is not None:
+        params = {**params, "student": training.constrain(params["student"])}
+    return State(state.hyperparameters, params, model_state, opt_state), {"loss": loss}
+
+
+def example_losses(
+    training: Training,
+    state: State,
+    params: Any,
+    batch: Batch,
+    taught: Outputs | None,
+    key: jax.Array,
+) -> tuple[jax.Array, Any]:
+    """The objective of each example ``[B]``, and the states after the batch."""
+    chosen = state.hyperparameters
+    student, student_state = training.model.apply(
+        {"params": params["student"], "state": state.model_state["student"]}, batch, key
+    )
+    between = {
+        "params": params["projector"],
+        "state": state.model_state["projector"],
+    }
+    pair, projector_state = training.projector.apply(
+        between,
+        student,
+        teacher.present(taught),
+        batch,
+        jax.random.fold_in(key, 1),
+        **of(training.projector.apply, chosen),
+    )
+    losses = training.objective(*pair, batch, **of(training.objective, chosen))
+    return losses, {"student": student_state, "projector": projector_state}
+
+
+def transformation(
+    optimizer: Optimizer, hyperparameters: Hyperparameters, steps: int
+) -> optax.GradientTransformation:
+    """The optimizer at these hyperparameters."""
+    if isinstance(optimizer, optax.GradientTransformation):
+        return optimizer
+    told = (
+        {"steps": steps} if "steps" in inspect.signature(optimizer).parameters else {}
+    )
+    return optimizer(**of(optimizer, hyperparameters, by_keyword=True), **told)
+
+
+def of(
+    function: Callable, hyperparameters: Hyperparameters, *, by_keyword: bool = False
+) -> Hyperparameters:
+    """Those that a function takes: see `takes`."""
+    names = takes(function, by_keyword=by_keyword)
+    return {name: hyperparameters[name] for name in names if name in hyperparameters}
+
+
+@cache
+def takes(
+    function: Callable, *, by_keyword: bool = False
+) -> dict[str, inspect.Parameter]:
+    """The keyword-only arguments of a function; or all that can be given by keyword."""
+    kinds = {inspect.Parameter.KEYWORD_ONLY}
+    if by_keyword:
+        kinds.add(inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    parameters = inspect.signature(function).parameters
+    return {n: p for n, p in parameters.items() if p.kind in kinds and n != "steps"}
