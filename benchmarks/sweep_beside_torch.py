@@ -1,37 +1,42 @@
 """A sweep in kdjax beside the plain PyTorch loop: the same students, in turns.
 
-    make bench    # two minutes; wants an idle machine
+    make bench    # three minutes; wants an idle machine
 
-Both train students of Hinton's loss on the embedded digits, in batches of 128, by
-Adam, ten epochs a turn, with validation after each. PyTorch trains one student at a
-time, kdjax as many as a sweep trains at once; times are a student's, the least of the
-turns, for other work on the machine only adds. Also printed: what part of the machine's
-own speed at multiplying large matrices the widest student reaches.
+Both train students with Hinton's loss on the embedded digits, in batches of 128, with
+Adam, ten epochs a turn, and validate after each. PyTorch trains one student at a time,
+kdjax as many as a sweep trains at once; times are of one student, the least of the
+turns, for other work on the machine only adds.
+
+The roofline is the time that a step needs at least: its matrix products, each timed
+alone at its own shape, and what Adam reads and writes (parameters, both moments and the
+gradient: 36 MB for 800 units), at the bandwidth of a large copy. Its share is of the
+time that kdjax takes.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 import subprocess
 import time
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import rich
 from rich.table import Table
 import tyro
 
-from kdjax import data, files, losses, models, progress, resume
-from kdjax.sweep import fastest, grid
-from kdjax.train import Training, make_training
+from kdjax import data, files, losses, models, objectives, progress
+from kdjax.data.source import feeder
+from kdjax.training import Training, checkpoint, programs
 
-BATCH = 128
+BATCH, EPOCHS = 128, 10
 
 
 @dataclass(frozen=True)
 class Config:
     widths: tuple[int, ...] = (16, 64, 300, 800)
-    """Units of each of a student's two hidden layers."""
+    """Hidden units in each of a student's two layers."""
     turns: int = 5
     """How often each is timed."""
     torch_python: str = ".venv-torch/bin/python"
@@ -41,58 +46,62 @@ class Config:
 def digits() -> data.Data:
     """The embedded digits, with some logits for a teacher's."""
     images, _ = data.load("mnist5k")
+    labels = images.train["label"]
     rng = np.random.default_rng(0)
-    logits = 5 * np.eye(10)[images.train.y] + rng.normal(size=(len(images.train.y), 10))
-    train = images.train._replace(teacher_logits=logits.astype(np.float32))
-    return data.Data(train, images.validation, None)
-
-
-def student(width: int) -> Training:
-    return make_training(
-        models.mlp((width, width), classes=10),
-        losses.hinton,
-        epochs=100,
-        batch_size=BATCH,
-        optimizer=optax.scale_by_adam(),
-    )
+    logits = 5 * np.eye(10)[labels] + rng.normal(size=(len(labels), 10))
+    teacher = models.Outputs(logits.astype(np.float32))
+    return data.Data({**images.train, "teacher": teacher}, images.validation)
 
 
 class Kdjax:
     """A group of students, as a sweep trains them; each call goes on for an epoch."""
 
     def __init__(self, width: int, images: data.Data):
-        training = student(width)
-        self.at_once = fastest(training, images, jax.devices()[0])
-        axes = {
-            "temperature": np.linspace(1, 20, self.at_once).tolist(),
-            "alpha": [0.9],
-            "learning_rate": [1e-3],
+        training = Training(
+            models.mlp((width, width), classes=10),
+            objectives.on_logits(losses.hinton),
+            epochs=100,
+            batch_size=BATCH,
+        )
+        feed, device = feeder(images.train, BATCH), jax.devices()[0]
+        self.runs = programs.runs_per_program(training, feed.example(), device)
+        lift = partial(_side_by_side, self.runs)
+        self.phase = programs.phase(training, feed, lift=lift)
+        hyperparameters = {
+            "temperature": np.linspace(1, 20, self.runs, dtype=np.float32),
+            "alpha": np.full(self.runs, 0.9, np.float32),
+            "learning_rate": np.full(self.runs, 1e-3, np.float32),
         }
-        columns = grid(axes, losses.hinton)
-        self.data = jax.device_put(images)
-        init = jax.jit(jax.vmap(training.init, in_axes=(None, 0, None)))
-        self.state = init(jax.random.key(0), columns, self.data)
-        epoch = jax.vmap(training.epoch, in_axes=(0, None, None))
-        self.epoch = jax.jit(epoch, donate_argnums=0)
+        self.arrays, self.validation = jax.device_put((feed.arrays, images.validation))
+        self.run = self.phase.begin(
+            jax.random.key(0), hyperparameters, feed.example(), None, None
+        )
         self()
 
     def __call__(self) -> float:
         began = time.perf_counter()
-        self.state, metrics = self.epoch(self.state, jax.random.key(0), self.data)
-        jax.block_until_ready(metrics)
+        keys = jax.random.split(jax.random.key(0), self.phase.feed.steps)
+        fed = self.phase.feed.feed(jax.random.key(1), 0, len(keys))
+        self.run, loss = self.phase.advance(self.run, fed, keys, self.arrays, None)
+        self.run, metrics = self.phase.finish(self.run, self.validation, None)
+        jax.block_until_ready((loss, metrics))
         return time.perf_counter() - began
+
+
+def _side_by_side(runs: int, function: Callable, in_axes: tuple) -> Callable:
+    return jax.vmap(function, in_axes=in_axes, axis_size=runs)
 
 
 def torch_server(config: Config, images: data.Data) -> subprocess.Popen:
     path = files.cache("bench") / "digits.npz"
-    (x, y, teacher_logits), (validation_x, validation_y, _) = images[:2]
+    train, validation = images.train, images.validation
     files.save_arrays(
         path,
-        x=x.reshape(len(x), -1),
-        y=y,
-        teacher_logits=teacher_logits,
-        validation_x=validation_x.reshape(len(validation_x), -1),
-        validation_y=validation_y,
+        x=train["image"].reshape(len(train["image"]), -1),
+        y=train["label"],
+        teacher_logits=train["teacher"].logits,
+        validation_x=validation["image"].reshape(len(validation["image"]), -1),
+        validation_y=validation["label"],
     )
     return subprocess.Popen(
         [config.torch_python, "benchmarks/torch_loop.py", str(path)],
@@ -102,70 +111,89 @@ def torch_server(config: Config, images: data.Data) -> subprocess.Popen:
     )
 
 
-def matmul_gflops(n: int = 2048) -> float:
-    a = jnp.ones((n, n))
-    product = jax.jit(jnp.dot)
-    jax.block_until_ready(product(a, a))
+def least(function: Callable, *arguments: jax.Array, repeats: int = 10) -> float:
+    """Seconds of a call, the least of some."""
+    compiled = jax.jit(function)
+    jax.block_until_ready(compiled(*arguments))
     times = []
-    for _ in range(10):
+    for _ in range(repeats):
         began = time.perf_counter()
-        jax.block_until_ready(product(a, a))
+        jax.block_until_ready(compiled(*arguments))
         times.append(time.perf_counter() - began)
-    return 2 * n**3 / min(times) / 1e9
+    return min(times)
 
 
-def step_gflops(width: int, seconds: float) -> float:
-    """Of the three matrix products a layer; the first needs no gradient by inputs."""
-    weights = 784 * width + width * width + width * 10
-    return (6 * weights - 2 * 784 * width) * BATCH / seconds / 1e9
+def product_seconds(runs: int, rows: int, inner: int, columns: int) -> float:
+    """Of a matrix product, side by side for so many runs; a run's share."""
+    a, b = jnp.ones((runs, rows, inner)), jnp.ones((runs, inner, columns))
+    many = max(1, int(2e9 / (2 * runs * rows * inner * columns)))
+
+    def repeated(a: jax.Array, b: jax.Array) -> jax.Array:
+        # What is multiplied changes each time, or the product would leave the loop.
+        def once(a: jax.Array, _: None) -> tuple[jax.Array, None]:
+            return a.at[:, 0, 0].add((a @ b)[:, 0, 0] * 0), None
+
+        return jax.lax.scan(once, a, length=many)[0]
+
+    return least(repeated, a, b) / many / runs
+
+
+def roofline_seconds(width: int, runs: int, bandwidth: float) -> float:
+    """The least that a step of one of ``runs`` students can take.
+
+    Three products a layer, but two of the first, whose inputs want no gradient.
+    """
+    layers = [(784, width), (width, width), (width, 10)]
+    seconds = 0.0
+    for i, (inputs, outputs) in enumerate(layers):
+        seconds += product_seconds(runs, BATCH, inputs, outputs)  # forward
+        seconds += product_seconds(runs, inputs, BATCH, outputs)  # by the weights
+        if i:
+            seconds += product_seconds(runs, BATCH, outputs, inputs)  # by the inputs
+    weights = sum((inputs + 1) * outputs for inputs, outputs in layers)
+    return seconds + 7 * 4 * weights / bandwidth
+
+
+def copy_bandwidth() -> float:
+    """Bytes a second, read and written, of arrays that fit no cache."""
+    x = jnp.ones(64 * 2**20 // 4)
+    return 2 * x.nbytes / least(lambda x: x * 1.5, x)
 
 
 def main(config: Config) -> None:
     images = digits()
-    steps = len(images.train.y) // BATCH
-    resume.cache_compilations()
+    steps = len(images.train["label"]) // BATCH
+    checkpoint.cache_compilations()
     server = torch_server(config, images)
     version, threads = server.stdout.readline().split()
     table = Table(title=f"ms a step and student; torch {version}, {threads} threads")
-    for name in (
-        "units",
-        "at once",
-        "torch",
-        "kdjax",
-        "ratio",
-        "torch GFLOP/s",
-        "kdjax GFLOP/s",
-    ):
+    names = ("units", "at once", "torch", "kdjax", "torch / kdjax", "roofline", "share")
+    for name in names:
         table.add_column(name, justify="right")
+    bandwidth = copy_bandwidth()
     for width in progress.track(config.widths, "timing, in turns"):
         ours, theirs = [], []
         group = Kdjax(width, images)
         for _ in range(config.turns):
-            server.stdin.write(f"{width} 10\n")
+            server.stdin.write(f"{width} {EPOCHS}\n")
             server.stdin.flush()
-            theirs.append(float(server.stdout.readline()) / (10 * steps))
-            seconds = sum(group() for _ in range(10)) / group.at_once
-            ours.append(seconds / (10 * steps))
+            theirs.append(float(server.stdout.readline()) / (EPOCHS * steps))
+            seconds = sum(group() for _ in range(EPOCHS)) / group.runs
+            ours.append(seconds / (EPOCHS * steps))
         a, b = min(theirs), min(ours)
-        speeds = (f"{step_gflops(width, s):.0f}" for s in (a, b))
+        bound = roofline_seconds(width, group.runs, bandwidth)
         table.add_row(
             f"{width}",
-            f"{group.at_once}",
-            f"{1e3 * a:.3f}",
-            f"{1e3 * b:.3f}",
+            f"{group.runs}",
+            *(f"{1e3 * seconds:.3f}" for seconds in (a, b)),
             f"{a / b:.1f}",
-            *speeds,
+            f"{1e3 * bound:.3f}",
+            f"{100 * bound / b:.0f} %",
         )
     server.stdin.close()
     server.wait()
     rich.print(table)
-    peak = matmul_gflops()
-    reached = step_gflops(width, b)
-    rich.print(
-        f"jax {jax.__version__}. The machine "
-        f"multiplies 2048 x 2048 matrices at {peak:.0f} GFLOP/s; students of {width} "
-        f"units reach {reached:.0f}, {100 * reached / peak:.0f} % of that."
-    )
+    rich.print(f"jax {jax.__version__}; memory {bandwidth / 1e9:.0f} GB/s")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,26 @@
+"""Questions, one file each: ``python -m experiments`` lists them."""
+
+from importlib import import_module
+
+from kdjax.study.study import Study
+
+# In the order of README.
+MODULES = (
+    "mnist.hinton",
+    "mnist.hinton_refit",
+    "mnist.omitted_digit",
+    "mnist.what_is_dark",
+    "mnist.temperature_width",
+    "mnist.temperature_alpha",
+    "mnist.alpha_teacher",
+    "mnist.capacity_gap",
+    "mnist.temperature_gradients",
+    "mnist.jensen_shannon_ends",
+    "toy.mode_covering",
+)
+
+
+def studies() -> dict[str, Study]:
+    """Every study, by the module that ``python -m`` takes."""
+    names = (f"experiments.{name}" for name in MODULES)
+    return {name: import_module(name).STUDY for name in names}

@@ -1,7 +1,7 @@
 """A grid of runs in one compiled program, over all devices, resumable to the bit.
 
 A unit of work is a seed's group of runs. It is claimed by a lock of its own and leaves
-a file (`kdjax.units`), so that threads, processes and machines share a sweep.
+a file (`kdjax.workers`), so that threads, processes and machines share a sweep.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ import jax
 import numpy as np
 import pandas as pd
 
-from kdjax import checks, files, units
+from kdjax import checks, files, units, workers
 from kdjax.data.source import feeder
 from kdjax.data.types import Data
 from kdjax.training import programs
@@ -131,7 +131,7 @@ def sweep(
         checkpoint_steps,
     )
     work = [(seed, group) for seed in seeds for group in range(groups)]
-    finished = units.finish(
+    finished = workers.finish(
         job,
         work,
         title=f"{name}: {rows} runs x {len(seeds)} seeds",
@@ -178,23 +178,34 @@ def _tables(
     seconds = sum(unit.curves["seconds"][0].sum() for unit in finished)
     epochs = curves["train_loss"].shape[1]
     runs = pd.DataFrame(asked)
-    last = trainings[-1]
-    if last.select is not None:
-        metric, direction = last.select
-        watched = curves[f"validation_{metric}"][:, -last.epochs :]
-        worst = -np.inf if direction == "max" else np.inf
-        watched = np.where(np.isfinite(watched), watched, worst)
-        best = watched.argmax(1) if direction == "max" else watched.argmin(1)
-        runs["best_epoch"] = 1 + epochs - last.epochs + best
-    diverged = ~np.isfinite(curves["train_loss"]).all(1)
-    runs["diverged"] = diverged
+    finite = np.isfinite(curves["train_loss"]).cumprod(1).astype(bool)
+    never = {"last": ~finite[:, -1]}
+    if trainings[-1].select is not None:
+        best, never["best"] = _best_epochs(trainings[-1], curves, finite)
+        runs["best_epoch"] = best
+    runs["diverged"] = never["last"]
     for name in sorted(first.ends):
         values = together("ends", name)
-        if name.endswith("_last") and diverged.any():
-            values = np.where(diverged, np.nan, values)
-        runs[name] = values
+        lacking = never[name.rpartition("_")[2]]
+        runs[name] = np.where(lacking, np.nan, values) if lacking.any() else values
     long = {n: np.repeat(c, epochs) for n, c in asked.items()}
     long["epoch"] = np.tile(1 + np.arange(epochs), len(runs))
     long |= {name: values.reshape(-1) for name, values in curves.items()}
     kept = {name: together("extras", name) for name in first.extras}
     return SweepResult(runs, pd.DataFrame(long), float(seconds), kept)
+
+
+def _best_epochs(
+    training: Training, curves: Mapping[str, np.ndarray], finite: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The selected epoch of each run, from 1, and for which runs there is none.
+
+    As the program selects: an epoch of the last phase, before the run diverged.
+    """
+    metric, direction = training.select
+    sign = 1 if direction == "max" else -1
+    watched = sign * curves[f"validation_{metric}"].astype(np.float64)
+    watched = np.where(finite & ~np.isnan(watched), watched, -np.inf)
+    watched = watched[:, -training.epochs :]
+    best = 1 + finite.shape[1] - training.epochs + watched.argmax(1)
+    return best, np.isneginf(watched).all(1)

@@ -1,26 +1,17 @@
-"""Units of a sweep: each trained once, by whoever claims it first.
+"""A unit of a sweep: a seed's group of runs, trained together, that leaves a file."""
 
-A unit leaves a file. It is claimed by a lock that ends with the process that holds it,
-so a unit whose process was killed goes on elsewhere from its last checkpoint.
-"""
-
-from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor, as_completed
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 import itertools
 from pathlib import Path
-import pickle
-import shutil
-import threading
-import time
 from typing import Any, NamedTuple
 
 import jax
 from jax.sharding import SingleDeviceSharding
 import numpy as np
 
-from kdjax import files, progress
+from kdjax import files
 from kdjax.data.source import feeder
 from kdjax.data.types import Data
 from kdjax.models import Variables
@@ -29,7 +20,6 @@ from kdjax.training.loop import Loop
 from kdjax.training.programs import Phase, Run
 from kdjax.training.step import Training
 
-_POLL_SECONDS = 0.2  # how often to look whether another process's unit is done
 Unit = tuple[int, int]  # seed and group
 Extras = Callable[[Variables, Data], dict[str, jax.Array]]
 
@@ -72,7 +62,7 @@ class Worker:
     def train(
         self, unit: Unit, directory: Path, advance: Callable[[int], None]
     ) -> None:
-        """Trains a unit and writes its file."""
+        """Trains a unit and writes its file; ``advance`` is told the epochs done."""
         seed, group = unit
         loop = Loop(
             self.compiled.phases,
@@ -87,7 +77,7 @@ class Worker:
             directory=path.with_suffix(""),
             checkpoint_seconds=self.job.checkpoint_seconds,
             checkpoint_steps=self.job.checkpoint_steps,
-            on_epoch=lambda done, _: advance(done),
+            on_call=advance,
         )
         ends, extras = self.compiled.ends(run, self.datas[-1], self.fixed)
         seconds = np.tile(curves.pop("seconds"), (1, 1))
@@ -98,8 +88,7 @@ class Worker:
             ends, extras, curves = jax.tree.map(
                 lambda a: np.asarray(a)[None], (ends, extras, curves)
             )
-        _write(path, Finished(ends, {**curves, "seconds": seconds}, extras))
-        shutil.rmtree(path.with_suffix(""), ignore_errors=True)
+        write(path, Finished(ends, {**curves, "seconds": seconds}, extras))
 
 
 class Compiled(NamedTuple):
@@ -118,7 +107,8 @@ class Compiled(NamedTuple):
             self.phases, jax.random.key(0), hyperparameters, job.fixed
         )
         lowered.append(self.ends.lower(states[-1], self.splits[-1], job.fixed))
-        numbers = (job.columns, self.splits, job.fixed)
+        beside = [phase.beside() for phase in self.phases]
+        numbers = (job.columns, self.splits, job.fixed, beside)
         return checkpoint.fingerprint(lowered, *numbers)
 
 
@@ -148,124 +138,9 @@ def compiled(job: Job, device: jax.Device) -> Compiled:
     return Compiled(phases, splits, jax.jit(ends))
 
 
-def finish(
-    job: Job,
-    units: Sequence[Unit],
-    *,
-    title: str,
-    devices: Sequence[jax.Device],
-    executor: Executor | None,
-    directory: Path,
-) -> list[Finished]:
-    """Trains the units that are left, here or by an executor, and reads all of them."""
-    own = compiled(job, devices[0])
-    directory = directory / own.fingerprint(job)
-    epochs = sum(training.epochs for training in job.trainings)
-    with progress.epochs_done(title, epochs * len(units)) as show:
-        board = _Board(units, epochs, show)
-        if executor is None:
-            workers = [partial(Worker, job, own, device) for device in devices]
-            _by_threads(workers, board, directory)
-        else:
-            _by_executor(executor, job, board, directory)
-    return [_read(unit_path(directory, unit)) for unit in units]
-
-
 def unit_path(directory: Path, unit: Unit) -> Path:
     """The file that a unit leaves."""
     return directory / "seed{}-{}.npz".format(*unit)
-
-
-class _Board:
-    """Who has come how far; shown as one bar. The first error stops everyone."""
-
-    def __init__(self, units: Sequence[Unit], epochs: int, show: Callable[[int], None]):
-        self.units, self.epochs, self.show = units, epochs, show
-        self.done: dict[Unit, int] = {}
-        self.failed = threading.Event()
-
-    def advance(self, unit: Unit, epochs: int) -> None:
-        if self.failed.is_set():
-            raise RuntimeError("stopped, for another device failed")
-        self.done[unit] = epochs
-        self.show(sum(self.done.values()))
-
-    def left(self) -> list[Unit]:
-        return [unit for unit in self.units if self.done.get(unit) != self.epochs]
-
-
-def _by_threads(
-    workers: Sequence[Callable[[], Worker]], board: _Board, directory: Path
-) -> None:
-    with ThreadPoolExecutor(len(workers)) as pool:
-        futures = [
-            pool.submit(_work, worker, board, directory, turn)
-            for turn, worker in enumerate(workers)
-        ]
-        try:
-            for future in as_completed(futures):
-                future.result()
-        except BaseException:  # an interrupt too
-            board.failed.set()
-            raise
-
-
-def _work(
-    make: Callable[[], Worker], board: _Board, directory: Path, turn: int
-) -> None:
-    """Claims units until none is left, also none that others have claimed."""
-    worker = None
-    while left := board.left():
-        claimed = False
-        for unit in left[turn % len(left) :] + left[: turn % len(left)]:
-            path = unit_path(directory, unit)
-            if files.load_arrays(path) is None:
-                with files.lock(path.with_suffix(""), wait=False) as held:
-                    if not held:
-                        continue
-                    if files.load_arrays(path) is None:
-                        worker = worker or make()
-                        worker.train(unit, directory, partial(board.advance, unit))
-            board.advance(unit, board.epochs)
-            claimed = True
-            break
-        if not claimed:
-            time.sleep(_POLL_SECONDS)
-
-
-def _by_executor(executor: Executor, job: Job, board: _Board, directory: Path) -> None:
-    with files.atomic(directory / "job.pickle") as path:
-        try:
-            path.write_bytes(pickle.dumps(job))
-        except (pickle.PicklingError, AttributeError, TypeError) as error:
-            raise TypeError(
-                f"executor: the trainings must be picklable, of functions of a module "
-                f"and functools.partial, not of lambdas or inner functions ({error})"
-            ) from error
-    futures = {}
-    for unit in board.left():
-        if files.load_arrays(unit_path(directory, unit)) is None:
-            futures[executor.submit(train_elsewhere, str(directory), unit)] = unit
-        else:
-            board.advance(unit, board.epochs)
-    for future in as_completed(futures):
-        future.result()
-        board.advance(futures[future], board.epochs)
-
-
-def train_elsewhere(directory: str, unit: Unit) -> None:
-    """Trains a unit of the job that lies in ``directory``, in a process of its own."""
-    path = unit_path(Path(directory), unit)
-    with files.lock(path.with_suffix(""), wait=True):
-        if files.load_arrays(path) is None:
-            _worker_of(directory).train(unit, Path(directory), lambda done: None)
-
-
-@cache
-def _worker_of(directory: str) -> Worker:
-    job = pickle.loads((Path(directory) / "job.pickle").read_bytes())
-    device = jax.devices()[0]
-    return Worker(job, compiled(job, device), device)
 
 
 def _ends(
@@ -286,7 +161,7 @@ def _ends(
     return ends, extras(students["last"], data) if extras else {}
 
 
-def _write(path: Path, finished: Finished) -> None:
+def write(path: Path, finished: Finished) -> None:
     named = {
         f"{part}/{name}": np.asarray(array)
         for part, arrays in finished._asdict().items()
@@ -295,7 +170,7 @@ def _write(path: Path, finished: Finished) -> None:
     files.save_arrays(path, **named)
 
 
-def _read(path: Path) -> Finished:
+def read(path: Path) -> Finished:
     arrays = files.load_arrays(path)
     parts: dict[str, dict[str, np.ndarray]] = {part: {} for part in Finished._fields}
     for name, array in arrays.items():

@@ -12,7 +12,7 @@ import pandas as pd
 from kdjax import data, losses, models, objectives
 from kdjax.models import Batch
 from kdjax.study.types import Config, Count, Positive, Positives
-from kdjax.training import Training, programs, teacher, train, views
+from kdjax.training import Training, programs, step, teacher, train, views
 
 CLASSES, BATCH_SIZE = 10, 128
 HARD = objectives.on_logits(losses.cross_entropy)
@@ -26,23 +26,32 @@ class Images(Config):
 
 
 @dataclass(frozen=True)
-class Teacher(Images):
+class PlainTeacher(Images):
     teacher_width: Count = 1200
     """Hidden units in each of the teacher's two layers."""
     teacher_epochs: Count = 100
     """Passes over the training images, for the teacher."""
     teacher_learning_rate: Positive = 1e-3
     """Peak learning rate of the teacher (Adam, cosine decay)."""
+
+
+@dataclass(frozen=True)
+class Teacher(PlainTeacher):
     max_norm: Positive = 2.0
     """Largest length of the weights into a hidden unit of the teacher."""
 
 
 @dataclass(frozen=True)
-class Students(Teacher):
+class Learning(Images):
     learning_rates: Positives = (1e-3, 3e-3, 1e-2)
     """Peak learning rates (Adam, cosine decay) to choose from for every setting."""
     epochs: Count = 15
     """Passes over the training images, for a student."""
+
+
+@dataclass(frozen=True)
+class Students(Teacher, Learning):
+    """Of Hinton's teacher."""
 
 
 QUICK_TEACHER = {"teacher_width": 300, "teacher_epochs": 20}
@@ -53,6 +62,10 @@ class Taught(NamedTuple):
 
     data: data.Data
     quality: dict[str, Any]  # for meta.json
+
+    def prepared(self) -> tuple[data.Data, dict[str, Any]]:
+        """Data and facts, as `kdjax.study.study.arms_run` takes them."""
+        return self.data, {"teacher": self.quality, "seconds": self.quality["seconds"]}
 
 
 def student(
@@ -68,6 +81,14 @@ def student(
     return Training(model, objective, epochs, batch_size, **more)
 
 
+def parameters(width: int) -> int:
+    """How many parameters a student of so many hidden units has."""
+    image = {"image": np.zeros((1, 28, 28))}
+    init = student(width, HARD, epochs=1).model.init
+    shapes = jax.eval_shape(init, jax.random.key(0), image)
+    return sum(leaf.size for leaf in jax.tree.leaves(shapes))
+
+
 def hard_and_distilled(
     config: Students, width: int, soft: Mapping[str, Sequence[float]]
 ) -> Iterator[tuple[str, Training, dict]]:
@@ -81,6 +102,15 @@ def hard_and_distilled(
     rates = {"learning_rate": config.learning_rates}
     for name, objective, axes in (("hard", HARD, {}), ("distilled", HINTON, soft)):
         yield name, student(width, objective, epochs=config.epochs), {**axes, **rates}
+
+
+def choices(objective: Callable, config: Learning) -> dict[str, Sequence[float]]:
+    """Axes to choose from: learning rates, and what the objective takes.
+
+    Its ``temperature``, say, is chosen from the config's ``temperatures``.
+    """
+    names = [*step.takes(objective), "learning_rate"]
+    return {n: getattr(config, f"{n}s") for n in names if hasattr(config, f"{n}s")}
 
 
 def regularized(
@@ -120,15 +150,23 @@ def hinton_teacher(config: Teacher, images: data.Data) -> Taught:
     return fit(training, images, learning_rate=config.teacher_learning_rate)
 
 
+def plain_teacher(
+    config: Any, images: data.Data, *, learning_rate: float = 1e-3
+) -> Taught:
+    """As Hinton's, but its weights may be of any length: `temperature_alpha`'s."""
+    training = regularized(
+        config.teacher_width,
+        epochs=config.teacher_epochs,
+        batch_size=config.batch_size,
+    )
+    return fit(training, images, learning_rate=learning_rate)
+
+
 def prepare(
     config: Teacher, images: data.Data, info: data.Info
 ) -> tuple[data.Data, dict[str, Any]]:
     """The data with Hinton's teacher's outputs, for `kdjax.study.study.arms_run`."""
-    taught = hinton_teacher(config, images)
-    return taught.data, {
-        "teacher": taught.quality,
-        "seconds": taught.quality["seconds"],
-    }
+    return hinton_teacher(config, images).prepared()
 
 
 def image_table(split: Batch, rows: np.ndarray) -> pd.DataFrame:
@@ -156,5 +194,7 @@ def order(labels: np.ndarray) -> np.ndarray:
 def subsample(split: Batch, fraction: float) -> Batch:
     """A share of the images, repeated until there are as many as before."""
     count = len(split["label"])
-    rows = np.resize(order(split["label"])[: round(fraction * count)], count)
+    if not (kept := round(fraction * count)):
+        raise ValueError(f"fraction is {fraction}, which is none of {count} images")
+    rows = np.resize(order(split["label"])[:kept], count)
     return jax.tree.map(lambda column: column[rows], split)

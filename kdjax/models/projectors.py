@@ -142,7 +142,8 @@ def _init_variational(
 ) -> Variables:
     variables = _init_linear(pairs, key, student, teacher)
     start = math.log(math.expm1(5))  # the authors': a variance of 5
-    raw = tuple(jnp.full(teacher.features[j].shape[-1], start) for _, j in pairs)
+    widths = [teacher.features[j].shape[-1] for _, j in pairs]
+    raw = tuple(jnp.full(width, start, jnp.float32) for width in widths)
     return {**variables, "params": {**variables["params"], "raw_variance": raw}}
 
 

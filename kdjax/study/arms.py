@@ -2,13 +2,15 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 import pandas as pd
 
 from kdjax.data import Data
-from kdjax.models import Batch
+from kdjax.models import Batch, Model, Variables
 from kdjax.study.selection import best_rates
 from kdjax.sweep import grid, sweep
 from kdjax.training import Training
@@ -28,10 +30,12 @@ class Arm:
       data: On what.
       seeds: How many are measured for every setting that is chosen.
       axes: Hyperparameters to choose from, by name.
-      choose: ``choose(search, axes)``, the rows of the search to measure.
+      choose: ``choose(search, axes)``, the rows of the search to measure. They may have
+        cells of ``columns`` of their own: of one search there may be several arms.
       select_on: Examples to choose by, where not the validation split.
       extras: As `kdjax.sweep.sweep` takes them, of those measured.
       fixed: As `kdjax.sweep.sweep` takes it.
+      only: A query of `pandas.DataFrame.query`: which settings of the grid are tried.
     """
 
     columns: Mapping[str, Any]
@@ -43,6 +47,7 @@ class Arm:
     select_on: Batch | None = None
     extras: Extras | None = None
     fixed: Any = None
+    only: str = ""
 
     @property
     def name(self) -> str:
@@ -52,7 +57,12 @@ class Arm:
     @property
     def settings(self) -> pd.DataFrame:
         """All that is tried, a row each."""
-        return grid(self.axes)
+        settings = grid(self.axes)
+        return settings.query(self.only, engine="python") if self.only else settings
+
+    def without_data(self) -> "Arm":
+        """As it is kept once trained: the data of many arms would fill the memory."""
+        return replace(self, data=Data(None), select_on=None)
 
 
 class Tuned(NamedTuple):
@@ -79,10 +89,10 @@ def tuned(arm: Arm) -> Tuned:
         name=f"{arm.name}: search",
         fixed=arm.fixed,
     )
-    chosen = arm.choose(search.runs, list(arm.axes))[list(arm.axes)]
+    chosen = arm.choose(search.runs, list(arm.axes))
     measured = sweep(
         arm.training,
-        chosen,
+        chosen[list(arm.axes)],
         data=arm.data,
         seeds=range(arm.seeds),
         name=arm.name,
@@ -90,7 +100,16 @@ def tuned(arm: Arm) -> Tuned:
         extras=arm.extras,
     )
     seconds = search.seconds + measured.seconds
-    return Tuned(measured.runs, measured.curves, search.runs, seconds, measured.extras)
+    own = chosen[[name for name in arm.columns if name in chosen]]
+    runs, curves = (_with_own(rows, own) for rows in (measured.runs, measured.curves))
+    return Tuned(runs, curves, search.runs, seconds, measured.extras)
+
+
+def _with_own(rows: pd.DataFrame, own: pd.DataFrame) -> pd.DataFrame:
+    """With the cells of every setting, of which there is one row a run and seed."""
+    each = rows.groupby("seed").size().iloc[0] // len(own)  # rows of a run
+    cells = {n: np.resize(np.repeat(own[n], each), len(rows)) for n in own}
+    return rows.assign(**cells)
 
 
 def gather(
@@ -107,33 +126,19 @@ def gather(
     return together, seconds
 
 
+def logits_of(model: Model, *splits: str) -> Extras:
+    """The ``extras`` of an arm that are its students' logits on some of the splits."""
+    return partial(_logits, model, splits)
+
+
+def _logits(
+    model: Model, splits: Sequence[str], variables: Variables, data: Data
+) -> dict[str, jax.Array]:
+    return {s: model.apply(variables, getattr(data, s))[0].logits for s in splits}
+
+
 def labelled(rows: pd.DataFrame, columns: Mapping[str, Any]) -> pd.DataFrame:
     """Rows with cells before them that are the same in all; their own stay."""
     own = [name for name in rows if name not in columns]
     cells = {name: rows.get(name, value) for name, value in columns.items()}
     return rows[own].assign(**cells)[[*columns, *own]]
-
-
-def refit(arm: Arm, found: Tuned, data: Data) -> Tuned:
-    """Measures an arm again at the settings found, on other examples.
-
-    On all of them, say, those among which it was selected too: there is no epoch left
-    to be selected, and only the last counts.
-    """
-    axes = list(arm.axes)
-    measured = sweep(
-        replace(arm.training, select=None),
-        found.runs.query("seed == 0")[axes],
-        data=data,
-        seeds=range(arm.seeds),
-        name=f"{arm.name}: refit",
-        fixed=arm.fixed,
-        extras=arm.extras,
-    )
-    return Tuned(
-        measured.runs,
-        measured.curves,
-        found.search.head(0),
-        measured.seconds,
-        measured.extras,
-    )

@@ -32,6 +32,27 @@ def best_rates(search: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
     return _ranked(search, axes).drop_duplicates(others).sort_index()
 
 
+def shared_rates(
+    search: pd.DataFrame, axes: Sequence[str], alike: Sequence[str]
+) -> pd.DataFrame:
+    """Rows as of `best_rates`, but at one learning rate for all that are alike.
+
+    It has the fewest validation errors, median over these rows; between equals it is
+    the smallest. A run that diverged counts as worse than any other.
+
+    Args:
+      search: A row a run.
+      axes: What was tried.
+      alike: Columns in which rows agree that share a learning rate.
+    """
+    others = [name for name in axes if name != "learning_rate"]
+    errors = search.assign(errors=search[_SCORES[0]].fillna(math.inf))
+    rates = errors.groupby([*alike, "learning_rate"])["errors"]
+    ranked = search.assign(median=rates.transform("median"))
+    ranked = ranked.sort_values(["median", "learning_rate"])
+    return search.loc[ranked.drop_duplicates(others).index].sort_index()
+
+
 def best_row(search: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
     """The best row of all."""
     return _ranked(search, axes).head(1)

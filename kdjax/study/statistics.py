@@ -25,9 +25,11 @@ class Estimate(NamedTuple):
 def interval(values: ArrayLike) -> tuple[float, float]:
     """The mean, and half the width of its 95 % interval by Student's t.
 
-    The width is NaN for a single value.
+    The width is NaN for a single value, and both are for none.
     """
     values = np.asarray(values, float)  # the mean of a pandas column would skip NaN
+    if not len(values):
+        return math.nan, math.nan
     error = np.std(values) / np.sqrt(max(1, len(values) - 1))
     return float(np.mean(values)), float(_students_t(len(values)) * error)
 
@@ -55,6 +57,18 @@ def ratio(part: ArrayLike, whole: ArrayLike) -> Estimate:
     return Estimate(float(p / w), float((b - root) / a), float((b + root) / a))
 
 
+def rank_correlation(values: ArrayLike, others: ArrayLike) -> np.ndarray:
+    """Spearman's, along the last axis; NaN where all values are alike.
+
+    That of `scipy.stats.spearmanr`, but of many pairs, and fast enough for `bootstrap`.
+    """
+    both = [stats.rankdata(each, axis=-1) for each in (values, others)]
+    centred = [ranks - ranks.mean(-1, keepdims=True) for ranks in both]
+    with np.errstate(invalid="ignore"):
+        a, b = (c / np.linalg.norm(c, axis=-1, keepdims=True) for c in centred)
+    return np.sum(a * b, -1)
+
+
 def bootstrap(
     statistic: Callable[[pd.DataFrame], float],
     frame: pd.DataFrame,
@@ -68,7 +82,8 @@ def bootstrap(
 
     Args:
       statistic: ``statistic(frame)``, from the rows of the seeds that were drawn.
-      frame: With a column ``seed``. The fewer other columns, the faster.
+      frame: With a column ``seed``, or a row a seed and an index of that name. The
+        fewer other columns, the faster.
       draws: How often as many seeds are drawn as there are.
     """
     places = list(frame.groupby("seed", dropna=False).indices.values())
@@ -76,7 +91,10 @@ def bootstrap(
     def of_drawn(seeds: np.ndarray) -> float:
         rows = [places[seed] for seed in seeds.astype(int)]
         numbers = np.repeat(np.arange(len(rows)), [len(each) for each in rows])
-        return statistic(frame.iloc[np.concatenate(rows)].assign(seed=numbers))
+        drawn = frame.iloc[np.concatenate(rows)]
+        if "seed" in frame:
+            return statistic(drawn.assign(seed=numbers))
+        return statistic(drawn.set_axis(pd.Index(numbers, name="seed")))
 
     value = float(statistic(frame))
     if len(places) < 2:
@@ -100,6 +118,14 @@ def format_estimate(found: Estimate) -> str:
     """As text: the value, and its interval in brackets."""
     value, low, high = (f"{number:.3g}" for number in found)
     return f"{value} ({low} to {high})"
+
+
+def format_mean(values: ArrayLike, digits: int = 1) -> str:
+    """As text: the mean and half its interval; "-" if there are no values."""
+    mean, half = interval(values)
+    if len(np.asarray(values)) < 2:
+        return "-" if math.isnan(mean) else f"{mean:.{digits}f}"
+    return f"{mean:.{digits}f} ± {half:.{digits}f}"
 
 
 def _students_t(count: int) -> float:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
+import math
 from typing import Any
 
 import jax
@@ -16,6 +17,7 @@ from kdjax.progress import console
 from kdjax.study import claims
 from kdjax.study.arms import Arm, gather, labelled, tuned
 from kdjax.study.claims import Claim
+from kdjax.study.statistics import Estimate, format_estimate
 from kdjax.training import checkpoint
 
 Tables = dict[str, pd.DataFrame]
@@ -27,7 +29,7 @@ class Answer:
 
     Args:
       tables: Of rows, by title.
-      facts: What ``meta.json`` says beside: the teacher's quality, say, and ``seconds``.
+      facts: What ``meta.json`` says beside: the teacher's quality, the ``seconds``.
       data: As it was learned from, with the teacher's outputs.
       extras: What was kept of the students, for pictures.
     """
@@ -119,7 +121,7 @@ def _run_arms(
     prepare: Callable, arms: Callable, config: Any, images: Data, info: Info
 ) -> Answer:
     taught, facts = prepare(config, images, info)
-    found = [(arm, tuned(arm)) for arm in arms(config, taught)]
+    found = [(arm.without_data(), tuned(arm)) for arm in arms(config, taught)]
     tables, seconds = gather(found)
     tables = {t: labelled(rows, info.columns()) for t, rows in tables.items()}
     extras = [(arm, each.extras) for arm, each in found if each.extras]
@@ -196,11 +198,28 @@ def _run(study: Study, config: Any, folder: str, data_dir: str | None) -> None:
 
 def print_table(frame: pd.DataFrame, title: str, index: str | None = None) -> None:
     """A data frame as a table: its columns, and its index as the first one."""
-    printed = Printed(index or str(frame.index.name or ""), title=title)
+    names = ", ".join(name for name in frame.index.names if name)
+    printed = Printed(index or names, title=title)
     for name in frame.columns:
-        printed.add_column(name if isinstance(name, str) else f"{name:g}")
+        printed.add_column(_cell(name))
     for label, row in zip(frame.index, frame.itertuples(index=False), strict=True):
-        printed.add_row(
-            label if isinstance(label, str) else f"{label:g}", *map(str, row)
-        )
+        printed.add_row(_cell(label), *map(_cell, row))
     rich.print(printed)
+
+
+def print_estimates(
+    table: pd.DataFrame, title: str, *, index: str, columns: str
+) -> None:
+    """Estimates of `estimates_table`, arranged by two of their keys."""
+    found = table[list(Estimate._fields)].itertuples(index=False)
+    shown = table.assign(shown=[format_estimate(Estimate(*each)) for each in found])
+    print_table(shown.pivot(index=index, columns=columns, values="shown"), title)
+
+
+def _cell(value: Any) -> str:
+    """As a table shows it; of numbers, NaN is a dash."""
+    if isinstance(value, tuple):  # of an index with several levels
+        return ", ".join(map(_cell, value))
+    if not isinstance(value, float):
+        return str(value)
+    return "-" if math.isnan(value) else f"{value:g}"

@@ -16,6 +16,8 @@ from kdjax.losses.ranges import Range
 _COUNT = Range("a whole number from 1 up", 1)
 _POSITIVE = Range("a positive number", 0, above=True)
 _FRACTION = Range("a number in [0, 1]", 0, 1)
+_SHARE = Range("a number in (0, 1]", 0, 1, above=True)
+_DIGIT = Range("a digit, 0 to 9", 0, 9)
 
 
 def _problem(value: Any, kind: type, within: Range) -> str | None:
@@ -44,9 +46,13 @@ class _Distinct:
 Count = Annotated[int, _COUNT, _spec(int, "COUNT")]
 Positive = Annotated[float, _POSITIVE, _spec(float, "POSITIVE")]
 Fraction = Annotated[float, _FRACTION, _spec(float, "0..1")]
+Share = Annotated[float, _SHARE, _spec(float, "0..1")]  # of something, so not 0
+Digit = Annotated[int, _DIGIT, _spec(int, "0..9")]
 Counts = Annotated[tuple[Count, ...], _Distinct]
 Positives = Annotated[tuple[Positive, ...], _Distinct]
 Fractions = Annotated[tuple[Fraction, ...], _Distinct]
+Shares = Annotated[tuple[Share, ...], _Distinct]
+Digits = Annotated[tuple[Digit, ...], _Distinct]
 
 
 @dataclass(frozen=True)

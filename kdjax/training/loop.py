@@ -5,6 +5,7 @@ whether batches come from resident arrays or from a stream.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from copy import copy
 from pathlib import Path
 import time
@@ -19,6 +20,7 @@ from kdjax.training.programs import Phase, Run, first_states, student_of
 
 Curves = dict[str, np.ndarray]
 OnEpoch = Callable[[int, dict[str, np.ndarray]], None]
+OnCall = Callable[[int], None]
 
 
 class Loop:
@@ -59,7 +61,6 @@ class Loop:
         self.curves = _blank_curves(self.phases, states, splits, fixed)
         self.losses = np.zeros(states[0].finite.shape)  # summed, of the epoch under way
         self.run: Run | None = None
-        self._clock = time.monotonic()
 
     def to_the_end(
         self,
@@ -68,7 +69,8 @@ class Loop:
         checkpoint_seconds: float = 60.0,
         checkpoint_steps: int | None = None,
         keep_last: bool = False,
-        on_epoch: OnEpoch,
+        on_epoch: OnEpoch = lambda done, metrics: None,
+        on_call: OnCall = lambda done: None,
     ) -> tuple[Run, Curves]:
         """Runs what is left, with a checkpoint every so often.
 
@@ -80,6 +82,8 @@ class Loop:
           keep_last: Whether to leave a checkpoint of the end.
           on_epoch: Called with how many epochs are done, and the metrics of the last:
             after each, and when a run is resumed.
+          on_call: Called with how many epochs are done, and more often: after each call
+            of a program. What it raises ends the run.
 
         Returns:
           The last state; and the metrics and ``seconds`` of every epoch.
@@ -87,8 +91,10 @@ class Loop:
         self._resume(directory)
         if self.at["done"]:
             self._tell(on_epoch)
+            on_call(self.at["done"])
         saved, steps_saved = time.monotonic(), self.at["steps"]
         for _ in self._calls(on_epoch):
+            on_call(self.at["done"])
             due = time.monotonic() - saved >= checkpoint_seconds
             if checkpoint_steps is not None:
                 due |= self.at["steps"] - steps_saved >= checkpoint_steps
@@ -101,7 +107,6 @@ class Loop:
     def _calls(self, on_epoch: OnEpoch) -> Iterator[None]:
         """After each call of the program control is given back."""
         at = self.at
-        self._lap()
         while at["done"] < self.epochs:
             phase = self.phases[at["phase"]]
             order_key, noise_key = jax.random.split(
@@ -109,10 +114,12 @@ class Loop:
             )
             keys = jax.random.split(noise_key, phase.feed.steps)
             while at["step"] < phase.feed.steps:
-                self._advance(phase, order_key, keys)
-                self.curves["seconds"][at["done"]] += self._lap()
+                with self._clock():
+                    self._advance(phase, order_key, keys)
                 if at["step"] < phase.feed.steps:
                     yield
+            with self._clock():
+                self._measure(phase)
             self._finish_epoch(phase)
             self._tell(on_epoch)
             yield
@@ -131,15 +138,15 @@ class Loop:
         self.losses = self.losses + np.asarray(losses, np.float64)
         self.at["step"], self.at["steps"] = last, self.at["steps"] + last - first
 
+    def _measure(self, phase: Phase) -> None:
+        validation, done = self.splits[self.at["phase"]][1], self.at["done"]
+        self.run, metrics = phase.finish(self.run, validation, self.fixed)
+        for name, value in metrics.items():
+            self.curves[name][done] = value
+        self.curves["train_loss"][done] = self.losses / phase.feed.steps
+
     def _finish_epoch(self, phase: Phase) -> None:
         at = self.at
-        self.run, metrics = phase.finish(
-            self.run, self.splits[at["phase"]][1], self.fixed
-        )
-        for name, value in metrics.items():
-            self.curves[name][at["done"]] = value
-        self.curves["train_loss"][at["done"]] = self.losses / phase.feed.steps
-        self.curves["seconds"][at["done"]] += self._lap()
         self.losses = np.zeros_like(self.losses)
         at.update(done=at["done"] + 1, epoch=at["epoch"] + 1, step=0)
         if at["epoch"] == phase.training.epochs and at["phase"] + 1 < len(self.phases):
@@ -194,10 +201,12 @@ class Loop:
         position = {**self.at, "source": source}
         checkpoint.save(directory, self.at["steps"], tree, position)
 
-    def _lap(self) -> float:
-        """Seconds since it was last asked."""
-        began, self._clock = self._clock, time.monotonic()
-        return self._clock - began
+    @contextmanager
+    def _clock(self) -> Iterator[None]:
+        """Counts to the epoch's seconds what is done in it, and no checkpoint."""
+        began, done = time.monotonic(), self.at["done"]
+        yield
+        self.curves["seconds"][done] += time.monotonic() - began
 
     def _tell(self, on_epoch: OnEpoch) -> None:
         done = self.at["done"]

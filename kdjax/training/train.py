@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from kdjax import checks, files, progress
-from kdjax.data.source import feeder
+from kdjax.data.source import ResidentFeed, StreamFeed, feeder
 from kdjax.data.types import Data
 from kdjax.models import Variables
 from kdjax.training import checkpoint, programs
@@ -29,7 +29,7 @@ class Trained(NamedTuple):
     """What `train` gives."""
 
     variables: Variables  # the student's, of the last step
-    best: Variables  # and of the selected epoch
+    best: Variables  # and of the selected epoch; the last ones if none is selected
     curves: pd.DataFrame  # a row an epoch
 
 
@@ -77,20 +77,26 @@ def train(
     datas = checks.prepared(trainings, columns, datas, fixed)
     hyperparameters = {n: column[0] for n, column in columns.items()}
     devices = list(devices or jax.devices()[:1])
-    state, fed = _shardings(trainings, devices)
+    feeds = [
+        feeder(one.train, training.batch_size)
+        for training, one in zip(trainings, datas, strict=True)
+    ]
+    state, fed = _shardings(feeds, devices)
     phases = [
         programs.phase(
             training,
-            feeder(one.train, training.batch_size),
+            feed,
+            lift=partial(_placed, state),
             scanned=programs.scans_well(training, one, devices[0]),
             steps_a_call=checkpoint_steps,
         )
-        for training, one in zip(trainings, datas, strict=True)
+        for training, feed, one in zip(trainings, feeds, datas, strict=True)
     ]
     splits = [(p.feed.arrays, d.validation) for p, d in zip(phases, datas, strict=True)]
     directory = (directory or files.cache("runs")) / checkpoint.fingerprint(
         programs.lowered(phases, hyperparameters, splits, fixed),
         (hyperparameters, splits, fixed, jax.random.key_data(key), len(devices)),
+        [each.beside() for each in phases],
     )
     progress.console.print(f"{name}: kept in {directory}")
     loop = Loop(
@@ -114,7 +120,8 @@ def train(
             on_epoch=partial(_tell, show, on_epoch),
         )
     table = pd.DataFrame({"epoch": 1 + np.arange(loop.epochs), **curves})
-    return Trained(programs.student_of(run.state), run.best, table)
+    last = programs.student_of(run.state)
+    return Trained(last, run.best if trainings[-1].select else last, table)
 
 
 def _tell(
@@ -128,17 +135,27 @@ def _tell(
         on_epoch({"epoch": done, **{name: float(v) for name, v in metrics.items()}})
 
 
+def _placed(sharding: Sharding, function: Callable, in_axes: Any) -> Callable:
+    """The function, its results where the state lies, whatever XLA would prefer."""
+    if isinstance(sharding, SingleDeviceSharding):
+        return function
+    return lambda *arguments: jax.lax.with_sharding_constraint(
+        function(*arguments), sharding
+    )
+
+
 def _shardings(
-    trainings: Sequence[Training], devices: Sequence[jax.Device]
+    feeds: Sequence[ResidentFeed | StreamFeed], devices: Sequence[jax.Device]
 ) -> tuple[Sharding, Sharding]:
     """Where the state lies; and what a call is fed, whose second axis is the batch."""
     if len(devices) == 1:
         return (SingleDeviceSharding(devices[0]),) * 2
-    for training in trainings:
-        if training.batch_size % len(devices):
+    for feed in feeds:
+        size = len(jax.tree.leaves(feed.example())[0])
+        if size % len(devices):
             raise ValueError(
-                f"batch_size is {training.batch_size}, but takes a multiple of the "
-                f"{len(devices)} devices"
+                f"batch_size is {size}, but takes a multiple of the {len(devices)} "
+                f"devices"
             )
     mesh = Mesh(np.array(devices), ("data",))
     return NamedSharding(mesh, PartitionSpec()), NamedSharding(

@@ -1,0 +1,108 @@
+"""Does a teacher do more when all train on all 60,000 images, as in the paper?
+
+`hinton` holds 5,000 training images out and selects learning rates and the teacher's
+weight by them. Here the teacher and the students are trained again on all of them, at
+the settings selected there. Nothing is left to select an epoch by: the last one counts.
+
+    python -m experiments.mnist.hinton_refit                    # embedded digits
+    python -m experiments.mnist.hinton_refit --dataset mnist    # 30 minutes on 2 cores
+"""
+
+from dataclasses import dataclass, replace
+
+import jax
+import numpy as np
+import pandas as pd
+
+from experiments.mnist import hinton, setup
+from kdjax.study.arms import labelled
+from kdjax.study.claims import Claim, above
+from kdjax.study.command import main
+from kdjax.study.study import Answer, Study
+from kdjax.study.types import Count, Fraction, Positive
+from kdjax.sweep import sweep
+
+
+@dataclass(frozen=True)
+class Config(setup.Teacher):
+    student_width: Count = 800
+    """Hidden units in each of a student's two layers."""
+    hard_learning_rate: Positive = 3e-3
+    """Peak learning rate with hard labels, as `hinton` selected it."""
+    distilled_learning_rate: Positive = 1e-3
+    """Peak learning rate of distilled students, as `hinton` selected it."""
+    temperature: Positive = 20.0
+    """Temperature at which students match the teacher."""
+    alpha: Fraction = 0.5
+    """Weight of the teacher, as `hinton` selected it."""
+    seeds: Count = 10
+    """How many students are trained, for every arm."""
+    epochs: Count = 40
+    """Passes over the training images, for a student."""
+
+
+def everything(images):
+    """All images that are not for testing, to train on."""
+    both = images.train, images.validation
+    train = jax.tree.map(lambda *parts: np.concatenate(parts), *both)
+    return images._replace(train=train, validation=None)
+
+
+def arms(config):
+    """Each arm's objective, and its settings."""
+    soft = {"temperature": [config.temperature], "alpha": [config.alpha]}
+    return {
+        "hard": (setup.HARD, {"learning_rate": [config.hard_learning_rate]}),
+        "distilled": (
+            setup.HINTON,
+            soft | {"learning_rate": [config.distilled_learning_rate]},
+        ),
+    }
+
+
+def run(config, images, info):
+    taught = setup.hinton_teacher(config, everything(images))
+    info = info._replace(train=info.train + info.validation, validation=0)
+    seconds, runs, curves = taught.quality["seconds"], [], []
+    for arm, (objective, settings) in arms(config).items():
+        training = setup.student(config.student_width, objective, epochs=config.epochs)
+        found = sweep(
+            replace(training, select=None),
+            settings,
+            data=taught.data,
+            seeds=range(config.seeds),
+            name=arm,
+        )
+        cells = {"arm": arm, "student_width": config.student_width}
+        runs.append(labelled(found.runs, info.columns() | cells))
+        curves.append(labelled(found.curves, cells))
+        seconds += found.seconds
+    tables = {"runs": pd.concat(runs), "curves": pd.concat(curves)}
+    return Answer(tables, {"teacher": taught.quality, "seconds": round(seconds)})
+
+
+CLAIMS = {
+    # With the rule of `hinton`'s claim, which its results had refuted (0.365) before
+    # this was run.
+    "dark_knowledge_refit": Claim(
+        "A teacher halves a small net's errors: 146 become 74",
+        "share of its test errors that the teacher takes from a student, both trained "
+        "on all 60,000 images",
+        hinton.share_taken,
+        above(0.4),
+    ),
+}
+STUDY = Study(
+    "hinton_refit",
+    __doc__,
+    Config,
+    run,
+    hinton.show,
+    cost="30 minutes on 2 cores",
+    quick=hinton.QUICK,
+    claims=CLAIMS,
+    paper=hinton.PAPER,
+)
+
+if __name__ == "__main__":
+    main(STUDY)
