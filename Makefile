@@ -9,7 +9,7 @@ FIGURES = $(patsubst %.pdf,%,$(notdir $(wildcard paper_figs/fig[0-9]*.pdf)))
 .PHONY: demo test figures bench peers lint clean
 
 demo: $(READY)  ## teacher, sweep, table and figure on embedded digits: 5 minutes
-	$(RUN) -m experiments.temperature_alpha --dataset mnist5k \
+	$(RUN) -m experiments.mnist.temperature_alpha --dataset mnist5k \
 	    --temperatures 1 2 4 8 20 --alphas 0 0.5 0.9 1 --smoothings 0.1
 	$(RUN) -m paper_figs.fig1_temperature_alpha temperature_alpha_mnist5k
 	$(RUN) -m paper_figs.fig2_softmax_at_temperature temperature_alpha_mnist5k

@@ -16,12 +16,32 @@ jax.config.update("jax_num_cpu_devices", 4)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
+def pytest_configure(config):
+    # Workers write into one cache. What one has half written, another compiles itself.
+    half_written = "Error reading persistent compilation cache entry"
+    config.addinivalue_line("filterwarnings", f"ignore:{half_written}:UserWarning")
+
+
 @pytest.fixture(scope="session", autouse=True)
-def _own_cache(tmp_path_factory):
+def _own_cache(tmp_path_factory, request):
+    """A worker's own, not the user's; but compiled programs are shared by all."""
+    root = tmp_path_factory.getbasetemp()
+    shared = (root.parent if hasattr(request.config, "workerinput") else root) / "xla"
+    shared.mkdir(exist_ok=True)
+    own = tmp_path_factory.mktemp("cache")
+    (own / "xla").symlink_to(shared)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("KDJAX_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("KDJAX_CACHE", str(own))
         checkpoint.cache_compilations()
         yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _programs_of_one_module():
+    """Programs, of which each holds memory, are let go when their module ends."""
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    yield
+    jax.clear_caches()
 
 
 @pytest.fixture(scope="session")

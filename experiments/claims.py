@@ -15,7 +15,7 @@ Fieller's interval, and alpha_teacher lets no seed select for itself. Intervals 
 seeds: what one test set, one teacher and one choice of rates share, they leave out.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import rich
 from rich.table import Table
@@ -25,13 +25,18 @@ from experiments import studies
 from kdjax import results
 from kdjax.study.claims import measured, verdict
 from kdjax.study.statistics import format_estimate
+from kdjax.study.study import Study
 
 COLUMNS = ("claim", "statistic", "supported if", "found", "verdict", "experiment")
 
 
-def ledger() -> Iterator[tuple[str, ...]]:
-    """A row of `COLUMNS` for every claim whose experiment has committed results."""
-    for study in studies().values():
+def ledger(asked: Iterable[Study] | None = None) -> Iterator[tuple[str, ...]]:
+    """A row of `COLUMNS` for every claim that has committed results.
+
+    Args:
+      asked: Studies whose claims are wanted; all by default.
+    """
+    for study in studies().values() if asked is None else asked:
         if not (results.ROOT / study.name / "meta.json").exists():
             continue
         tables = study.tables(study.name)

@@ -4,7 +4,8 @@
 
 A panel for each share of the training images. Bars are 95 % intervals over seeds, side
 by side for legibility. Rings: the alpha that each teacher's students choose by
-validation errors. At 0 there is no teacher, and all lines meet. Shaded: 0.5 to 0.9.
+validation errors. At 0 there is no teacher, and all lines meet. Shaded: where the
+paper finds the best alpha.
 """
 
 from matplotlib.axes import Axes
@@ -12,8 +13,10 @@ from matplotlib.figure import Figure
 import matplotlib.pyplot as plt
 from matplotlib.ticker import MaxNLocator, NullLocator, ScalarFormatter
 import numpy as np
+import pandas as pd
 
 from kdjax import results
+from kdjax.study.selection import best_setting
 from paper_figs import figures
 
 TEACHERS = {
@@ -23,22 +26,21 @@ TEACHERS = {
     "small": ("few units", "tab:green", "D"),
 }
 NONE = "none"
-TYPICAL = (0.5, 0.9)
+ERRORS = "test_errors_last"
 APART = 0.012  # between the bars of two teachers
 
 
 def draw(name: str) -> Figure:
-    table, meta = results.load(name), results.meta(name)
+    fractions, meta = results.load(name).groupby("fraction"), results.meta(name)
     dataset, config = meta["dataset"], meta["config"]
-    fractions = np.unique(table["fraction"])
     fig, axes = plt.subplots(
         1,
         len(fractions),
         figsize=(0.6 + 2.9 * len(fractions), 3.4),
         squeeze=False,
     )
-    for ax, fraction in zip(axes[0], fractions, strict=True):
-        panel(ax, results.select(table, fraction=fraction), meta["teachers"])
+    for ax, (fraction, rows) in zip(axes[0], fractions, strict=True):
+        panel(ax, rows, meta)
         ax.set_title(f"{100 * fraction:g} %: {fraction * dataset['train']:,.0f} images")
     axes[0, 0].set_ylabel(f"errors on {dataset['test']:,} test images")
     handles, labels = axes[0, 0].get_legend_handles_labels()
@@ -52,31 +54,31 @@ def draw(name: str) -> Figure:
     return fig
 
 
-def panel(ax: Axes, rows: results.Table, qualities: dict) -> None:
-    ax.axvspan(*TYPICAL, color="0.93", zorder=0)
-    alone = results.select(rows, teacher=NONE)
+def panel(ax: Axes, rows: pd.DataFrame, meta: dict) -> None:
+    ax.axvspan(*meta["paper"]["typical_alpha"], color="0.93", zorder=0)
+    alone = figures.intervals(rows[rows["teacher"] == NONE], "alpha", ERRORS)
     for place, (name, (says, colour, marker)) in enumerate(TEACHERS.items()):
-        own = results.select(rows, teacher=name)
+        own = figures.intervals(rows[rows["teacher"] == name], "alpha", ERRORS)
         aside = APART * (place - (len(TEACHERS) - 1) / 2)
-        accuracy = qualities[name]["test"]["accuracy"]
-        alphas, means, halves = by_alpha(own)
-        start = alone["test_errors_last"].mean()
-        ax.plot([0, *alphas + aside], [start, *means], color=colour, linewidth=0.8)
+        accuracy = meta["teachers"][name]["test"]["accuracy"]
+        both = pd.concat([alone, own])["mean"]
+        ax.plot([0, *own.index + aside], both, color=colour, linewidth=0.8)
         ax.errorbar(
-            alphas + aside,
-            means,
-            halves,
+            own.index + aside,
+            own["mean"],
+            own["half"],
             fmt=marker,
             color=colour,
             elinewidth=1,
             label=f"{says}: {100 * accuracy:.2f} %",
         )
-        best = results.choose(results.concatenate([alone, own]), "alpha")
-        at = best["alpha"][0]
-        x, y = at + (aside if at else 0), best["test_errors_last"].mean()
+        best = best_setting(rows[rows["teacher"].isin([NONE, name])], "alpha")
+        at = best["alpha"].iloc[0]
+        x, y = at + (aside if at else 0), best[ERRORS].mean(skipna=False)
         size = 8 + (0 if at else 2 * place)  # at 0 rings lie around each other
         ax.plot(x, y, "o", color=colour, markersize=size, fillstyle="none")
-    ax.errorbar(*by_alpha(alone), fmt="P", color="black", label="no teacher")
+    style = {"fmt": "P", "color": "black", "label": "no teacher"}
+    ax.errorbar(alone.index, alone["mean"], alone["half"], **style)
     ring = {"color": "0.4", "markersize": 8, "fillstyle": "none"}
     ax.errorbar([], [], fmt="o", label="chosen on validation", **ring)
     ticks = np.unique(rows["alpha"])
@@ -87,13 +89,6 @@ def panel(ax: Axes, rows: results.Table, qualities: dict) -> None:
     ax.yaxis.set_minor_locator(NullLocator())
 
 
-def by_alpha(rows: results.Table) -> tuple[np.ndarray, ...]:
-    """Alphas, and at each the mean of test errors and half its interval."""
-    alphas = np.unique(rows["alpha"])
-    errors = (results.select(rows, alpha=alpha)["test_errors_last"] for alpha in alphas)
-    means, halves = zip(*map(results.interval, errors), strict=True)
-    return alphas, np.array(means), np.array(halves)
-
-
 if __name__ == "__main__":
-    figures.main(draw, __file__, "alpha_teacher")
+    made_by = "experiments.mnist.alpha_teacher --dataset mnist"
+    figures.main(draw, __file__, "alpha_teacher", made_by)

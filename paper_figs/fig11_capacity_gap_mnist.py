@@ -8,6 +8,7 @@ trained, and for every loss which trait of a teacher its students' accuracy goes
 over all teachers and, open, over the full ones alone.
 """
 
+from collections.abc import Collection
 import itertools
 
 from matplotlib.axes import Axes
@@ -17,8 +18,11 @@ from matplotlib.lines import Line2D
 import matplotlib.pyplot as plt
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 import numpy as np
+import pandas as pd
+from pandas.api.typing import DataFrameGroupBy
 
 from kdjax import results
+from kdjax.study.statistics import interval
 from paper_figs import figures
 
 ARMS = {
@@ -37,32 +41,34 @@ TRAITS = {
     "validation_nll": "loss",
     "train_entropy": "entropy",
 }
-SWEET = (0.1, 0.3)
 
 
 def draw(name: str) -> Figure:
-    table, teachers = results.load(name), results.load(name, "teachers")
-    meta = results.meta(name)
-    widths = np.unique(table["student_width"])
+    runs, teachers = results.load(name), results.load(name, "teachers")
+    runs["accuracy"] = 100 * runs["test_accuracy_last"]
+    students, meta = runs.groupby("student_width"), results.meta(name)
+    widths, sweet_spot = list(students.groups), meta["paper"]["sweet_spot"]
     fig = plt.figure(figsize=(7.2, 4.8))
     above, below = fig.subfigures(2, 1, height_ratios=(1, 1.1))
     axes = above.subplots(1, len(widths), squeeze=False)[0]
-    for ax, width in zip(axes, widths, strict=True):
-        by_ratio(ax, results.select(table, student_width=width))
+    for ax, (width, rows) in zip(axes, students, strict=True):
+        by_ratio(ax, rows, sweet_spot)
+        ax.set_title(f"{width:g} units")
     axes[0].set_ylabel("test accuracy, %")
     above.supxlabel("student's share of its teacher's parameters", size=8)
+    shaded = "{:g} to {:g}".format(*sweet_spot)
     above.legend(
         handles=[Line2D([], [], color=c, marker="o", label=n) for n, c in ARMS.values()]
         + [
             Line2D([], [], color="0.4", linestyle="--", label="labels alone"),
-            Line2D([], [], color="0.9", linewidth=7, label="0.1 to 0.3"),
+            Line2D([], [], color="0.9", linewidth=7, label=shaded),
         ],
         loc="outside upper center",
         ncols=6,
     )
     axes = below.subplots(1, 3, width_ratios=(1, 1, 0.9))
     for ax, trait in zip(axes, ("validation_nll", "train_entropy"), strict=False):
-        against(ax, table, teachers, trait)
+        against(ax, students, teachers, trait)
     axes[0].set_ylabel("errors over labels' alone, T = 4")
     axes[0].set_xlabel("teacher's validation loss, nats")
     axes[1].set_xlabel("its entropy on training images, nats")
@@ -71,48 +77,41 @@ def draw(name: str) -> Figure:
     correlations(axes[2], results.load(name, "explains"))
     below.legend(handles=marks(widths), loc="outside lower center", ncols=8)
     dataset, seeds = meta["dataset"]["name"], meta["config"]["seeds"]
-    fig.suptitle(f"{dataset}: {len(teachers['kind'])} teachers, {seeds} seeds", size=8)
+    fig.suptitle(f"{dataset}: {len(teachers)} teachers, {seeds} seeds", size=8)
     return fig
 
 
-def by_ratio(ax: Axes, table: results.Table) -> None:
+def by_ratio(ax: Axes, rows: pd.DataFrame, sweet_spot: list[float]) -> None:
     """Of one student: a line an arm, full teachers from the largest to the smallest."""
-    ax.axvspan(*SWEET, color="0.93", linewidth=0)
-    hard = results.select(table, arm="hard")
-    mean, half = results.interval(100 * hard["test_accuracy_last"])
+    ax.axvspan(*sweet_spot, color="0.93", linewidth=0)
+    mean, half = interval(rows.loc[rows["arm"] == "hard", "accuracy"])
     ax.axhline(mean, color="0.4", linestyle="--", linewidth=0.8)
     ax.axhspan(mean - half, mean + half, color="0.4", alpha=0.15, linewidth=0)
     for place, (arm, (_, colour)) in enumerate(ARMS.items()):
-        rows = results.select(table, arm=arm, kind="full")
-        ratios = np.unique(rows["ratio"])
-        each = [
-            100 * results.select(rows, ratio=r)["test_accuracy_last"] for r in ratios
-        ]
-        means, halves = np.transpose([results.interval(values) for values in each])
-        aside = 1.06 ** (place - 1.5)  # bars beside each other
-        ax.errorbar(
-            ratios * aside, means, yerr=halves, fmt="-o", color=colour, elinewidth=0.8
-        )
+        full = rows[(rows["arm"] == arm) & (rows["kind"] == "full")]
+        found = figures.intervals(full, "ratio", "accuracy")
+        x = found.index * 1.06 ** (place - 1.5)  # bars beside each other
+        style = {"fmt": "-o", "color": colour, "elinewidth": 0.8}
+        ax.errorbar(x, found["mean"], yerr=found["half"], **style)
     ax.set_xscale("log")
     plain(ax.xaxis, subs=(1,))
     low, high = ax.get_ylim()
     ax.set_ylim(max(low, 0), min(high, 100))
-    ax.set_title(f"{table['student_width'][0]:g} units")
 
 
 def against(
-    ax: Axes, table: results.Table, teachers: results.Table, trait: str
+    ax: Axes, students: DataFrameGroupBy, teachers: pd.DataFrame, trait: str
 ) -> None:
     """Students' errors at T = 4, over those of labels alone, a mark a pair."""
-    widths, shown = np.unique(table["student_width"]), []
-    for colour, width in zip(colours(widths), widths, strict=True):
-        here = results.select(table, student_width=width)
-        hard = 1 - results.select(here, arm="hard")["test_accuracy_last"].mean()
-        here = results.select(here, arm="kl")
-        for index, value in enumerate(teachers[trait]):
-            accuracy = results.select(here, teacher=index)["test_accuracy_last"]
-            mean, half = results.interval((1 - accuracy) / hard)
-            _, marker = KINDS[teachers["kind"][index]]
+    shown = []
+    for colour, (_, rows) in zip(colours(students.groups), students, strict=True):
+        errors = 1 - rows["test_accuracy_last"]
+        hard = errors[rows["arm"] == "hard"].mean(skipna=False)
+        rows = rows.assign(relative=errors / hard)
+        found = figures.intervals(rows[rows["arm"] == "kl"], "teacher", "relative")
+        for teacher, mean, half in found.itertuples():
+            value, kind = teachers.loc[teacher, [trait, "kind"]]
+            _, marker = KINDS[kind]
             style = {"color": colour, "alpha": 0.8, "elinewidth": 0.6}
             ax.errorbar(value, mean, yerr=half, fmt=marker, **style)
             shown.append(mean)
@@ -130,13 +129,13 @@ def plain(axis: Axis, subs: tuple[int, ...], base: int = 10) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-def correlations(ax: Axes, table: results.Table) -> None:
+def correlations(ax: Axes, explains: pd.DataFrame) -> None:
     """A row a trait; of each arm a point for all teachers, and one for the full."""
+    found = explains.set_index(["arm", "kind", "trait"])
     for row, trait in enumerate(TRAITS):
         each = itertools.product(ARMS.items(), ("all", "full"))
         for place, ((arm, (_, colour)), kind) in enumerate(each):
-            here = results.select(table, arm=arm, kind=kind, trait=trait)
-            (value,), (low,), (high,) = (here[n] for n in ("value", "low", "high"))
+            value, low, high = found.loc[arm, kind, trait]
             y = row + 0.1 * (place - 3.5)
             fill = "full" if kind == "all" else "none"
             ax.plot([low, high], [y, y], color=colour, linewidth=1)
@@ -148,11 +147,11 @@ def correlations(ax: Axes, table: results.Table) -> None:
     ax.grid(False, axis="y")
 
 
-def colours(widths: np.ndarray) -> np.ndarray:
+def colours(widths: Collection[float]) -> np.ndarray:
     return plt.get_cmap("viridis")(np.linspace(0, 0.9, len(widths)))
 
 
-def marks(widths: np.ndarray) -> list[Line2D]:
+def marks(widths: Collection[float]) -> list[Line2D]:
     """Of the lower panels: colours of students, and marks of kinds of teachers."""
     return [
         Line2D([], [], color=colour, marker="s", linestyle="", label=f"{width:g} units")
@@ -164,4 +163,5 @@ def marks(widths: np.ndarray) -> list[Line2D]:
 
 
 if __name__ == "__main__":
-    figures.main(draw, __file__, "capacity_gap_mnist")
+    made_by = "experiments.mnist.capacity_gap --dataset mnist"
+    figures.main(draw, __file__, "capacity_gap_mnist", made_by)

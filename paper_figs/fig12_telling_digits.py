@@ -12,7 +12,7 @@ above, on how many images most of either kind are right, and of the other wrong.
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 import matplotlib.pyplot as plt
-import numpy as np
+import pandas as pd
 
 from kdjax import results
 from paper_figs import figures
@@ -21,11 +21,10 @@ PAIRS = 3  # of a digit and its beliefs, a row
 
 
 def draw(name: str) -> Figure:
-    table, meta = results.load(name, "digits"), results.meta(name)
-    seeds = meta["config"]["seeds"]
-    taught = results.select(results.load(name), arm="whole", fraction=1)
-    temperature = taught["temperature"][0]
-    count = len(table["label"])
+    digits, meta = results.load(name, "digits"), results.meta(name)
+    taught = results.load(name).query("arm == 'whole' and fraction == 1")
+    temperature = taught["temperature"].iloc[0]
+    count = len(digits)
     rows = -(-count // PAIRS)
     fig, axes = plt.subplots(
         rows,
@@ -35,9 +34,9 @@ def draw(name: str) -> Figure:
         squeeze=False,
     )
     pairs = axes.reshape(-1, 2)
-    for i, (left, right) in enumerate(pairs[:count]):
-        picture(left, {n: column[i] for n, column in table.items()}, seeds)
-        beliefs(right, {n: column[i] for n, column in table.items()}, temperature)
+    for (left, right), (_, row) in zip(pairs, digits.iterrows(), strict=False):
+        picture(left, row, meta["config"]["seeds"])
+        beliefs(right, row, temperature)
     for ax in pairs[count:].flat:
         ax.set_axis_off()
     for ax in pairs[max(0, count - PAIRS) : count, 1]:
@@ -52,9 +51,8 @@ def draw(name: str) -> Figure:
     return fig
 
 
-def picture(ax: Axes, row: dict, seeds: int) -> None:
-    pixels = np.array([row[f"pixel{i}"] for i in range(28 * 28)])
-    ax.imshow(pixels.reshape(28, 28), cmap="gray_r")
+def picture(ax: Axes, row: pd.Series, seeds: int) -> None:
+    ax.imshow(figures.image(row), cmap="gray_r")
     ax.set(xticks=[], yticks=[])
     ax.spines[:].set_visible(False)
     ax.set_title(f"a {row['label']:g}")
@@ -62,16 +60,15 @@ def picture(ax: Axes, row: dict, seeds: int) -> None:
     ax.set_xlabel(f"labels {right[0]} of {seeds}\nteacher {right[1]} of {seeds}")
 
 
-def beliefs(ax: Axes, row: dict, temperature: float) -> None:
-    z = np.array([row[f"logit{c}"] for c in range(10)]) / temperature
-    p = np.exp(z - np.logaddexp.reduce(z))
+def beliefs(ax: Axes, row: pd.Series, temperature: float) -> None:
     colours = ["0.75"] * 10
     colours[int(row["hard_answer"])] = "tab:red"
     colours[int(row["label"])] = "tab:blue"
-    ax.bar(range(10), p, color=colours)
+    ax.bar(range(10), figures.probabilities(row, temperature), color=colours)
     ax.set(ylim=(0, 1), xticks=range(10), yticks=(0, 0.5, 1))
     ax.grid(False, axis="x")
 
 
 if __name__ == "__main__":
-    figures.main(draw, __file__, "what_is_dark")
+    made_by = "experiments.mnist.what_is_dark --dataset mnist"
+    figures.main(draw, __file__, "what_is_dark", made_by)

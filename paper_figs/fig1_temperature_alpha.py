@@ -12,22 +12,23 @@ from matplotlib.figure import Figure
 import matplotlib.pyplot as plt
 from matplotlib.ticker import NullFormatter, NullLocator
 import numpy as np
+import pandas as pd
 
 from kdjax import results
+from kdjax.study.selection import best_setting
+from kdjax.study.statistics import interval
 from paper_figs import figures
-
-METRIC = "test_accuracy_last"
 
 
 def draw(name: str) -> Figure:
-    table = results.load(name)
-    meta = results.meta(name)
-    widths = np.unique(table["student_width"])
+    runs, meta = results.load(name), results.meta(name)
+    runs["accuracy"] = 100 * runs["test_accuracy_last"]
+    widths = runs.groupby("student_width")
     fig, axes = plt.subplots(
         1, len(widths), figsize=(2.9 * len(widths) + 1.6, 2.9), squeeze=False
     )
-    for ax, width in zip(axes[0], widths, strict=True):
-        panel(ax, results.select(table, student_width=width))
+    for ax, (width, rows) in zip(axes[0], widths, strict=True):
+        panel(ax, rows)
         ax.set_title(f"students of {width:g} + {width:g} units")
     axes[0, 0].set_ylabel("test accuracy (%)")
     handles, labels = axes[0, 0].get_legend_handles_labels()
@@ -42,46 +43,17 @@ def draw(name: str) -> Figure:
     return fig
 
 
-def panel(ax: Axes, table: results.Table) -> None:
-    taught = results.select(table, loss="hinton")
-    alphas = [a for a in np.unique(taught["alpha"]) if a > 0]
-    colours = colormaps["viridis"](np.linspace(0.85, 0.0, len(alphas)))
-    for i, (alpha, colour) in enumerate(zip(alphas, colours, strict=True)):
-        rows = results.select(taught, alpha=alpha)
-        temperatures = np.unique(rows["temperature"])
-        means, halves = zip(
-            *(accuracy(results.select(rows, temperature=t)) for t in temperatures),
-            strict=True,
-        )
-        aside = 1.025 ** (
-            i - (len(alphas) - 1) / 2
-        )  # so that bars do not hide each other
-        label = rf"$\alpha={alpha:g}$"
-        ax.errorbar(
-            temperatures * aside,
-            means,
-            halves,
-            fmt="o-",
-            color=colour,
-            elinewidth=0.7,
-            label=label,
-        )
-    smoothed = results.choose(
-        results.select(table, loss="label_smoothing"), "smoothing"
+def panel(ax: Axes, rows: pd.DataFrame) -> None:
+    taught, smoothed, argmax = (
+        rows[rows["loss"] == loss]
+        for loss in ("hinton", "label_smoothing", "teacher_argmax")
     )
-    band(ax, results.select(taught, alpha=0), "0.35", r"no teacher ($\alpha=0$)")
-    band(
-        ax,
-        smoothed,
-        "tab:orange",
-        "label smoothing",
-    )
-    band(
-        ax,
-        results.select(table, loss="teacher_argmax"),
-        "tab:red",
-        "teacher's class",
-    )
+    lines(ax, taught[taught["alpha"] > 0])
+    band(ax, taught[taught["alpha"] == 0], "0.35", r"no teacher ($\alpha=0$)")
+    if len(smoothed):
+        best = best_setting(smoothed, "smoothing")
+        band(ax, best, "tab:orange", "label smoothing")
+    band(ax, argmax, "tab:red", "teacher's class")
     ticks = np.unique(taught["temperature"])
     ax.set(xscale="log", xlabel="temperature $T$", xticks=ticks)
     ax.set_xticklabels([f"{t:g}" for t in ticks])
@@ -89,16 +61,31 @@ def panel(ax: Axes, table: results.Table) -> None:
     ax.xaxis.set_minor_formatter(NullFormatter())
 
 
-def band(ax: Axes, rows: results.Table, colour: str, label: str) -> None:
-    if len(rows["seed"]):
-        mean, half = accuracy(rows)
+def lines(ax: Axes, rows: pd.DataFrame) -> None:
+    """A line an alpha, each a little aside, so that bars do not hide each other."""
+    alphas = rows.groupby("alpha")
+    colours = colormaps["viridis"](np.linspace(0.85, 0.0, len(alphas)))
+    aside = 1.025 ** (np.arange(len(alphas)) - (len(alphas) - 1) / 2)
+    for (alpha, cells), colour, factor in zip(alphas, colours, aside, strict=True):
+        found = figures.intervals(cells, "temperature", "accuracy")
+        ax.errorbar(
+            found.index * factor,
+            found["mean"],
+            found["half"],
+            fmt="o-",
+            color=colour,
+            elinewidth=0.7,
+            label=rf"$\alpha={alpha:g}$",
+        )
+
+
+def band(ax: Axes, rows: pd.DataFrame, colour: str, label: str) -> None:
+    if len(rows):
+        mean, half = interval(rows["accuracy"])
         ax.axhspan(mean - half, mean + half, color=colour, alpha=0.15, linewidth=0)
         ax.axhline(mean, color=colour, linestyle="--", label=label)
 
 
-def accuracy(rows: results.Table) -> tuple[float, float]:
-    return results.interval(100 * rows[METRIC])
-
-
 if __name__ == "__main__":
-    figures.main(draw, __file__, "temperature_alpha")
+    made_by = "experiments.mnist.temperature_alpha --dataset mnist"
+    figures.main(draw, __file__, "temperature_alpha", made_by)

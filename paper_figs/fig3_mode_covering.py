@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 
 from kdjax import results
 from paper_figs import figures
@@ -25,7 +26,8 @@ LOSSES = {
 
 
 def draw(name: str) -> Figure:
-    table, densities = results.load(name), results.load(name, "densities")
+    densities = results.load(name, "densities")
+    fits = results.load(name).groupby(["student", "stage", "loss"])
     config = results.meta(name)["config"]
     rows = {
         ("gaussian", "end"): "one Gaussian",
@@ -37,11 +39,11 @@ def draw(name: str) -> Figure:
     )
     for row, ((student, stage), label) in zip(axes, rows.items(), strict=True):
         for ax, loss in zip(row, LOSSES, strict=True):
-            fits = results.select(table, student=student, stage=stage, loss=loss)
+            starts = fits.get_group((student, stage, loss)).reset_index(drop=True)
             panel(ax, densities, f"{student}_{loss}_{stage}")
             if student == "gaussian":
-                other_optima(ax, densities["x"], fits)
-            write_kls(ax, fits)
+                other_optima(ax, densities["x"], starts)
+            write_kls(ax, starts)
         row[0].set_ylabel(label)
     for ax, title in zip(axes[0], LOSSES.values(), strict=True):
         ax.set_title(title)
@@ -51,7 +53,7 @@ def draw(name: str) -> Figure:
     return fig
 
 
-def panel(ax: Axes, densities: results.Table, column: str) -> None:
+def panel(ax: Axes, densities: pd.DataFrame, column: str) -> None:
     x = densities["x"]
     step = x[1] - x[0]
     teacher = densities["teacher"] / step
@@ -59,26 +61,25 @@ def panel(ax: Axes, densities: results.Table, column: str) -> None:
     ax.plot(x, densities[column] / step, color="tab:blue", label="best start")
 
 
-def other_optima(ax: Axes, x: np.ndarray, fits: results.Table) -> None:
-    best = fits["loss_value"].argmin()
-    seen = [fits["gaussian_mean"][best]]
-    for mean, scale in zip(fits["gaussian_mean"], fits["gaussian_scale"], strict=True):
-        if min(abs(mean - other) for other in seen) < 0.05:
+def other_optima(ax: Axes, x: pd.Series, starts: pd.DataFrame) -> None:
+    seen = [starts["gaussian_mean"][starts["loss_value"].idxmin()]]
+    for start in starts.itertuples():
+        if min(abs(start.gaussian_mean - other) for other in seen) < 0.05:
             continue
-        seen.append(mean)
-        q = np.exp(-(((x - mean) / scale) ** 2) / 2)
+        seen.append(start.gaussian_mean)
+        q = np.exp(-(((x - start.gaussian_mean) / start.gaussian_scale) ** 2) / 2)
         q /= q.sum() * (x[1] - x[0])
         label = "another optimum" if len(seen) == 2 else None
         ax.plot(x, q, "--", color="tab:orange", linewidth=0.9, label=label)
 
 
-def write_kls(ax: Axes, fits: results.Table) -> None:
-    """Of the best start, from the teacher p and to it."""
-    best = fits["loss_value"].argmin()
-    forward, reverse = fits["forward_kl"][best], fits["reverse_kl"][best]
-    text = f"KL(p, q) = {forward:.2f}\nKL(q, p) = {reverse:.2f}"
+def write_kls(ax: Axes, starts: pd.DataFrame) -> None:
+    """KL divergences of the best start, from the teacher p and to it."""
+    best = starts.loc[starts["loss_value"].idxmin()]
+    text = f"KL(p, q) = {best['forward_kl']:.2f}\nKL(q, p) = {best['reverse_kl']:.2f}"
     ax.text(0.97, 0.97, text, transform=ax.transAxes, ha="right", va="top", size=6)
 
 
 if __name__ == "__main__":
-    figures.main(draw, __file__, "mode_covering")
+    made_by = "experiments.toy.mode_covering"
+    figures.main(draw, __file__, "mode_covering", made_by)

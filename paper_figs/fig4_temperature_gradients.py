@@ -14,8 +14,10 @@ from matplotlib.lines import Line2D
 import matplotlib.pyplot as plt
 from matplotlib.ticker import NullLocator
 import numpy as np
+import pandas as pd
 
 from kdjax import results
+from kdjax.study.statistics import interval
 from paper_figs import figures
 
 TICKS = (0.5, 1, 2, 4, 10, 20, 50, 100)
@@ -26,13 +28,12 @@ def draw(name: str) -> Figure:
     runs, gaussian = results.load(name), results.load(name, "gaussian")
     dataset = results.meta(name)["dataset"]
     fig, axes = plt.subplots(1, 3, figsize=(6.9, 2.7))
-    classes = np.unique(gaussian["classes"])
-    for n, colour in zip(classes, shades("plasma", len(classes)), strict=True):
-        rows = results.select(gaussian, classes=n)
+    classes = gaussian.groupby("classes")
+    for (n, rows), colour in zip(classes, shades("plasma", len(classes)), strict=True):
         line(axes[0], relative(rows, "by_logits"), colour, "-", f"$N = {n:g}$")
-    stages = list(dict.fromkeys(runs["stage"]))
-    for stage, colour in zip(stages, shades("viridis", len(stages)), strict=True):
-        rows = results.select(runs, stage=stage)
+    stages = runs.groupby("stage", sort=False)
+    colours = shades("viridis", len(stages))
+    for (stage, rows), colour in zip(stages, colours, strict=True):
         for kind, style in STYLES.items():
             label = f"{stage} of training" if style == "-" else None
             line(axes[1], relative(rows, kind), colour, style, label)
@@ -66,28 +67,25 @@ def shades(name: str, count: int) -> np.ndarray:
     return colormaps[name](np.linspace(0.8, 0.05, count))
 
 
-def by_seed(rows: results.Table, column: str) -> results.Table:
-    """``temperature`` [T] and ``values`` [T, seeds]."""
-    temperatures = np.unique(rows["temperature"])
-    values = [results.select(rows, temperature=t)[column] for t in temperatures]
-    return {"temperature": temperatures, "values": np.stack(values)}
+def by_seed(rows: pd.DataFrame, column: str) -> pd.DataFrame:
+    """The column, a row a temperature, with a column a seed."""
+    return rows.pivot(index="temperature", columns="seed", values=column)
 
 
-def relative(rows: results.Table, kind: str) -> results.Table:
+def relative(rows: pd.DataFrame, kind: str) -> pd.DataFrame:
     table = by_seed(rows, f"{kind}_compensated")
-    return table | {"values": table["values"] / table["values"][-1]}
+    return table / table.iloc[-1]
 
 
 def line(
     ax: Axes,
-    table: results.Table,
+    table: pd.DataFrame,
     colour: np.ndarray,
     style: str,
     label: str | None = None,
 ) -> None:
-    intervals = map(results.interval, table["values"])
-    means, halves = map(np.array, zip(*intervals, strict=True))
-    t = table["temperature"]
+    means, halves = np.transpose([interval(values) for values in table.to_numpy()])
+    t = table.index
     ax.fill_between(t, means - halves, means + halves, color=colour, alpha=0.2, lw=0)
     ax.plot(t, means, style, marker="o", color=colour, label=label)
 
@@ -113,4 +111,5 @@ def legends(axes: np.ndarray) -> None:
 
 
 if __name__ == "__main__":
-    figures.main(draw, __file__, "temperature_gradients")
+    made_by = "experiments.mnist.temperature_gradients --dataset mnist"
+    figures.main(draw, __file__, "temperature_gradients", made_by)

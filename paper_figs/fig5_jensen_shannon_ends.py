@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 import matplotlib.pyplot as plt
 from matplotlib.ticker import NullLocator
 import numpy as np
+import pandas as pd
 
 from kdjax import results
 from paper_figs import figures
@@ -23,11 +24,11 @@ ROWS = {"": "divergence (nats)", "_gradient": "gradient norm by the logits"}
 
 
 def draw(name: str) -> Figure:
-    table, meta = results.load(name), results.meta(name)
+    stages, meta = results.load(name).groupby("stage"), results.meta(name)
     fig, axes = plt.subplots(2, 2, figsize=(6.9, 4.2), sharex=True, sharey="row")
     for row, (suffix, label) in zip(axes, ROWS.items(), strict=True):
         for ax, stage in zip(row, STAGES, strict=True):
-            panel(ax, results.select(table, stage=stage), suffix)
+            panel(ax, stages.get_group(stage), suffix)
         row[0].set_ylabel(label)
     for ax, title in zip(axes[0], STAGES.values(), strict=True):
         ax.set_title(title)
@@ -50,17 +51,14 @@ def place(beta: np.ndarray, apart: float) -> np.ndarray:
         return np.clip(np.log(beta) - np.log1p(-beta), -apart, apart)
 
 
-def panel(ax: Axes, table: results.Table, suffix: str) -> None:
-    betas = np.unique(table["beta"])
+def panel(ax: Axes, rows: pd.DataFrame, suffix: str) -> None:
+    means = rows.groupby("beta").mean(numeric_only=True, skipna=False)
+    betas = means.index.to_numpy()
     apart = 1.15 * place(betas[-2], np.inf)
     x = place(betas, apart)
-
-    def means(name: str) -> np.ndarray:
-        columns = (results.select(table, beta=b)[name + suffix] for b in betas)
-        return np.array([column.mean() for column in columns])
-
-    normalized, plain, cased = map(
-        means, ("normalized", "jensen_shannon", "special_cased")
+    normalized, plain, cased = (
+        means[kind + suffix].to_numpy()
+        for kind in ("normalized", "jensen_shannon", "special_cased")
     )
     label = r"over $\beta(1-\beta)$: forward KL to reverse KL"
     ax.plot(x, normalized, "-", marker="o", color="tab:blue", label=label)
@@ -77,4 +75,5 @@ def panel(ax: Axes, table: results.Table, suffix: str) -> None:
 
 
 if __name__ == "__main__":
-    figures.main(draw, __file__, "jensen_shannon_ends")
+    made_by = "experiments.mnist.jensen_shannon_ends --dataset mnist"
+    figures.main(draw, __file__, "jensen_shannon_ends", made_by)

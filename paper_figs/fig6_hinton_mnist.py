@@ -12,21 +12,16 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from kdjax import results
+from kdjax.study.statistics import interval
 from paper_figs import figures
-
-PAPER = {"teacher": 67, "hard": 146, "distilled": 74}
-NAMES = {
-    "teacher": "teacher, 1,200 units",
-    "distilled": "800 units, distilled at T = 20",
-    "hard": "800 units, hard labels",
-}
 
 
 def draw(name: str) -> Figure:
-    table, meta = results.load(name), results.meta(name)
+    runs, meta = results.load(name).groupby("arm"), results.meta(name)
     fig, ax = plt.subplots(figsize=(5.2, 2.2))
-    for place, arm in enumerate(NAMES):
-        paper = PAPER[arm]
+    labels = names(meta["config"])
+    for place, arm in enumerate(labels):
+        paper = meta["paper"][arm]
         ax.errorbar(
             paper,
             place + 0.18,
@@ -41,20 +36,32 @@ def draw(name: str) -> Figure:
             ax.plot(errors, place - 0.18, "o", color="tab:blue")
             text, at = f"{errors:.0f}", errors
         else:
-            errors = results.select(table, arm=arm)["test_errors_last"]
-            at, half = results.interval(errors)
+            errors = runs.get_group(arm)["test_errors_last"]
+            at, half = interval(errors)
             ax.plot(errors, np.full(len(errors), place - 0.18), "|", color="tab:blue")
             ax.errorbar(at, place - 0.18, xerr=half, fmt="o", color="tab:blue")
             text = f"{at:.1f} ± {half:.1f}"
         ax.annotate(text, (at, place - 0.42), ha="center", color="tab:blue")
     ax.plot([], [], "o", color="tab:blue", label="here")
-    ax.set_yticks(range(len(NAMES)), NAMES.values())
-    ax.set(xlabel="errors on 10,000 test images", ylim=(-0.6, len(NAMES) - 0.4))
+    ax.set_yticks(range(len(labels)), labels.values())
+    images = meta["dataset"]["test"]
+    ax.set(xlabel=f"errors on {images:,} test images", ylim=(-0.6, len(labels) - 0.4))
     ax.set_xlim(left=0)
     ax.grid(False, axis="y")
     ax.legend(loc="center left", bbox_to_anchor=(0.02, 0.5))
     return fig
 
 
+def names(config: dict) -> dict[str, str]:
+    """What each arm is."""
+    student = f"{config['student_width']} units"
+    return {
+        "teacher": f"teacher, {config['teacher_width']:,} units",
+        "distilled": f"{student}, distilled at T = {config['temperature']:g}",
+        "hard": f"{student}, hard labels",
+    }
+
+
 if __name__ == "__main__":
-    figures.main(draw, __file__, "hinton_mnist")
+    made_by = "experiments.mnist.hinton --dataset mnist"
+    figures.main(draw, __file__, "hinton_mnist", made_by)

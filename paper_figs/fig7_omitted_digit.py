@@ -15,9 +15,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 import matplotlib.pyplot as plt
-import numpy as np
+import pandas as pd
 
 from kdjax import results
+from kdjax.study.statistics import interval
 from paper_figs import figures
 
 ARMS = {
@@ -33,37 +34,34 @@ PANELS = (
     ("without 3", "naive_teacher", (3,)),
     (ONLY, "distilled", (0, 1, 2, 3, 4, 5, 6, 9)),
 )
-PAPER = {  # a bias, and wrong answers (%) without it and with it, to all, to omitted
-    "without 3": (3.5, (2.06, 1.09), (100 * 133 / 1010, 100 * 14 / 1010)),
-    ONLY: (-7.6, (47.3, 13.2), None),
-}
 
 
 def draw(name: str) -> Figure:
     runs, classes = results.load(name), results.load(name, "classes")
     meta = results.meta(name)
-    images = meta["dataset"]["test"]
+    images, known = meta["dataset"]["test"], meta["paper"]
     fig = plt.figure(figsize=(6.9, 5.1))
     upper, lower = fig.subfigures(2, 1, height_ratios=(1, 1.35))
     axes = upper.subplots(1, len(PANELS), sharey=True)
     for ax, (transfer, arm, omitted) in zip(axes, PANELS, strict=True):
-        rows = results.select(classes, transfer=transfer, arm=arm)
+        rows = classes[(classes["transfer"] == transfer) & (classes["arm"] == arm)]
         by_class(ax, rows, omitted, ARMS[arm][1])
         ax.set_title(f"{transfer}\n{ARMS[arm][0]}")
     axes[0].set_ylabel("test accuracy (%)")
 
     left, right = lower.subplots(1, 2, width_ratios=(1, 1.15))
-    names = list(dict.fromkeys(runs["transfer"]))
-    digits = [transfer for transfer in names if transfer != ONLY]
-    known = {t: [100 - wrong for wrong in PAPER[t][2]] for t in digits if t in PAPER}
-    by_transfer(left, runs, digits, right_of_omitted, known)
+    accuracies = {
+        transfer: [100 - wrong for wrong in numbers["omitted_errors_percent"]]
+        for transfer, numbers in known.items()
+        if transfer != ONLY
+    }
+    by_transfer(left, runs[runs["transfer"] != ONLY], right_of_omitted, accuracies)
     left.set(ylabel="accuracy on the omitted digit (%)", ylim=(-4, 112))
     by_transfer(
         right,
         runs,
-        names,
         lambda rows, stage: 100 * rows[f"errors_{stage}"] / images,
-        {transfer: paper[1] for transfer, paper in PAPER.items()},
+        {transfer: numbers["errors_percent"] for transfer, numbers in known.items()},
     )
     right.set(ylabel="test errors, all digits (%)", yscale="log", ylim=(0.7, 120))
     right.set_yticks(ticks := (1, 2, 5, 10, 20, 50, 100), map(str, ticks))
@@ -78,15 +76,12 @@ def draw(name: str) -> Figure:
     return fig
 
 
-def right_of_omitted(rows: results.Table, stage: str) -> np.ndarray:
+def right_of_omitted(rows: pd.DataFrame, stage: str) -> pd.Series:
     return 100 * (1 - rows[f"omitted_errors_{stage}"] / rows["omitted_images"])
 
 
-def by_class(
-    ax: Axes, rows: results.Table, omitted: Sequence[int], colour: str
-) -> None:
-    for digit in range(10):
-        here = results.select(rows, **{"class": digit})
+def by_class(ax: Axes, rows: pd.DataFrame, omitted: Sequence[int], colour: str) -> None:
+    for digit, here in rows.groupby("class"):
         change(ax, digit, (100 * here[f"accuracy_{s}"] for s in STAGES), colour)
         if digit in omitted:
             shade(ax, digit, "0.92")
@@ -96,18 +91,18 @@ def by_class(
 
 def by_transfer(
     ax: Axes,
-    runs: results.Table,
-    transfers: Sequence[str],
-    measure: Callable[[results.Table, str], np.ndarray],
+    runs: pd.DataFrame,
+    measure: Callable[[pd.DataFrame, str], pd.Series],
     known: dict[str, Sequence[float]],
 ) -> None:
     """A place for each transfer set: the paper's values, then a change for each arm."""
+    transfers = runs["transfer"].unique()
     for place, transfer in enumerate(transfers):
+        arms = dict(iter(runs[runs["transfer"] == transfer].groupby("arm")))
         for i, (arm, (_, colour)) in enumerate(ARMS.items()):
-            rows = results.select(runs, transfer=transfer, arm=arm)
-            if len(rows["seed"]):
-                x = place - 0.08 + 0.2 * i
-                change(ax, x, (measure(rows, s) for s in STAGES), colour)
+            if arm in arms:
+                values = (measure(arms[arm], stage) for stage in STAGES)
+                change(ax, place - 0.08 + 0.2 * i, values, colour)
         if transfer in known:
             paper(ax, place - 0.33, known[transfer])
         if place % 2:
@@ -118,9 +113,9 @@ def by_transfer(
     ax.grid(axis="x", visible=False)
 
 
-def change(ax: Axes, x: float, values: Iterable[np.ndarray], colour: str) -> None:
+def change(ax: Axes, x: float, values: Iterable[pd.Series], colour: str) -> None:
     """From the first of ``values`` to the second, and the third, each of all seeds."""
-    (before, _), (after, half), (by_test, _) = map(results.interval, values)
+    (before, _), (after, half), (by_test, _) = map(interval, values)
     ax.plot([x, x], [before, after], color=colour, linewidth=3, alpha=0.25)
     ax.plot(x, before, "o", color=colour, markerfacecolor="white")
     ax.errorbar(x, after, half, fmt="o", color=colour, elinewidth=0.7)
@@ -164,4 +159,5 @@ def legend() -> list[Line2D]:
 
 
 if __name__ == "__main__":
-    figures.main(draw, __file__, "omitted_digit")
+    made_by = "experiments.mnist.omitted_digit --dataset mnist"
+    figures.main(draw, __file__, "omitted_digit", made_by)

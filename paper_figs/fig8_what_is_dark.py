@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 import matplotlib.pyplot as plt
 from matplotlib.ticker import MultipleLocator
 import numpy as np
+import pandas as pd
 
 from kdjax import results
 from paper_figs import figures
@@ -49,10 +50,11 @@ LIMITS = (-0.75, 2.0)
 
 
 def draw(name: str) -> Figure:
-    table, shares = results.load(name), results.load(name, "shares")
+    runs, shares = results.load(name), results.load(name, "shares")
     meta = results.meta(name)
     dataset = meta["dataset"]
-    fractions = np.unique(table["fraction"])
+    errors = runs.groupby(["fraction", "arm"])["test_errors_last"].mean(skipna=False)
+    fractions = shares.set_index("arm").groupby("fraction")
     fig, axes = plt.subplots(
         1,
         len(fractions),
@@ -61,22 +63,19 @@ def draw(name: str) -> Figure:
         sharey=True,
         squeeze=False,
     )
-    for ax, fraction in zip(axes[0], fractions, strict=True):
-        panel(ax, results.select(shares, fraction=fraction))
-        hard, whole = (
-            results.select(table, fraction=fraction, arm=arm)["test_errors_last"]
-            for arm in ("hard", "whole")
-        )
+    for ax, (fraction, rows) in zip(axes[0], fractions, strict=True):
+        panel(ax, rows)
+        hard, whole = errors[fraction, "hard"], errors[fraction, "whole"]
         ax.set_title(
             f"{100 * fraction:g} %: {fraction * dataset['train']:,.0f} images\n"
-            f"errors {hard.mean():.0f} → {whole.mean():.0f}"
+            f"errors {hard:.0f} → {whole:.0f}"
         )
     label_rows(axes[0, 0])
     fig.supxlabel(
         "share of the gain: 0 hard labels, 1 the teacher's whole answer", size=8
     )
     fig.suptitle(
-        f"{dataset['name']}: students of {table['student_width'][0]:g} units, "
+        f"{dataset['name']}: students of {meta['config']['student_width']:g} units, "
         f"{meta['config']['seeds']} seeds; teacher "
         f"{100 * meta['teacher']['test']['accuracy']:.2f} %",
         fontsize=8,
@@ -95,14 +94,14 @@ def places() -> dict[str, float]:
     return heights
 
 
-def panel(ax: Axes, shares: results.Table) -> None:
+def panel(ax: Axes, shares: pd.DataFrame) -> None:
     for end in (0, 1):
         ax.axvline(end, color="0.5", linestyle="--", linewidth=0.8)
     heights = places()
     for group, colour in zip(GROUPS.values(), COLOURS, strict=True):
-        there = [arm for arm in group if arm in shares["arm"]]
+        there = [arm for arm in group if arm in shares.index]
         for arm in there:
-            point(ax, heights[arm], results.select(shares, arm=arm), colour)
+            point(ax, heights[arm], shares.loc[arm], colour)
         if not there:
             middle = np.mean([heights[arm] for arm in group])
             centre = np.mean(LIMITS)
@@ -113,9 +112,9 @@ def panel(ax: Axes, shares: results.Table) -> None:
     ax.tick_params(axis="y", length=0)
 
 
-def point(ax: Axes, y: float, row: results.Table, colour: str) -> None:
+def point(ax: Axes, y: float, row: pd.Series, colour: str) -> None:
     """A share with its interval; a triangle at the edge if it lies outside."""
-    (x,), (low,), (high,) = (row[n] for n in ("share", "share_low", "share_high"))
+    x, low, high = row[["share", "share_low", "share_high"]]
     left, right = LIMITS
     if np.isnan([x, low, high]).any():
         ax.text(
@@ -149,4 +148,5 @@ def label_rows(ax: Axes) -> None:
 
 
 if __name__ == "__main__":
-    figures.main(draw, __file__, "what_is_dark")
+    made_by = "experiments.mnist.what_is_dark --dataset mnist"
+    figures.main(draw, __file__, "what_is_dark", made_by)

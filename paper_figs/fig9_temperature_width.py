@@ -13,33 +13,29 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 
 from kdjax import results
 from paper_figs import figures
 
 ERRORS = "test_errors_last"
-PAPER = {30: (2.5, 4.0), 300: (8.0, None), 800: (8.0, None)}  # units: from, to
 
 
 def draw(name: str) -> Figure:
-    table, best, meta = (
-        results.load(name),
-        results.load(name, "best"),
-        results.meta(name),
-    )
+    widths = results.load(name).groupby("student_width")
+    best = results.load(name, "best").groupby("student_width")
+    meta = results.meta(name)
+    top = max(meta["config"]["temperatures"]) * 1.3
     fig, (left, right) = plt.subplots(1, 2, figsize=(6.6, 3.1))
-    widths = np.unique(table["student_width"])
     colours = plt.get_cmap("viridis")(np.linspace(0, 0.9, len(widths)))
-    for place, (width, colour) in enumerate(zip(widths, colours, strict=True)):
-        line(left, results.select(table, student_width=width), colour)
-        for alpha in np.unique(best["alpha"]):
-            row = results.select(best, student_width=width, alpha=alpha)
-            interval(right, place, row, colour, alone=alpha == 1)
-        if width in PAPER:
-            low, high = PAPER[width]
-            top = high or max(meta["config"]["temperatures"]) * 1.3
+    for place, ((width, rows), colour) in enumerate(zip(widths, colours, strict=True)):
+        line(left, rows, f"{width:g}", colour)
+        for row in best.get_group(width).sort_values("alpha").itertuples():
+            interval(right, place, row, colour)
+        if known := meta["paper"]["best_temperatures"].get(f"{width:g}"):
+            low, high = known
             bar = {"color": "0.87", "zorder": 0, "width": 0.8}
-            right.bar(place, top - low, bottom=low, **bar)
+            right.bar(place, (high or top) - low, bottom=low, **bar)
     left.axhline(1, color="0.5", linestyle="--", linewidth=0.8)
     left.set(
         xscale="log", xlabel="temperature", ylabel="test errors / without a teacher"
@@ -48,8 +44,8 @@ def draw(name: str) -> Figure:
     right.set(
         yscale="log", xlabel="units a layer", ylabel="temperature of fewest errors"
     )
-    right.set_ylim(0.85, max(meta["config"]["temperatures"]) * 1.3)
-    right.set_xticks(range(len(widths)), [f"{w:g}" for w in widths])
+    right.set_ylim(0.85, top)
+    right.set_xticks(range(len(widths)), [f"{w:g}" for w in widths.groups])
     right.bar(0, 0, bottom=1, color="0.87", label="the paper")
     right.plot([], [], "ko", label="the teacher alone")
     right.plot([], [], "ko", fillstyle="none", label="and labels")
@@ -62,30 +58,26 @@ def draw(name: str) -> Figure:
     return fig
 
 
-def line(ax: Axes, here: results.Table, colour: np.ndarray) -> None:
+def line(ax: Axes, rows: pd.DataFrame, label: str, colour: np.ndarray) -> None:
     """Errors of one width, relative to what it makes without a teacher."""
-    alone = results.select(here, arm="hard")[ERRORS].mean()
-    taught = results.select(here, arm="distilled", alpha=1)
-    every = np.unique(taught["temperature"])
-    cells = [
-        results.interval(results.select(taught, temperature=t)[ERRORS] / alone)
-        for t in every
-    ]
-    means, halves = np.array(cells).T
-    label = f"{here['student_width'][0]:g}"
-    ax.errorbar(every, means, yerr=halves, fmt="o-", color=colour, label=label)
+    alone = rows.loc[rows["arm"] == "hard", ERRORS].mean(skipna=False)
+    taught = rows[(rows["arm"] == "distilled") & (rows["alpha"] == 1)]
+    found = figures.intervals(
+        taught.assign(share=taught[ERRORS] / alone), "temperature", "share"
+    )
+    style = {"fmt": "o-", "color": colour, "label": label}
+    ax.errorbar(found.index, found["mean"], yerr=found["half"], **style)
 
 
-def interval(
-    ax: Axes, place: int, row: results.Table, colour: np.ndarray, *, alone: bool
-) -> None:
+def interval(ax: Axes, place: int, row: tuple, colour: np.ndarray) -> None:
     """The best temperature; an open circle where labels stood beside the teacher."""
-    (best,), (low,), (high,) = (row[n] for n in ("best", "best_low", "best_high"))
+    alone = row.alpha == 1
     place += 0.15 if alone else -0.15
-    bars = np.maximum(0, [[best - low], [high - best]])
+    bars = np.maximum(0, [[row.best - row.best_low], [row.best_high - row.best]])
     style = {"color": colour, "fillstyle": "full" if alone else "none"}
-    ax.errorbar(place, best, yerr=bars, fmt="o", **style)
+    ax.errorbar(place, row.best, yerr=bars, fmt="o", **style)
 
 
 if __name__ == "__main__":
-    figures.main(draw, __file__, "temperature_width")
+    made_by = "experiments.mnist.temperature_width --dataset mnist"
+    figures.main(draw, __file__, "temperature_width", made_by)

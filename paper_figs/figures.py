@@ -1,32 +1,104 @@
-"""What all figures share: their look, and where they go."""
+"""What all figures share: their look, where they go, and which results they draw."""
 
 from collections.abc import Callable
 from pathlib import Path
+import re
+import sys
 from typing import Annotated
 
 from matplotlib.figure import Figure
 import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
 import rich
 import tyro
 
 from kdjax import results
+from kdjax.study.statistics import interval
 
 
-def main(draw: Callable[[str], Figure], script: str, default: str) -> None:
+def main(
+    draw: Callable[[str], Figure],
+    script: str,
+    experiment: str,
+    made_by: str,
+) -> None:
     """Draws from ``results/<name>/`` into PDF and PNG, the same bytes every time.
 
-    The committed results are drawn beside the script, others into their own folder.
-    """
+    The committed results, which have the name of the experiment, are drawn beside the
+    script, others into their own folder. If there is nothing to draw from, the program
+    ends with status 2.
 
+    Args:
+      draw: Makes the figure from the name of a folder under ``results``.
+      script: Path of the figure's script.
+      experiment: Whose results it draws.
+      made_by: The module, and its flags, that made the committed results.
+    """
     name = tyro.cli(
         Annotated[str, tyro.conf.arg(name="results", help="A folder under results/.")],
-        default=default,
+        default=experiment,
     )
     here = Path(script).parent
     plt.style.use(here / "paper.mplstyle")
-    figure = draw(name)
-    folder = here if name == default else results.ROOT / name
+    try:
+        check_results(name, Path(script).stem, experiment, made_by)
+        figure = draw(name)
+    except (FileNotFoundError, results.Damaged, OtherExperiment) as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
+    folder = here if name == experiment else results.ROOT / name
     for suffix, stamp in (("pdf", "CreationDate"), ("png", "Software")):
         path = folder / f"{Path(script).stem}.{suffix}"
         figure.savefig(path, metadata={stamp: None})
         rich.print(f"wrote {path}")
+
+
+class OtherExperiment(ValueError):
+    """Results of one experiment, where a figure draws those of another."""
+
+
+def check_results(name: str, figure: str, experiment: str, made_by: str) -> None:
+    """Raises an error unless ``results/<name>`` is there, and of the experiment."""
+    folder = results.ROOT / name
+    if not (folder / "meta.json").exists():
+        command = command_for(name, experiment, made_by)
+        raise FileNotFoundError(f"there are no results in {folder}; run: {command}")
+    found = results.meta(name).get("experiment")
+    if found is None:
+        raise OtherExperiment(
+            f"{folder} does not say which experiment it is of; run that again with "
+            f"--force"
+        )
+    if found != experiment:
+        raise OtherExperiment(
+            f"{folder} is of the experiment {found}, but {figure} draws results of "
+            f"{experiment}"
+        )
+
+
+def command_for(name: str, experiment: str, made_by: str) -> str:
+    """The command that makes ``results/<name>``, as far as its name tells."""
+    rest = name.removeprefix(experiment) if name.startswith(experiment) else ""
+    words = rest.split("_")[1:]
+    quick = " --quick" if "quick" in words else ""
+    for dataset in set(words) - {"quick"}:
+        made_by = re.sub(r"(?<=--dataset )\w+", dataset, made_by)
+    return f"python -m {made_by}{quick}"
+
+
+def intervals(table: pd.DataFrame, by: str, column: str) -> pd.DataFrame:
+    """For each value of ``by`` the ``mean`` of a column, and ``half`` its interval."""
+    found = {value: interval(cells) for value, cells in table.groupby(by)[column]}
+    return pd.DataFrame.from_dict(found, orient="index", columns=["mean", "half"])
+
+
+def image(row: pd.Series) -> np.ndarray:
+    """The pixels ``[28, 28]`` of a digit in a row."""
+    return row[[f"pixel{i}" for i in range(28 * 28)]].to_numpy(float).reshape(28, 28)
+
+
+def probabilities(row: pd.Series, temperature: float) -> np.ndarray:
+    """The softmax ``[10]`` of the logits in a row."""
+    z = row[[f"logit{c}" for c in range(10)]].to_numpy(float) / temperature
+    return np.exp(z - np.logaddexp.reduce(z))

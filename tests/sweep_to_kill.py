@@ -1,65 +1,126 @@
-"""A sweep that checkpoints after every epoch, run by `test_resume` to be killed.
+"""A sweep of two phases in a process of its own, which may kill itself on its way.
 
-    python -m tests.sweep_to_kill DIRECTORY    # writes DIRECTORY/table.npz at the end
+    python -m tests.sweep_to_kill DIRECTORY TABLES [--moment MOMENT] [--beside N]
 
-Says of each group that it trains with which epoch it begins.
+Says of each unit that it trains with which step it begins, and pickles its tables. It
+writes a checkpoint every two steps of four; beside others it waits, before it claims
+its first unit, until N of them are ready in the directory.
 """
 
+import os
 from pathlib import Path
+import pickle
+import signal
 import sys
+import threading
+import time
 
 import jax
-import numpy as np
-import optax
+import tyro
 
-from kdjax import data, losses, models, resume
-from kdjax.sweep import grid, sweep
-from kdjax.train import make_training
+from kdjax import units, workers
+from kdjax.sweep import SweepResult, grid
+from kdjax.training import checkpoint
+from tests import small
 
-AXES = {"temperature": [1, 4, 20], "alpha": [0.5, 1.0], "learning_rate": [1e-3]}
-EPOCHS = 5
+AXES = {"temperature": [1, 4], "alpha": [0.9], "learning_rate": [0.03, 0.1]}
+
+
+def run(directory: Path, devices: int = 2) -> SweepResult:
+    """Two seeds by two groups of two, each of 16 steps."""
+    return small.swept(
+        directory,
+        grid(AXES),
+        small.phases(),
+        devices=jax.devices()[:devices],
+        runs_per_program=2,
+        checkpoint_steps=2,
+    )
+
+
+def main(
+    directory: Path, tables: Path, /, *, moment: str = "never", beside: int = 1
+) -> None:
+    jax.config.update("jax_num_cpu_devices", 4)
+    checkpoint.cache_compilations()
+    checkpoint.restore = telling(checkpoint.restore)
+    MOMENTS[moment](directory)
+    if beside > 1:
+        workers._by_threads = waiting(workers._by_threads, directory, beside)
+    with small.fast_compile():
+        result = run(directory, devices=2 if beside == 1 else 1)
+    tables.write_bytes(pickle.dumps(result))
 
 
 def telling(restore):
     def told(directory, like):
         found = restore(directory, like)
-        sys.stdout.write(f"{directory.name} {found[0] if found else 0}\n")
+        sys.stdout.write(f"{directory.name} {found[0]['steps'] if found else 0}\n")
         sys.stdout.flush()
         return found
 
     return told
 
 
-def main(directory: Path) -> None:
-    jax.config.update("jax_num_cpu_devices", 2)
-    resume.restore = telling(resume.restore)
-    resume.cache_compilations()
-    digits, _ = data.load("mnist5k")
-    teacher = 5 * np.eye(10, dtype=np.float32)
-    digits = data.Data(*(s._replace(teacher_logits=teacher[s.y]) for s in digits))
-    training = make_training(
-        models.mlp((200, 200), classes=10),
-        losses.hinton,
-        epochs=EPOCHS,
-        batch_size=128,
-        optimizer=optax.scale_by_adam(),
-    )
-    swept = sweep(
-        training,
-        grid(AXES, losses.hinton),
-        data=digits,
-        seeds=[0, 1],
-        name="to kill",
-        at_once=3,
-        directory=directory,
-        checkpoint_seconds=0,
-    )
-    tables = (("runs", swept.runs), ("curves", swept.curves))
-    np.savez(
-        directory / "table.npz",
-        **{f"{title}/{n}": c for title, table in tables for n, c in table.items()},
-    )
+def waiting(by_threads, directory: Path, many: int):
+    def wait(*arguments):
+        (directory / f"{os.getpid()}.ready").touch()
+        while len(list(directory.glob("*.ready"))) < many:
+            time.sleep(0.01)
+        by_threads(*arguments)
+
+    return wait
+
+
+def kill() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(60)  # it is not at once
+
+
+def after(function, *, when=lambda *arguments: True):
+    def killing(*arguments):
+        result = function(*arguments)
+        if when(*arguments):
+            kill()
+        return result
+
+    return killing
+
+
+def at_the_beginning(directory: Path) -> None:
+    checkpoint.restore = after(checkpoint.restore)
+
+
+def in_a_checkpoint(directory: Path) -> None:
+    def watch():
+        while not list(directory.glob("*/*/*.orbax-checkpoint-tmp*")):
+            time.sleep(0.0005)
+        kill()
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def in_an_epoch(directory: Path) -> None:
+    checkpoint.save = after(checkpoint.save, when=lambda _, step, *__: step == 2)
+
+
+def between_phases(directory: Path) -> None:
+    checkpoint.save = after(checkpoint.save, when=lambda _, step, *__: step == 8)
+
+
+def after_a_unit(directory: Path) -> None:
+    units.write = after(units.write)
+
+
+MOMENTS = {
+    "never": lambda directory: None,
+    "at the beginning": at_the_beginning,
+    "in a checkpoint": in_a_checkpoint,
+    "in an epoch": in_an_epoch,
+    "between phases": between_phases,
+    "after a unit": after_a_unit,
+}
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    tyro.cli(main)

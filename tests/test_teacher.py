@@ -1,57 +1,59 @@
+"""A teacher's outputs, stored with the examples or live."""
+
 import jax
 import numpy as np
-import optax
 
-from kdjax import losses, models, teacher
-from kdjax.train import make_training
-from tests.test_resume import damage
+from kdjax import models
+from kdjax.models import Outputs
+from kdjax.training import teacher
 
-
-def cross_entropy(logits, _, labels):
-    return losses.cross_entropy(logits, labels)
+MODEL = models.mlp((4,), classes=10)
 
 
-def fit(digits, directory, width=32, learning_rate=3e-3):
-    training = make_training(
-        models.mlp((width,), classes=10, dropout=0.2),
-        cross_entropy,
-        epochs=8,
-        batch_size=64,
-        optimizer=optax.scale_by_adam(),
+def bare(digits):
+    splits = ({k: v for k, v in s.items() if k != "teacher"} for s in digits)
+    return type(digits)(*splits)
+
+
+def test_any_function_from_a_batch_to_logits_is_a_teacher(digits):
+    def sure(batch):
+        assert set(batch) == {"image", "label"}
+        return np.eye(10, dtype=np.float32)[batch["label"]]
+
+    taught = teacher.store(sure, bare(digits)._replace(test=None), batch_size=64)
+    for split in taught[:2]:
+        right = split["teacher"].logits.argmax(-1) == split["label"]
+        assert right.all() and split["teacher"].features == ()
+    assert taught.test is None
+
+
+def test_stored_outputs_are_the_models_whatever_the_size_of_a_batch(digits):
+    variables = MODEL.init(jax.random.key(0), digits.train)
+    logits = teacher.logits(MODEL, variables)
+    some, all_ = (teacher.store(logits, digits, batch_size=n) for n in (33, 1000))
+    whole, _ = MODEL.apply(variables, digits.test)
+    for found in (some, all_):
+        logits = found.test["teacher"].logits
+        np.testing.assert_allclose(logits, whole.logits, rtol=1e-5, atol=1e-6)
+
+
+def test_a_teacher_may_give_features(digits):
+    def wide(batch):
+        count = len(batch["label"])
+        return Outputs(np.zeros((count, 10)), (np.arange(count)[:, None],))
+
+    taught = teacher.store(wide, digits, batch_size=350)
+    np.testing.assert_array_equal(
+        taught.train["teacher"].features[0][:, 0], np.tile(np.arange(350), 2)
     )
-    plain = digits._replace(train=digits.train._replace(teacher_logits=None))
-    variables, curves = teacher.fit(
-        training, plain, learning_rate=learning_rate, directory=directory
+
+
+def test_a_live_teacher_is_asked_about_the_batch(digits):
+    variables = MODEL.init(jax.random.key(0), digits.test)
+    ask = teacher.live(MODEL)
+    found = ask({"teacher": variables}, digits.test)
+    np.testing.assert_array_equal(
+        found.logits, MODEL.apply(variables, digits.test)[0].logits
     )
-    return training, variables, curves
-
-
-def test_a_teacher_is_trained_once_and_its_beliefs_are_given_back(digits, tmp_path):
-    training, variables, curves = fit(digits, tmp_path)
-    assert curves["validation_accuracy"][-1] > 0.7
-    (kept,) = tmp_path.glob("*/8/_METADATA")
-    written = kept.stat().st_mtime_ns
-    _, again, curves_again = fit(digits, tmp_path)
-    jax.tree.map(np.testing.assert_array_equal, variables, again)
-    jax.tree.map(np.testing.assert_array_equal, curves, curves_again)
-    assert kept.stat().st_mtime_ns == written
-    labelled = teacher.label(training, variables, digits)
-    expected = training.model.apply(variables, digits.test.x).logits
-    np.testing.assert_allclose(labelled.test.teacher_logits, expected, atol=1e-5)
-    assert labelled.train.teacher_logits.shape == (700, 10)
-    assert teacher.label(training, variables, digits._replace(test=None)).test is None
-
-
-def test_another_config_is_another_teacher(digits, tmp_path):
-    fit(digits, tmp_path)
-    fit(digits, tmp_path, learning_rate=1e-3)
-    assert len(list(tmp_path.iterdir())) == 2
-
-
-def test_a_damaged_teacher_is_said_and_trained_again(digits, tmp_path, capsys):
-    _, variables, _ = fit(digits, tmp_path)
-    (place,) = tmp_path.iterdir()
-    damage(place / "8", "truncated")
-    _, again, _ = fit(digits, tmp_path)
-    assert "damaged checkpoint" in capsys.readouterr().err.replace("\n", " ")
-    jax.tree.map(np.testing.assert_array_equal, variables, again)
+    assert teacher.stored(None, digits.test) is digits.test["teacher"]
+    assert teacher.stored(None, {}) is None

@@ -1,21 +1,23 @@
-"""The law of 1 / T^2, where it holds and where not, and the experiment end to end."""
+"""The law of 1 / T^2, where it holds and where it does not."""
 
 from dataclasses import replace
-import json
+import itertools
 
 import jax
 import numpy as np
+import pandas as pd
 import pytest
 
-from experiments import running, temperature_gradients
-from kdjax import results
+from experiments.mnist import stages, temperature_gradients
+from kdjax import models, results
 from kdjax.data import Info
+from kdjax.study import claims
+from kdjax.study.study import Answer
 from paper_figs import fig4_temperature_gradients
 
+pytestmark = pytest.mark.usefixtures("hasty")
+STUDY = temperature_gradients.STUDY
 CONFIG = temperature_gradients.Config()
-TINY = replace(
-    CONFIG, student_width=8, seeds=2, epochs=2, teacher_width=16, teacher_epochs=1
-)
 # Of the gradient's mean norm over 2,000 draws: local slopes between neighbouring
 # temperatures, and T^2 times the norm, by classes. From one other set of draws.
 SLOPES = {
@@ -35,31 +37,44 @@ LINEAR_ERRORS = {10: {10: 0.34, 20: 0.18}, 1000: {10: 0.48, 20: 0.23}}
 def test_committed_draws_give_the_known_table():
     gaussian = results.load("temperature_gradients", "gaussian")
     for classes, slopes in SLOPES.items():
-        rows = results.select(gaussian, classes=classes)
-        assert set(rows["seed"]) == set(range(5))
+        rows = gaussian[gaussian["classes"] == classes].set_index("temperature")
         for column, table in (
             ("by_logits_slope", slopes | {100: -2.00}),
             ("by_logits_compensated", COMPENSATED[classes]),
             ("linear_error", LINEAR_ERRORS.get(classes, {})),
         ):
             for temperature, printed in table.items():
-                values = results.select(rows, temperature=temperature)[column]
-                noise = 4 * np.std(values, ddof=1) + 0.005  # and half a printed digit
-                assert abs(np.mean(values) - printed) < noise, (classes, temperature)
+                values = rows.loc[temperature, column]
+                assert len(values) == 5
+                noise = 4 * values.std() + 0.005  # and half a printed digit
+                assert abs(values.mean() - printed) < noise, (classes, temperature)
 
 
-def test_the_code_gives_the_known_table_for_few_classes():
-    config = replace(CONFIG, classes=(10, 100), seeds=2)
-    gaussian = temperature_gradients.measure_gaussian(config)
-    for classes in (10, 100):
-        rows = results.select(gaussian, classes=classes)
-        for column, table, within in (
-            ("by_logits_slope", SLOPES[classes], 0.05),
-            ("by_logits_compensated", COMPENSATED[classes], 0.03),
-        ):
-            for temperature, printed in table.items():
-                values = results.select(rows, temperature=temperature)[column]
-                np.testing.assert_allclose(values, printed, atol=within)
+@pytest.fixture(scope="module")
+def gaussian(hasty):
+    """Three temperatures of two numbers of classes, from what the study runs."""
+    config = replace(
+        CONFIG, classes=(1000, 10), seeds=2, draws=500, temperatures=(20, 1, 4)
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stages, "run", lambda *_: Answer({"runs": None}))
+        return temperature_gradients.run(config, None, None).tables["gaussian"]
+
+
+def test_new_draws_give_it_too(gaussian):
+    rows = gaussian.set_index(["classes", "temperature"])["by_logits_compensated"]
+    for classes, temperature in itertools.product((10, 1000), (1, 4, 20)):
+        values, printed = rows.loc[classes, temperature], COMPENSATED[classes]
+        np.testing.assert_allclose(values, printed[temperature], atol=0.03)
+
+
+def test_rows_are_by_classes_seed_and_temperature(gaussian):
+    committed = results.load("temperature_gradients", "gaussian")
+    assert list(gaussian) == list(committed)
+    assert list(gaussian["temperature"]) == 4 * [1, 4, 20]
+    assert list(gaussian["classes"]) == 6 * [1000] + 6 * [10]
+    assert list(gaussian["seed"]) == 2 * [0, 0, 0, 1, 1, 1]
+    assert gaussian["by_logits"].nunique() == 12
 
 
 def test_draws_are_as_spread_and_as_correlated_as_asked():
@@ -69,113 +84,157 @@ def test_draws_are_as_spread_and_as_correlated_as_asked():
     np.testing.assert_allclose(correlation, 0.8, atol=0.01)
 
 
-def test_slopes_tend_to_minus_two_and_the_gradient_to_its_limit():
-    pair = temperature_gradients.gaussian_logits(replace(CONFIG, draws=50), 10, seed=0)
+@pytest.fixture(scope="module")
+def pair(hasty):
+    config = replace(CONFIG, draws=50)
+    return temperature_gradients.gaussian_logits(config, 10, seed=0)
+
+
+def test_slopes_tend_to_minus_two_and_the_gradient_to_its_limit(pair):
     t = np.float32([50, 100, 200, 400])
-    measures = temperature_gradients.by_logits(*pair, t)
-    slopes = temperature_gradients.slopes(t, np.asarray(measures["by_logits"]))
-    assert np.isnan(slopes[0])
-    np.testing.assert_allclose(slopes[1:], -2, atol=0.03)
-    errors = measures["linear_error"]
+    norms = temperature_gradients.logit_norms(*pair, t)
+    slopes = temperature_gradients.described(t, norms, {"by_logits": None})
+    assert np.isnan(slopes["by_logits_slope"][0])
+    np.testing.assert_allclose(slopes["by_logits_slope"][1:], -2, atol=0.03)
+    errors = norms["linear_error"]
     np.testing.assert_allclose(errors[1:] / errors[:-1], 0.5, rtol=0.05)
 
 
-def test_at_every_temperature_the_gradient_is_the_gap_over_t():
-    pair = temperature_gradients.gaussian_logits(replace(CONFIG, draws=20), 10, seed=1)
-    t = np.float32([0.5, 4, 100])
-    found = temperature_gradients.by_logits(*pair, t)["by_logits"]
+def test_slopes_are_between_neighbours_in_log_log():
+    t = np.float32([1, 2, 8])
+    rows = temperature_gradients.described(t, {"n": 3 * t**-1.5}, {"n": 6.0})
+    np.testing.assert_allclose(rows["n_slope"], [np.nan, -1.5, -1.5], rtol=1e-5)
+    np.testing.assert_allclose(rows["n_compensated"], 3 * t**0.5, rtol=1e-5)
+    np.testing.assert_allclose(rows["n_ratio"], 0.5 * t**0.5, rtol=1e-5)
+
+
+def test_at_every_temperature_the_gradient_is_the_gap_over_t(pair):
+    t = np.float32([0.5, 4, 50, 100])
+    found = temperature_gradients.logit_norms(*pair, t)["by_logits"]
     for temperature, norm in zip(t, found, strict=True):
-        q, p = (jax.nn.softmax(z / temperature) for z in pair)
+        q, p = (np.exp(jax.nn.log_softmax(z / temperature)) for z in pair)
         expected = np.linalg.norm((q - p) / temperature, axis=-1).mean()
         np.testing.assert_allclose(norm, expected, rtol=1e-4)
 
 
-@pytest.fixture(scope="module")
-def info(digits):
-    sizes = (len(split.y) for split in digits)
-    return Info("digits", "1", 10, *sizes)
+def test_by_the_parameters_of_a_linear_model_it_is_that_of_the_gap_and_the_inputs():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(2, 5, 4)).astype(np.float32)  # two batches of five
+    labels = rng.integers(0, 3, (2, 5))
+    teacher = 3 * rng.normal(size=(2, 5, 3)).astype(np.float32)
+    model = models.mlp((), classes=3)
+    variables = model.init(jax.random.key(0), {"image": x[0]})
+    batches = {"image": x, "label": labels, "teacher": models.Outputs(teacher)}
+    t = np.float32([0.5, 4])
+    found = temperature_gradients.parameter_norms(model, variables, batches, t)
+    (dense,) = variables["params"].values()
+    z = x @ np.asarray(dense["kernel"]) + np.asarray(dense["bias"])
+
+    def softmax(logits):
+        p = np.exp(logits - logits.max(-1, keepdims=True))
+        return p / p.sum(-1, keepdims=True)
+
+    def norm(gap):
+        kernel, bias = np.swapaxes(x, 1, 2) @ gap / 5, gap.mean(1)
+        return np.sqrt((kernel**2).sum((1, 2)) + (bias**2).sum(1)).mean()
+
+    expected = [norm((softmax(z / at) - softmax(teacher / at)) / at) for at in t]
+    np.testing.assert_allclose(found[0], expected, rtol=1e-4)
+    np.testing.assert_allclose(
+        found[1], norm(softmax(z) - np.eye(3)[labels]), rtol=1e-4
+    )
 
 
 @pytest.fixture(scope="module")
-def runs(digits, info):
-    return temperature_gradients.measure_students(TINY, digits, info)
+def measured(hasty, digits):
+    """A student before its training, at temperatures in disorder."""
+    config = replace(CONFIG, temperatures=(100, 0.5, 50), batch_size=200)
+    model = models.mlp((8,), classes=10)
+    variables = model.init(jax.random.key(0), digits.train)
+    return temperature_gradients.measure(config, digits, model, variables)
 
 
-def test_every_student_is_seen_three_times_at_each_temperature(runs):
-    assert list(dict.fromkeys(runs["stage"])) == ["start", "middle", "end"]
-    assert len(runs["seed"]) == 3 * TINY.seeds * len(TINY.temperatures)
-    assert set(runs["seed"]) == {0, 1} and set(runs["dataset"]) == {"digits"}
+def test_a_student_is_measured_at_each_temperature(measured):
+    committed = results.load("temperature_gradients")
+    known = [*Info("", "", 0, 0, 0, 0).columns(), "stage", "seed"]
+    assert known + list(measured) == list(committed)
+    assert list(measured["temperature"]) == [0.5, 50, 100]
     for kind in ("by_logits", "by_parameters"):
-        last = results.select(runs, temperature=100)[f"{kind}_slope"]
-        np.testing.assert_allclose(last, -2, atol=0.05)
+        np.testing.assert_allclose(measured[f"{kind}_slope"][2], -2, atol=0.05)
 
 
-def test_ratios_are_of_compensated_norms_to_those_of_labels(runs, digits):
+def test_ratios_are_of_compensated_norms_to_those_of_hard_labels(measured):
     for kind in ("by_logits", "by_parameters"):
-        soft = runs["temperature"] ** 2 * runs[kind]
-        np.testing.assert_allclose(runs[f"{kind}_ratio"], soft / runs[f"{kind}_hard"])
-    start = results.select(runs, stage="start")
+        soft = measured["temperature"] ** 2 * measured[kind]
+        expected = soft / measured[f"{kind}_hard"]
+        np.testing.assert_allclose(measured[f"{kind}_ratio"], expected, rtol=1e-6)
     # Before training q is nearly even: of the label it lacks 0.9, of 9 it has 0.1 over.
-    np.testing.assert_allclose(start["by_logits_hard"], np.sqrt(0.9), atol=0.06)
+    np.testing.assert_allclose(measured["by_logits_hard"], np.sqrt(0.9), atol=0.06)
 
 
-def test_students_learn(digits):
-    images = digits._replace(test=None)
-    accuracy = {}
-    for _, stage, training, variables in temperature_gradients.students(
-        replace(TINY, student_width=30, batch_size=35, epochs=4, seeds=1), images
-    ):
-        measures = training.evaluate(variables, digits.validation)
-        accuracy[stage] = float(measures["accuracy"])
-    assert accuracy["start"] < 0.4 < accuracy["middle"] and accuracy["end"] > 0.6
+def rows(growths):
+    """Of a seed for each growth of T^2 times the norm from T = 1 to T = 20."""
+    found = [
+        (t, i, 3 * (g if t == 20 else 1))
+        for i, g in enumerate(growths)
+        for t in (20, 1)
+    ]
+    names = ["temperature", "seed", "by_logits_compensated"]
+    return pd.DataFrame(found, columns=names).assign(stage="end", classes=1000)
+
+
+@pytest.mark.parametrize(
+    "growths, value, verdict",
+    [
+        ([1.1, 0.9, 1.0], 0.0965, "supported"),
+        ([1 / 8, 1 / 8.1, 8], 3, "refuted"),  # up or down
+        ([4, 1, 2], 1, "undecided"),
+        ([4], 2, "not evaluated"),
+        ([4, np.nan], np.nan, "not evaluated"),
+    ],
+)
+def test_doublings_decide_the_claims(growths, value, verdict):
+    table = rows(growths)
+    tables = {"runs": table.drop(columns="classes"), "gaussian": table}
+    for claim in STUDY.claims.values():
+        found = claims.measured(claim, tables)
+        assert found.value == pytest.approx(value, abs=0.01, nan_ok=True)
+        assert claims.verdict(claim, found) == verdict
+
+
+def test_claims_are_about_trained_students_and_many_classes():
+    flat, steep = rows([1.0, 1.0]), rows([8.0, 8.0])
+    tables = {
+        "runs": pd.concat([flat.assign(stage="start"), steep]),
+        "gaussian": pd.concat([flat.assign(classes=10), steep]),
+    }
+    for claim in STUDY.claims.values():
+        assert claims.measured(claim, tables).value == 3
+
+
+@pytest.mark.parametrize("lacking", ["temperature == 1", "classes == 10"])
+def test_claims_about_what_was_not_measured_are_not_evaluated(lacking):
+    few = rows([4.0, 4.0]).query(lacking)
+    for claim in STUDY.claims.values():
+        said = claims.report(claim, {"runs": few, "gaussian": few}, decides=False)
+        assert "not evaluated" in said and ":" not in said.split("\n")[1]
+
+
+def test_the_figure_is_drawn_and_the_tables_shown(capsys):
+    assert fig4_temperature_gradients.draw(STUDY.name).axes
+    STUDY.show(STUDY.tables(STUDY.name), {})
+    assert "gaussian: slope" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     "changed, says",
     [
-        ({"temperatures": (4.0, 1.0)}, "temperatures are .* take an order"),
-        ({"temperatures": (1.0, 4.0)}, "temperatures are .* have "),
-        ({"classes": (10, 100)}, r"classes are .* have \{1000\}"),
-        ({"temperatures": (0.0, 1.0)}, "temperature is 0.0"),
-        ({"alpha": 1.5}, "alpha is 1.5"),
+        ({"temperatures": (0.0, 1.0)}, "temperatures is 0.0"),
+        ({"classes": ()}, "classes is"),
         ({"draws": 0}, "draws is 0"),
-        ({"correlation": 2.0}, "correlation is 2.0"),
+        ({"correlation": 2.0}, r"correlation is 2.0, but takes a number in \[-1, 1\]"),
     ],
 )
 def test_a_config_that_cannot_be_is_refused(changed, says):
     with pytest.raises(ValueError, match=says):
-        temperature_gradients.check(replace(CONFIG, **changed))
-
-
-def whole(config):
-    asked = running.asked(temperature_gradients.EXPERIMENT, config)
-    return json.loads(json.dumps(asked))
-
-
-def test_doublings_are_counted_up_and_down():
-    def rows(growths):
-        return {
-            "stage": np.repeat("end", 2 * len(growths)),
-            "classes": np.full(2 * len(growths), 1000.0),
-            "temperature": np.tile([1.0, 20.0], len(growths)),
-            "by_logits_compensated": np.ravel([(3.0, 3.0 * g) for g in growths]),
-        }
-
-    found = temperature_gradients.statistics(
-        {"runs": rows([4.0, 4.0]), "gaussian": rows([1 / 8, 1 / 2])}
-    )
-    assert found["square_on_mnist"] == results.Estimate(2.0, 2.0, 2.0)
-    np.testing.assert_allclose(found["square_of_many_classes"].value, 2)
-
-
-def test_it_runs_from_end_to_end(digits, info, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(results, "ROOT", tmp_path)
-    monkeypatch.setattr("kdjax.data.load", lambda *_: (digits, info))
-    config = replace(TINY, draws=20, classes=(3, 1000))
-    temperature_gradients.main(config)
-    name = "temperature_gradients_mnist5k"
-    assert "slope from the T before" in capsys.readouterr().out
-    assert results.meta(name)["config"] == whole(config)
-    temperature_gradients.main(config)
-    assert "nothing left to do" in capsys.readouterr().out
-    fig4_temperature_gradients.draw(name)
+        replace(CONFIG, **changed)

@@ -1,197 +1,255 @@
+from dataclasses import replace
+import re
+import threading
+import time
+
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pandas as pd
 import pytest
-from scipy.special import log_softmax, softmax
 
-from kdjax import losses, models
-from kdjax.data import Data, Split, jitter
-from kdjax.metrics import expected_calibration_error, measure
-from kdjax.train import make_training
+from kdjax import files, models
+from kdjax.training import Measure, checkpoint, programs, train
+from kdjax.training.programs import Phase
+from tests import small
+
+ONE = small.ONE
+FOUR = jax.devices()[:4]
 
 
-def make(**options):
-    defaults = {"epochs": 2, "batch_size": 100, "optimizer": optax.scale_by_adam()}
-    return make_training(
-        models.mlp((8,), classes=10), losses.hinton, **defaults | options
+@pytest.fixture(scope="module", autouse=True)
+def _fast_compile():
+    with small.fast_compile():
+        yield
+
+
+def trained(directory, trainings=None, hyperparameters=ONE, **options):
+    options = {"data": small.data(), "key": jax.random.key(3)} | options
+    trainings = small.training() if trainings is None else trainings
+    return train(trainings, hyperparameters, directory=directory, **options)
+
+
+def forgetful():
+    """Phases whose steps draw random numbers."""
+    model = models.mlp((8,), classes=3, dropout=0.2)
+    return [replace(phase, model=model) for phase in small.phases()]
+
+
+def assert_same(one, other):
+    chex.assert_trees_all_equal(one[:2], other[:2])
+    assert (one.curves.seconds > 0).all()
+    curves = [result.curves.drop(columns="seconds") for result in (one, other)]
+    pd.testing.assert_frame_equal(*curves, check_exact=True)
+
+
+def accuracy(training, variables):
+    measure = jax.jit(lambda v, split: programs.measure(training, v, split, None))
+    return float(measure(variables, small.data().validation)["accuracy"])
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    return tmp_path_factory.mktemp("whole")
+
+
+@pytest.fixture(scope="module", params=[1, 4], ids=["one device", "four devices"])
+def devices(request):
+    return jax.devices()[: request.param]
+
+
+@pytest.fixture(scope="module")
+def whole(devices, place):
+    return trained(place, forgetful(), devices=devices, checkpoint_steps=2)
+
+
+def test_stopped_in_an_epoch_and_between_phases_it_ends_with_the_same_bits(
+    devices, whole, tmp_path
+):
+    options = {"devices": devices, "checkpoint_steps": 2}  # of the four of an epoch
+    for saves, newest in ((1, "2.json"), (3, "8.json"), (2, "12.json")):
+        with small.stopped_after(saves):
+            trained(tmp_path, forgetful(), **options)
+        assert max(tmp_path.glob("*/*.json"), key=newer).name == newest
+    assert_same(trained(tmp_path, forgetful(), **options), whole)
+
+
+def newer(path):
+    return path.stat().st_mtime_ns
+
+
+def test_a_finished_run_is_returned_and_not_trained_again(
+    devices, whole, place, monkeypatch
+):
+    monkeypatch.setattr(Phase, "advance", None)
+    told = []
+    options = {"devices": devices, "checkpoint_steps": 2, "on_epoch": told.append}
+    again = trained(place, forgetful(), **options)
+    assert_same(again, whole)
+    pd.testing.assert_series_equal(again.curves.seconds, whole.curves.seconds)
+    assert [metrics["epoch"] for metrics in told] == [4]
+
+
+def test_each_epoch_is_told_with_its_metrics_and_the_callers_own(tmp_path):
+    def sums(student, teacher, batch):
+        return {"norm": jnp.sum(student.logits**2)}
+
+    own = Measure(sums, lambda totals: {"norm": totals["norm"] / 60})
+    training = small.training(measures=(small.MEASURE, own))
+    told = []
+    result = trained(tmp_path, training, on_epoch=told.append)
+    assert [*told[0]] == [*result.curves]
+    pd.testing.assert_frame_equal(
+        pd.DataFrame(told).astype(result.curves.dtypes), result.curves
     )
+    outputs, _ = training.model.apply(result.variables, small.data().validation)
+    norm = np.sum(np.square(outputs.logits)) / 60
+    np.testing.assert_allclose(result.curves.validation_norm[2], norm, rtol=1e-5)
 
 
-HPARAMS = {
-    "learning_rate": jnp.float32(0.01),
-    "temperature": jnp.float32(4.0),
-    "alpha": jnp.float32(0.9),
-}
+def test_parameters_go_on_in_the_next_phase_and_the_optimizer_begins_anew(tmp_path):
+    def early(learning_rate):  # only the first four steps of eight
+        return optax.scale_by_schedule(lambda c: jnp.where(c < 4, -learning_rate, 0.0))
 
-
-def test_an_epoch_is_the_plain_loop_that_one_would_write(digits):
-    training, key = make(), jax.random.key(1)
-    state = training.init(jax.random.key(0), HPARAMS, digits)
-    variables = state.variables
-    tx = optax.adam(optax.cosine_decay_schedule(0.01, 2 * 7))
-    optimizer = tx.init(variables)
-    after, metrics = jax.jit(training.epoch)(state, key, digits)
-
-    order_key, _ = jax.random.split(key)
-    order = np.asarray(jax.random.permutation(order_key, 700)).reshape(7, 100)
-    values = []
-    for i in order:
-        x, y, teacher = (part[i] for part in digits.train)
-
-        def objective(variables, x=x, y=y, teacher=teacher):
-            logits = training.model.apply(variables, x).logits
-            return losses.hinton(logits, teacher, y, temperature=4.0, alpha=0.9).mean()
-
-        value, grads = jax.value_and_grad(objective)(variables)
-        updates, optimizer = tx.update(grads, optimizer)
-        variables = optax.apply_updates(variables, updates)
-        values.append(value)
-    np.testing.assert_allclose(metrics["train_loss"], np.mean(values), rtol=1e-5)
-    for ours, plain in zip(
-        jax.tree.leaves(after.variables), jax.tree.leaves(variables), strict=True
-    ):
-        np.testing.assert_allclose(ours, plain, rtol=1e-3, atol=1e-5)
-
-
-def test_an_epoch_depends_on_its_key_and_on_nothing_hidden(digits):
-    training = make()
-    state = training.init(jax.random.key(0), HPARAMS, digits)
-    epoch = jax.jit(training.epoch)
-    losses_ = [
-        epoch(state, jax.random.key(k), digits)[1]["train_loss"] for k in (0, 0, 1)
-    ]
-    assert losses_[0] == losses_[1] != losses_[2]
-
-
-def test_the_best_variables_are_kept(digits):
-    training = make(epochs=6)
-    state = training.init(jax.random.key(0), HPARAMS, digits)
-    seen = []
-    for e in range(6):  # a rate that spoils as often as it helps
-        state, metrics = training.epoch(state, jax.random.key(e), digits)
-        seen.append((float(metrics["validation_accuracy"]), state.variables))
-    best = max(seen, key=lambda pair: pair[0])
-    assert state.best_accuracy == np.float32(best[0])
-    again = training.evaluate(state.best_variables, digits.validation)
-    assert again["accuracy"] == np.float32(best[0])
-
-
-def test_augmented_views_reach_the_student(digits):
-    nothing = make(augment=lambda key, x: jnp.zeros_like(x))
-    state = nothing.init(jax.random.key(0), HPARAMS, digits)
-    after, _ = nothing.epoch(state, jax.random.key(1), digits)
-    first = [s.variables["params"]["Dense_0"]["kernel"] for s in (state, after)]
-    np.testing.assert_array_equal(*first)  # no pixel, no gradient
-
-
-def test_dropout_is_drawn_in_training_only(digits):
-    model = models.mlp((50,), classes=10, dropout=0.5)
-    x = digits.train.x[:4]
-    variables = model.init(jax.random.key(0), x)
-    a, b = (model.apply(variables, x, jax.random.key(k)).logits for k in (1, 2))
-    assert (a != b).any()
-    c, d = (model.apply(variables, x).logits for _ in range(2))
-    np.testing.assert_array_equal(c, d)
-    assert [f.shape for f in model.apply(variables, x).features] == [(4, 50)]
-
-
-def test_evaluation_does_not_depend_on_how_it_is_cut(digits):
-    training = make()
-    variables = training.init(jax.random.key(0), HPARAMS, digits).variables
-    split = Split(*(np.concatenate([part] * 3) for part in digits.train))  # 2,100
-    whole = training.model.apply(variables, split.x).logits
-    expected = measure(whole, split)
-    for name, value in training.evaluate(variables, split).items():
-        np.testing.assert_allclose(value, expected[name], rtol=1e-4, err_msg=name)
-
-
-def test_metrics_are_what_they_are_called(digits):
-    rng = np.random.default_rng(0)
-    split = digits.validation
-    z = 3 * rng.normal(size=(len(split.y), 10)).astype(np.float32)
-    got = measure(z, split)
-    correct = z.argmax(-1) == split.y
-    teacher = split.teacher_logits.astype(np.float64)
-    p, log_q = softmax(teacher, -1), log_softmax(z.astype(np.float64), -1)
-    assert got["errors"] == (~correct).sum()
-    expected = {
-        "accuracy": correct.mean(),
-        "nll": -log_q[np.arange(len(z)), split.y].mean(),
-        "agreement": (z.argmax(-1) == teacher.argmax(-1)).mean(),
-        "teacher_kl": (p * (log_softmax(teacher, -1) - log_q)).sum(-1).mean(),
-    }
-    for name, value in expected.items():
-        np.testing.assert_allclose(got[name], value, rtol=1e-4, err_msg=name)
-    confidence = np.exp(log_q.max(-1))
-    gaps = 0.0
-    for low in range(15):
-        here = (confidence * 15 >= low) & (confidence * 15 < low + 1)
-        if here.any():
-            gaps += here.mean() * abs(confidence[here].mean() - correct[here].mean())
-    np.testing.assert_allclose(got["ece"], gaps, rtol=1e-4)
-
-
-def test_a_calibrated_classifier_has_no_calibration_error():
-    confidence = jnp.array([0.5, 0.5, 1.0, 1.0])
-    correct = jnp.array([True, False, True, True])
-    assert expected_calibration_error(confidence, correct) == 0
-
-
-def test_jitter_shifts_by_up_to_two_pixels():
-    image = np.zeros((500, 9, 9), np.float32)
-    image[:, 4, 4] = 1
-    moved = jitter(jax.random.key(0), image, pixels=2)
-    _, rows, columns = np.nonzero(np.asarray(moved))
-    assert set(rows) == set(columns) == {2, 3, 4, 5, 6}
-    edge = np.zeros((500, 9, 9), np.float32)
-    edge[:, 0, 0] = 1
-    assert set(np.asarray(jitter(jax.random.key(0), edge)).sum((1, 2))) == {0.0, 1.0}
-
-
-def test_a_batch_larger_than_the_data_is_refused(digits):
-    training = make(batch_size=701)
-    state = training.init(jax.random.key(0), HPARAMS, digits)
-    with pytest.raises(ValueError, match="batch_size is 701.*700"):
-        training.epoch(state, jax.random.key(0), digits)
-
-
-def test_data_without_a_teacher_can_be_learnt_from(digits):
-    def loss(logits, teacher_logits, labels):
-        assert teacher_logits is None
-        return losses.cross_entropy(logits, labels)
-
-    training = make_training(
-        models.mlp((8,), classes=10),
-        loss,
-        epochs=1,
-        batch_size=100,
-        optimizer=optax.scale_by_adam(),
+    first = small.training(epochs=2, batch_size=50, optimizer=early)
+    still = replace(first, optimizer=optax.sgd(0.0))
+    alone, twice, kept = (
+        trained(tmp_path, phases) for phases in ([first], [first] * 2, [first, still])
     )
-    plain = Data(*(s._replace(teacher_logits=None) for s in digits))
-    hparams = {"learning_rate": jnp.float32(0.01)}
-    state = training.init(jax.random.key(0), hparams, plain)
-    _, metrics = training.epoch(state, jax.random.key(0), plain)
-    assert "validation_agreement" not in metrics
+    chex.assert_trees_all_equal(kept.variables, alone.variables)
+    nll = twice.curves.validation_nll
+    assert nll[1] == nll[0] and nll[3] == nll[2]  # the optimizer was at its end
+    assert nll[2] < nll[1]
 
 
-def test_weights_into_a_unit_stay_within_their_length(digits):
-    limit = 0.5
-    training = make(constrain=lambda v: models.max_norm(v, limit))
-    state = training.init(jax.random.key(0), HPARAMS, digits)
-    free, _ = jax.jit(make().epoch)(state, jax.random.key(1), digits)
-    bound, _ = jax.jit(training.epoch)(state, jax.random.key(1), digits)
-
-    def lengths(state):
-        leaves = jax.tree.leaves(state.variables)
-        return np.concatenate(
-            [np.linalg.norm(x, axis=0) for x in leaves if x.ndim == 2]
+def test_the_best_variables_are_those_of_the_last_phases_best_epoch(tmp_path):
+    def later(learning_rate):  # away from the minimum after the first epoch
+        return optax.scale_by_schedule(
+            lambda c: jnp.where(c < 4, -learning_rate, 50 * learning_rate)
         )
 
-    assert lengths(free).max() > limit + 0.1
-    np.testing.assert_array_less(lengths(bound), limit + 1e-6)
-    short = jnp.array([[0.3, 0.6], [0.0, 0.8]])  # lengths .3 and 1
-    expected = [[0.3, 0.3], [0.0, 0.4]]
-    np.testing.assert_allclose(models.max_norm(short, limit), expected, rtol=1e-6)
-    bias = jnp.array([3.0])
-    np.testing.assert_array_equal(models.max_norm(bias, limit), bias)
+    good = small.training(epochs=3, batch_size=50)
+    bad = replace(good, epochs=2, optimizer=later)
+    result = trained(tmp_path, [good, bad])
+    of_epochs = result.curves.validation_accuracy.to_numpy()
+    assert of_epochs[4] < of_epochs[3] < of_epochs[:3].max()
+    assert accuracy(bad, result.best) == of_epochs[3]
+    assert accuracy(bad, result.variables) == of_epochs[4]
+
+
+def test_without_selection_the_best_are_the_last(tmp_path):
+    result = trained(tmp_path, small.training(select=None))
+    chex.assert_trees_all_equal(result.best, result.variables)
+
+
+@pytest.fixture
+def programs_text(monkeypatch):
+    """The compiled program of each number of devices."""
+    texts = {}
+
+    def advance(self, run, *arguments, original=Phase.advance):
+        many = len(jax.tree.leaves(run)[0].sharding.device_set)
+        if many not in texts:
+            texts[many] = self.program.lower(run, *arguments).compile().as_text()
+        return original(self, run, *arguments)
+
+    monkeypatch.setattr(Phase, "advance", advance)
+    return texts
+
+
+def test_a_batch_over_four_devices_is_that_of_one_but_for_rounding(
+    tmp_path, programs_text
+):
+    one, four = (
+        trained(tmp_path, devices=devices) for devices in (jax.devices()[:1], FOUR)
+    )
+    chex.assert_trees_all_close(one[:2], four[:2], rtol=1e-4, atol=1e-5)
+    small.assert_close(
+        *(result.curves.drop(columns="seconds") for result in (one, four))
+    )
+    for leaf in jax.tree.leaves(four.variables):
+        assert len(leaf.sharding.device_set) == 4 and leaf.is_fully_replicated
+    assert "all-reduce" in programs_text[4] and "all-reduce" not in programs_text[1]
+    # A quarter of the batch of 40 on each: no device sees all of it.
+    assert re.search(r"f32\[10,8\]", programs_text[4])
+    assert not re.search(r"f32\[40,", programs_text[4])
+
+
+def test_what_a_model_remembers_of_its_batch_lies_on_every_device(tmp_path):
+    plain = small.training().model
+    keep = jnp.zeros((40, 8))
+
+    def remember(variables, batch, key=None):
+        outputs, _ = plain.apply({**variables, "state": {}}, batch, key)
+        seen = variables["state"]["seen"] if key is None else batch["image"]
+        return outputs, {"seen": seen}
+
+    def init(key, batch):
+        return {**plain.init(key, batch), "state": {"seen": keep}}
+
+    model = models.Model(init, remember)
+    result = trained(tmp_path, small.training(model=model), devices=FOUR)
+    assert result.variables["state"]["seen"].is_fully_replicated
+
+
+def test_a_batch_that_devices_cannot_share_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="batch_size is 50.*multiple of the 4 devices"):
+        trained(tmp_path, small.training(batch_size=50), devices=FOUR)
+
+
+def test_two_at_the_same_run_are_one_after_the_other(tmp_path, capsys):
+    first = trained(tmp_path)
+    (directory,) = (path for path in tmp_path.iterdir() if path.is_dir())
+    results = []
+    second = threading.Thread(target=lambda: results.append(trained(tmp_path)))
+    with files.lock(directory, wait=False):
+        second.start()
+        said = ""
+        while "another process works on" not in said:
+            time.sleep(0.1)
+            said += capsys.readouterr().err
+        assert not results
+    second.join()
+    assert_same(results[0], first)
+
+
+@pytest.mark.parametrize("scanned", [True, False])
+def test_each_program_is_compiled_once(scanned, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(programs, "scans_well", lambda *_: scanned)
+
+    def weak(learning_rate):  # its state is weakly typed from the first step on
+        def update(gradients, state, params=None):
+            scaled = jax.tree.map(lambda g: -learning_rate * g, gradients)
+            return scaled, jnp.where(state > 0, 1.0, 2.0)
+
+        return optax.GradientTransformation(lambda params: jnp.zeros(()), update)
+
+    training = small.training(optimizer=weak)
+    with jax.log_compiles():
+        trained(tmp_path, training)
+    compiled = re.findall(r"Finished XLA compilation of jit\((\w+)\)", caplog.text)
+    ours = ["_begin", "advance" if scanned else "_step", "_finish"]
+    assert {name: compiled.count(name) for name in ours} == dict.fromkeys(ours, 1)
+
+
+def test_a_full_disk_at_every_checkpoint_changes_nothing(tmp_path, monkeypatch, capsys):
+    whole = trained(tmp_path / "whole")
+
+    def full(*arguments, **options):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint.ocp.StandardCheckpointer, "save", full)
+    assert_same(trained(tmp_path / "full", checkpoint_seconds=0), whole)
+    said = capsys.readouterr().err
+    assert said.count("training goes on") == said.count("No space left") == 3
+
+
+def test_another_key_or_number_of_epochs_is_another_run(tmp_path):
+    plain = small.training(optimizer=optax.adam)  # which is not told the steps
+    trained(tmp_path, plain)
+    other = trained(tmp_path, plain, key=jax.random.key(4))
+    longer = trained(tmp_path, replace(plain, epochs=4))
+    assert len(other.curves) == 3 and len(longer.curves) == 4
+    assert len([path for path in tmp_path.iterdir() if path.is_dir()]) == 3

@@ -54,6 +54,14 @@ class Students(Teacher, Learning):
     """Of Hinton's teacher."""
 
 
+@dataclass(frozen=True)
+class AlikeStudents(Students):
+    student_width: Count = 300
+    """Hidden units in each of a student's two layers."""
+    seeds: Count = 5
+    """How many students are measured for every arm."""
+
+
 QUICK_TEACHER = {"teacher_width": 300, "teacher_epochs": 20}
 
 

@@ -1,99 +1,54 @@
 """Does the soft gradient fall as the square of the temperature?
 
-Hinton weighs the soft loss by T^2, for its gradient "scales as 1/T^2". That holds only
-far above the spread of the logits. Measured here is the gradient without the T^2:
+Hinton weighs the soft loss by T^2, since its gradient "scales as 1/T^2". That holds
+only far above the spread of the logits. Measured is the gradient without the T^2: its
+norm by Gaussian logits of N classes (teacher sd 5, student sd 3, correlation 0.8), mean
+over draws; and for a teacher of MNIST and students at the start, in the middle and at
+the end of their training its norms by the logits, mean over training images, and by the
+parameters, mean over batches, beside those of hard labels. Nothing is selected here:
+students learn with what `temperature_alpha` selected on the validation set.
 
-- Of Gaussian logits (teacher sd 5, student sd 3, correlation 0.8) of N classes: the
-  norm by the logits, mean over 2,000 draws, and then its local slope in log-log. Over
-  5 sets of draws the known table is met within 0.024 in every slope and within 0.01 in
-  T^2 times the norm: slopes of -1.2 to -2 at N = 10, but of -3.2 on the way at
-  N = 1,000, where T^2 times the norm falls fivefold from T = 1 to T = 20.
-- Of a teacher of MNIST and students at the start, in the middle and at the end of their
-  training: the norm by the logits, mean over examples; the norm by the parameters, mean
-  over batches; and both over those of the cross-entropy with the labels. Here T^2
-  times the norm errs the other way: for students at the end of their training it grows
-  68-fold from T = 1 to T = 100 by the logits, and 36-fold by the parameters.
-
-The teacher takes 7 minutes on 2 busy cores unless it is kept, all else 1.5 minutes.
-
-    python -m experiments.temperature_gradients                    # embedded digits
-    python -m experiments.temperature_gradients --dataset mnist
+    python -m experiments.mnist.temperature_gradients    # or with --dataset mnist
 """
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-import time
-from typing import Any, Literal
+import itertools
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import rich
-from rich.table import Table as Printed
-import tyro
+import pandas as pd
 
-from experiments import running, temperature_alpha
-from kdjax import checks, data, losses, progress, results
-from kdjax.results import Claim, Estimate, Table
-from kdjax.train import Training
-
-ENDS, MANY = (1, 20), 1000  # temperatures and classes that the claims are about
-
-
-@dataclass(frozen=True)
-class Students:
-    """Who is looked at; of the teacher see `temperature_alpha`."""
-
-    dataset: Literal["mnist5k", "mnist"] = "mnist5k"
-    """mnist5k, 5,000 embedded digits; or mnist, all 70,000 (see --data-dir)."""
-    student_width: int = 300
-    """Units of each of a student's two hidden layers."""
-    temperature: float = 4.0
-    """At which students learn from the teacher."""
-    alpha: float = 0.9
-    """The teacher's weight as they learn."""
-    learning_rate: float = 1e-2
-    """Adam's, at the first step, for a student: what `temperature_alpha` chose."""
-    seeds: int = 5
-    """How many students, and how many sets of draws."""
-    epochs: int = 15
-    """Passes over the training images, for a student."""
-    batch_size: int = 128
-    """Images a step, for students and teacher."""
-    teacher_width: int = 1200
-    """Units of each of the teacher's two hidden layers."""
-    teacher_epochs: int = 60
-    """Passes over the training images, for the teacher."""
+from experiments.mnist import stages
+from kdjax import losses
+from kdjax.losses.ranges import Range
+from kdjax.study.arms import labelled
+from kdjax.study.claims import Claim, below
+from kdjax.study.command import main
+from kdjax.study.study import Study, print_table
+from kdjax.study.types import Count, Counts, Positive, Positives
 
 
 @dataclass(frozen=True)
-class Config(Students):
-    temperatures: tuple[float, ...] = (0.5, 1, 2, 3, 4, 5, 8, 10, 20, 50, 100)
-    """That soften teacher and student where gradients are measured."""
-    classes: tuple[int, ...] = (10, 100, 1000)
-    """Of Gaussian logits."""
-    draws: int = 2000
-    """Of teacher and student, a seed."""
-    teacher_sd: float = 5.0
-    """Of the teacher's Gaussian logits."""
-    student_sd: float = 3.0
-    """Of the student's Gaussian logits."""
-    correlation: float = 0.8
-    """Between the two."""
+class Config(stages.Students):
+    temperatures: Positives = (0.5, 1, 2, 3, 4, 5, 8, 10, 20, 50, 100)
+    """Temperatures at which gradients are measured."""
+    classes: Counts = (10, 100, 1000)
+    """Numbers of classes of Gaussian logits."""
+    draws: Count = 2000
+    """Draws of teacher and student, for every seed."""
+    teacher_sd: Positive = 5.0
+    """Standard deviation of the teacher's Gaussian logits."""
+    student_sd: Positive = 3.0
+    """Standard deviation of the student's."""
+    correlation: Annotated[float, Range("a number in [-1, 1]", -1, 1)] = 0.8
+    """Correlation between the two."""
 
 
-QUICK_STUDENTS = {
-    "student_width": 30,
-    "epochs": 6,
-    "teacher_width": 300,
-    "teacher_epochs": 20,
-}
-QUICK = QUICK_STUDENTS | {"draws": 200}
-
-
-def gaussian_logits(config: Config, classes: int, seed: int) -> tuple:
+def gaussian_logits(config, classes, seed):
     """Student's and teacher's ``[draws, classes]``."""
     key = jax.random.fold_in(jax.random.key(seed), classes)
     teacher, own = jax.random.normal(key, (2, config.draws, classes))
@@ -102,266 +57,130 @@ def gaussian_logits(config: Config, classes: int, seed: int) -> tuple:
     return config.student_sd * student, config.teacher_sd * teacher
 
 
+def by_logits(loss, logits, *targets):
+    """The gradient of a loss ``[B, classes]``."""
+    return jax.grad(lambda z: jnp.sum(loss(z, *targets)))(logits)
+
+
+def by_parameters(model, variables, batch, loss, *targets):
+    """The norm of the gradient of a batch's mean loss."""
+
+    def mean(params):
+        outputs, _ = model.apply({**variables, "params": params}, batch)
+        return jnp.mean(loss(outputs.logits, *targets))
+
+    return optax.tree.norm(jax.grad(mean)(variables["params"]))
+
+
 @jax.jit
-def by_logits(
-    student_logits: jax.Array, teacher_logits: jax.Array, temperatures: jax.Array
-) -> dict[str, jax.Array]:
-    """At each temperature ``[T]``, means over examples.
-
-    Returns:
-      ``by_logits``, the norm of KL's gradient without the factor T^2, and
-      ``linear_error``: how far it is from its limit ``(z - v) / (N T^2)``, of logits
-      less their mean, over the norm of that limit.
-    """
-
-    def gradient(loss: Callable) -> jax.Array:
-        return jax.grad(lambda z: jnp.sum(loss(z, teacher_logits)))(student_logits)
-
-    limit = gradient(losses.centered_logit_mse)
+def logit_norms(student, teacher, temperatures):
+    """``[T]``, means over examples: the norm of KL's gradient without the T^2; and how
+    far that is from its limit ``(z - v) / (N T^2)``, over the limit's own norm."""
+    limit = by_logits(losses.centered_logit_mse, student, teacher)
     length = jnp.linalg.norm(limit, axis=-1)
 
-    def at(temperature: jax.Array) -> dict[str, jax.Array]:
-        soft = gradient(partial(losses.soft_kl, temperature=temperature))
-        error = jnp.linalg.norm(soft - limit, axis=-1) / length
-        norm = jnp.mean(jnp.linalg.norm(soft, axis=-1))
-        return {"by_logits": norm / temperature**2, "linear_error": jnp.mean(error)}
+    def at(t):
+        soft = by_logits(partial(losses.soft_kl, temperature=t), student, teacher)
+        errors = jnp.linalg.norm(soft - limit, axis=-1) / length
+        norm = jnp.linalg.norm(soft, axis=-1).mean() / t**2
+        return {"by_logits": norm, "linear_error": errors.mean()}
 
     return jax.lax.map(at, temperatures)
 
 
 @partial(jax.jit, static_argnums=0)
-def by_parameters(
-    training: Training, variables: Any, batches: data.Split, temperatures: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    """Norms of the gradients of a batch's mean loss, mean over ``batches`` [B, ...].
+def parameter_norms(model, variables, batches, temperatures):
+    """Of KL without the T^2 ``[T]``, and of hard labels: means over batches."""
 
-    Returns:
-      Of KL without the factor T^2, ``[T]``; and of cross-entropy with the labels.
-    """
+    def of(batch):
+        norm = partial(by_parameters, model, variables, batch)
+        teacher = batch["teacher"].logits
 
-    def norms(batch: data.Split) -> tuple[jax.Array, jax.Array]:
-        def norm(loss: Callable) -> jax.Array:
-            def objective(variables):
-                return jnp.mean(loss(training.model.apply(variables, batch.x).logits))
+        def soft(t):
+            return norm(partial(losses.soft_kl, temperature=t), teacher) / t**2
 
-            return optax.tree.norm(jax.grad(objective)(variables))
+        hard = norm(losses.cross_entropy, batch["label"])
+        return jax.lax.map(soft, temperatures), hard
 
-        def at(temperature: jax.Array) -> jax.Array:
-            soft = partial(losses.soft_kl, temperature=temperature)
-            return norm(lambda z: soft(z, batch.teacher_logits)) / temperature**2
-
-        hard = norm(lambda z: losses.cross_entropy(z, batch.y))
-        return jax.lax.map(at, temperatures), hard
-
-    soft, hard = jax.lax.map(norms, batches)
-    return jnp.mean(soft, 0), jnp.mean(hard)
+    return jax.tree.map(partial(jnp.mean, axis=0), jax.lax.map(of, batches))
 
 
-def slopes(temperatures: np.ndarray, norms: np.ndarray) -> np.ndarray:
-    """Of log norm by log T, from the temperature before; NaN at the first."""
-    slope = np.diff(np.log(norms)) / np.diff(np.log(temperatures))
-    return np.concatenate([[np.nan], slope])
+def described(temperatures, norms, hard):
+    """A row a temperature: norms ``[T]``, and that of hard labels if there are any."""
+    rows = pd.DataFrame({"temperature": temperatures} | jax.device_get(norms))
+    for name, norm in hard.items():
+        steps = np.log(rows[["temperature", name]]).diff()
+        rows[f"{name}_compensated"] = rows["temperature"] ** 2 * rows[name]
+        rows[f"{name}_slope"] = steps[name] / steps["temperature"]
+        if norm is not None:
+            rows[f"{name}_hard"] = float(norm)
+            rows[f"{name}_ratio"] = rows[f"{name}_compensated"] / float(norm)
+    return rows
 
 
-def described(temperatures: np.ndarray, measures: Table, hard: Table) -> Table:
-    """The rows of one student or set of draws: norms, and what follows from them.
-
-    Args:
-      temperatures: ``[T]``.
-      measures: ``[T]`` each; norms are named as in ``hard``.
-      hard: The norms of cross-entropy with the labels; NaN where there are none.
-    """
-    table = {"temperature": temperatures} | measures
-    for name, value in hard.items():
-        table[f"{name}_compensated"] = temperatures**2 * measures[name]
-        table[f"{name}_slope"] = slopes(temperatures, measures[name])
-        if not np.isnan(value):
-            table[f"{name}_hard"] = np.full(len(temperatures), value)
-            table[f"{name}_ratio"] = table[f"{name}_compensated"] / value
-    return table
-
-
-def with_teacher(config: Students, images: data.Data) -> tuple[data.Data, dict]:
-    return temperature_alpha.with_teacher(_usual(config), images)
-
-
-def _usual(config: Students) -> temperature_alpha.Config:
-    names = ("dataset", "epochs", "batch_size", "teacher_width", "teacher_epochs")
-    return temperature_alpha.Config(**{n: getattr(config, n) for n in names})
-
-
-def students(
-    config: Students, images: data.Data
-) -> Iterator[tuple[int, str, Training, Any]]:
-    """Each seed and stage, with the training and the variables there."""
-    training = temperature_alpha.student(
-        _usual(config), config.student_width, losses.hinton
-    )
-    images = jax.device_put(images._replace(test=None))
-    init, epoch = jax.jit(training.init), jax.jit(training.epoch)
-    names = ("temperature", "alpha", "learning_rate")
-    hyperparameters = {n: np.float32(getattr(config, n)) for n in names}
-    stages = {(config.epochs + 1) // 2: "middle", config.epochs: "end"}
-    for seed in progress.track(range(config.seeds), "students"):
-        init_key, key = jax.random.split(jax.random.key(seed))
-        state = init(init_key, hyperparameters, images)
-        yield seed, "start", training, state.variables
-        for done in range(1, config.epochs + 1):
-            state, _ = epoch(state, jax.random.fold_in(key, done), images)
-            if done in stages:
-                yield seed, stages[done], training, state.variables
-
-
-def in_batches(split: data.Split, size: int) -> data.Split:
-    """``[B, size, ...]``; the few left over are left out."""
-    count = len(split.y) // size
-    return jax.tree.map(
-        lambda a: jnp.reshape(a[: count * size], (count, size, *a.shape[1:])), split
-    )
-
-
-def measure_gaussian(config: Config) -> Table:
-    temperatures, parts = np.float32(config.temperatures), []
-    for classes in config.classes:
-        for seed in range(config.seeds):
-            pair = gaussian_logits(config, classes, seed)
-            measures = jax.device_get(by_logits(*pair, temperatures))
-            table = described(temperatures, measures, {"by_logits": np.nan})
-            same = {"classes": classes, "seed": seed}
-            parts.append({n: np.full(len(temperatures), v) for n, v in same.items()})
-            parts[-1] |= table
-    return results.concatenate(parts)
-
-
-def measure_students(config: Config, images: data.Data, info: data.Info) -> Table:
+def measure(config, images, model, variables):
     """On the training images, in batches as in training."""
-    temperatures, parts = np.float32(config.temperatures), []
-    batches = in_batches(images.train, config.batch_size)
-    flat = jax.tree.map(lambda a: jnp.reshape(a, (-1, *a.shape[2:])), batches)
-    for seed, stage, training, variables in students(config, images):
-        logits = training.model.apply(variables, flat.x).logits
-        measures = by_logits(logits, flat.teacher_logits, temperatures)
-        soft, hard = by_parameters(training, variables, batches, temperatures)
-        measures = jax.device_get(measures | {"by_parameters": soft})
-        gap = jax.grad(lambda z: jnp.sum(losses.cross_entropy(z, flat.y)))(logits)
-        hard = {
-            "by_logits": float(jnp.mean(jnp.linalg.norm(gap, axis=-1))),
-            "by_parameters": float(hard),
-        }
-        same = info.columns() | {"stage": stage, "seed": seed}
-        parts.append({n: np.full(len(temperatures), v) for n, v in same.items()})
-        parts[-1] |= described(temperatures, measures, hard)
-    return results.concatenate(parts)
+    size, temperatures = config.batch_size, np.sort(np.float32(config.temperatures))
+    count = len(images.train["label"]) // size
+    flat = jax.tree.map(lambda a: a[: count * size], images.train)
+    batches = jax.tree.map(lambda a: a.reshape(count, size, *a.shape[1:]), flat)
+    soft, hard = parameter_norms(model, variables, batches, temperatures)
+    logits = model.apply(variables, flat)[0].logits
+    norms = logit_norms(logits, flat["teacher"].logits, temperatures)
+    gap = jnp.linalg.norm(
+        by_logits(losses.cross_entropy, logits, flat["label"]), axis=-1
+    )
+    hard = {"by_logits": gap.mean(), "by_parameters": hard}
+    return described(temperatures, norms | {"by_parameters": soft}, hard)
 
 
-def check_students(config: Students) -> None:
-    """Raises ValueError if the config asks for students that cannot be."""
-    temperature_alpha.check(_usual(config))
-    for name in ("temperature", "alpha", "learning_rate"):
-        checks.check_values(name, [getattr(config, name)])
-    for name in ("student_width", "seeds"):
-        checks.check_counts(name, getattr(config, name))
+def run(config, images, info):
+    answer = stages.run(measure, config, images, info)
+    temperatures, rows = np.sort(np.float32(config.temperatures)), []
+    for classes, seed in itertools.product(config.classes, range(config.seeds)):
+        norms = logit_norms(*gaussian_logits(config, classes, seed), temperatures)
+        own = described(temperatures, norms, {"by_logits": None})
+        rows.append(labelled(own, {"classes": classes, "seed": seed}))
+    answer.tables["gaussian"] = pd.concat(rows, ignore_index=True)
+    return answer
 
 
-def check(config: Config) -> None:
-    """Raises ValueError if the config asks for what cannot be."""
-    check_students(config)
-    checks.check_values("temperature", config.temperatures)
-    if list(config.temperatures) != sorted(set(config.temperatures)):
-        raise ValueError(f"temperatures are {config.temperatures}, but take an order")
-    for name in ("classes", "draws"):
-        checks.check_counts(name, getattr(config, name))
-    if not -1 <= config.correlation <= 1:
-        raise ValueError(f"correlation is {config.correlation}, but takes [-1, 1]")
-    for name, needed in (("temperatures", set(ENDS)), ("classes", {MANY})):
-        if not needed <= set(getattr(config, name)):
-            raise ValueError(
-                f"{name} are {getattr(config, name)}, but have {needed}, which the "
-                f"claims are about"
-            )
-
-
-def show(tables: dict[str, Table], meta: dict) -> None:
+def show(tables, meta):
     """Prints slopes, and T^2 times the norm, each a mean over seeds."""
-    runs, gaussian = tables["runs"], tables["gaussian"]
-    parts = [
-        (f"N = {n:g}", results.select(gaussian, classes=n), "by_logits")
-        for n in np.unique(gaussian["classes"])
-    ]
-    for stage in dict.fromkeys(runs["stage"]):
-        rows = results.select(runs, stage=stage)
-        parts += [(f"{stage}: {n}", rows, n) for n in ("by_logits", "by_parameters")]
-    for kind, format in (("slope", "{:.2f}"), ("compensated", "{:.3g}")):
-        title = {"slope": "slope from the T before", "compensated": "T² · norm"}[kind]
-        printed = Printed("T", title=title)
-        for name, _, _ in parts:
-            printed.add_column(name.replace("by_", ""))
-        for t in np.unique(gaussian["temperature"]):
-            cells = (
-                results.select(rows, temperature=t)[f"{name}_{kind}"].mean()
-                for _, rows, name in parts
-            )
-            printed.add_row(f"{t:g}", *(format.format(c) for c in cells))
-        rich.print(printed)
+    for kind in ("slope", "compensated"):
+        for title, by in {"gaussian": "classes", "runs": "stage"}.items():
+            rows = tables[title].groupby(["temperature", by], sort=False)
+            means = rows.mean(numeric_only=True).filter(like=kind).unstack(sort=False)
+            means.columns = [f"{n.split('_')[1]}, {value}" for n, value in means]
+            print_table(means.map("{:.3g}".format), f"{title}: {kind}")
 
 
+def doublings(rows, of):
+    """``[seeds]``, of T^2 times the norm from T = 1 to T = 20, up or down."""
+    norms = rows.query(of).set_index(["temperature", "seed"])["by_logits_compensated"]
+    return np.abs(np.log2(norms.loc[20] / norms.loc[1]))
+
+
+SAYS = "The soft gradient falls as 1/T^2, and a factor T^2 cancels this out"
+GROWTH = "doublings of T^2 times the norm by the logits from T = 1 to 20, up or down"
+TRAINED = f"{GROWTH}, of trained students of MNIST"
+MANY = f"{GROWTH}, of Gaussian logits of 1,000 classes"
+at_end = partial(doublings, of="stage == 'end'")
+of_many = partial(doublings, of="classes == 1000")
 CLAIMS = {
-    "square_on_mnist": Claim(
-        says="The soft gradient falls as 1/T^2, and a factor T^2 cancels this out",
-        statistic="doublings of T^2 times the norm by the logits from T = 1 to 20, up "
-        "or down, of trained students of MNIST",
-        supported=(None, 1),
-        refuted=(1, None),
-    ),
-    "square_of_many_classes": Claim(
-        says="The soft gradient falls as 1/T^2, and a factor T^2 cancels this out",
-        statistic="doublings of T^2 times the norm by the logits from T = 1 to 20, up "
-        "or down, of Gaussian logits of 1,000 classes",
-        supported=(None, 1),
-        refuted=(1, None),
-    ),
+    "square_on_mnist": Claim(SAYS, TRAINED, at_end, below(1)),
+    "square_of_many_classes": Claim(SAYS, MANY, of_many, below(1), "gaussian"),
 }
-
-
-def statistics(tables: dict[str, Table]) -> dict[str, Estimate]:
-    """Of each claim."""
-
-    def doublings(rows: Table) -> Estimate:
-        low, high = (results.select(rows, temperature=t) for t in ENDS)
-        growth = high["by_logits_compensated"] / low["by_logits_compensated"]
-        return results.estimate(np.abs(np.log2(growth)))
-
-    return {
-        "square_on_mnist": doublings(results.select(tables["runs"], stage="end")),
-        "square_of_many_classes": doublings(
-            results.select(tables["gaussian"], classes=MANY)
-        ),
-    }
-
-
-def answer(config: Config, images: data.Data, info: data.Info) -> tuple[dict, dict]:
-    images, quality = with_teacher(config, images)
-    began = time.monotonic()
-    tables = {
-        "runs": measure_students(config, images, info),
-        "gaussian": measure_gaussian(config),
-    }
-    seconds = round(quality["seconds"] + time.monotonic() - began)
-    return tables, {"teacher": quality, "seconds": seconds}
-
-
-EXPERIMENT = running.Experiment(
+STUDY = Study(
     "temperature_gradients",
-    QUICK,
-    check,
-    answer,
+    __doc__,
+    Config,
+    run,
     show,
-    CLAIMS,
-    statistics,
-    tables=("runs", "gaussian"),
+    cost="10 minutes on 2 cores, most of them for the teacher",
+    quick=stages.QUICK | {"draws": 200},
+    claims=CLAIMS,
 )
-main = running.command(EXPERIMENT, Config)
-
 
 if __name__ == "__main__":
-    tyro.cli(main, description=__doc__)
+    main(STUDY)

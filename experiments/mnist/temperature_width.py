@@ -4,13 +4,14 @@ Hinton's students of 30 units did best with T from 2.5 to 4, those of 300 units 
 equally well with any T above 8; the article says that 3 to 5 is best and that T above
 20 is noise. The learning rate of every cell is selected on the validation set by a seed
 that is not measured. The temperatures of fewest errors are a description, by the test
-set; what decides a claim is selected on the validation set, for each seed by the others.
+set; what decides a claim is selected on the validation set, for each seed by the rest.
 
     python -m experiments.mnist.temperature_width                    # embedded digits
     python -m experiments.mnist.temperature_width --dataset mnist    # 1,450 runs
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -60,15 +61,16 @@ def by_temperature(runs, width, column=ERRORS):
     return rows.pivot(index="seed", columns="temperature", values=column)
 
 
-def between(runs, width, low, high, column=ERRORS):
-    """``[seeds]``, mean over temperatures from ``low`` to ``high``."""
-    return by_temperature(runs, width, column).loc[:, low:high].mean(axis=1)
+def between(runs, width, span, column=ERRORS):
+    """``[seeds]``, mean over the temperatures of a span."""
+    cells = by_temperature(runs, width, column).loc[:, slice(*span)]
+    return cells.mean(axis=1, skipna=False)
 
 
 def cut_when_hot(runs, width):
     """``[seeds]``, errors of hard labels less those of students taught above T = 20."""
     hard = runs.query("arm == 'hard' and student_width == @width").set_index("seed")
-    return hard[ERRORS] - between(runs, width, *HOT)
+    return hard[ERRORS] - between(runs, width, HOT)
 
 
 def usual_less_others(runs, width):
@@ -98,65 +100,48 @@ def show(tables, meta):
     print_table(means, "Test errors by hidden units; T = 0 are hard labels")
 
 
-def claims():
-    """By name."""
-    yield (
-        "noise",
-        Claim(
-            "T above 20 gives nearly random noise",
-            "test accuracy of 30 units that learn from the teacher alone, mean over T above "
-            "20",
-            lambda runs: between(runs, 30, *HOT, "test_accuracy_last"),
-            below(0.5),  # random answers are right for a tenth; these see no label
-        ),
+CLAIMS = {
+    "noise": Claim(
+        "T above 20 gives nearly random noise",
+        "test accuracy of 30 units that learn from the teacher alone, mean over T "
+        "above 20",
+        partial(between, width=30, span=HOT, column="test_accuracy_last"),
+        below(0.5),  # random answers are right for a tenth; these see no label
+    ),
+}
+for name, width in WIDTHS.items():
+    CLAIMS[f"no_signal_{name}"] = Claim(
+        "T above 20 gives no useful signal",
+        f"test errors that the teacher takes from students of labels, {width} units, "
+        "mean over T above 20",
+        partial(cut_when_hot, width=width),
+        below(0.0),
     )
-    for name, width in WIDTHS.items():
-        yield (
-            f"no_signal_{name}",
-            Claim(
-                "T above 20 gives no useful signal",
-                f"test errors that the teacher takes from students of labels, {width} "
-                "units, mean over T above 20",
-                lambda runs, width=width: cut_when_hot(runs, width),
-                below(0.0),
-            ),
-        )
-    for name, width in WIDTHS.items():
-        yield (
-            f"usual_{name}",
-            Claim(
-                "T of 3 to 5 is best",
-                "test errors at the best T in 3 to 5 less those at the best other, both "
-                f"chosen on validation, {width} units",
-                lambda runs, width=width: usual_less_others(runs, width),
-                below(0.0),
-            ),
-        )
-    for name, than, span, words in (
-        ("above", "higher", (8, np.inf), "from 8 on"),
-        ("below", "lower", (1, 2), "up to 2"),
-    ):
-        yield (
-            f"{name}_narrow",
-            Claim(
-                f"30 units do better with T in 2.5 to 4 than with a {than} one (Hinton)",
-                f"test errors of 30 units, mean over T in 2.5 to 4 less mean over T {words}",
-                lambda r, span=span: between(r, 30, 2.5, 4) - between(r, 30, *span),
-                below(0.0),
-            ),
-        )
-    yield (
-        "flat_wide",
-        Claim(
-            "300 units do alike with any T above 8 (Hinton)",
-            "share by which test errors at T above 20 differ from those at T of 8 to 20, "
-            "either way, 300 units",
-            lambda runs: abs(between(runs, 300, *HOT) / between(runs, 300, 8, 20) - 1),
-            below(0.1),
-        ),
+for name, width in WIDTHS.items():
+    CLAIMS[f"usual_{name}"] = Claim(
+        "T of 3 to 5 is best",
+        "test errors at the best T in 3 to 5 less those at the best other, both "
+        f"chosen on validation, {width} units",
+        partial(usual_less_others, width=width),
+        below(0.0),
     )
-
-
+for name, than, span, words in (
+    ("above", "higher", (8, np.inf), "from 8 on"),
+    ("below", "lower", (1, 2), "up to 2"),
+):
+    CLAIMS[f"{name}_narrow"] = Claim(
+        f"30 units do better with T in 2.5 to 4 than with a {than} one (Hinton)",
+        f"test errors of 30 units, mean over T in 2.5 to 4 less mean over T {words}",
+        lambda runs, span=span: between(runs, 30, (2.5, 4)) - between(runs, 30, span),
+        below(0.0),
+    )
+CLAIMS["flat_wide"] = Claim(
+    "300 units do alike with any T above 8 (Hinton)",
+    "share by which test errors at T above 20 differ from those at T of 8 to 20, "
+    "either way, 300 units",
+    lambda runs: abs(between(runs, 300, HOT) / between(runs, 300, (8, 20)) - 1),
+    below(0.1),
+)
 STUDY = Study(
     "temperature_width",
     __doc__,
@@ -168,7 +153,7 @@ STUDY = Study(
     | {"student_widths": (30, 300), "seeds": (3, 2), "alphas": (1.0,), "epochs": 8}
     | {"temperatures": (1.0, 3.0, 8.0, 20.0, 100.0), "learning_rates": (3e-3, 1e-2)},
     derived={"best": best_temperatures},
-    claims=dict(claims()),
+    claims=CLAIMS,
     paper={"best_temperatures": {"30": [2.5, 4], "300": [8, None], "800": [8, None]}},
 )
 

@@ -3,100 +3,106 @@
 The teacher is a mixture of two Gaussians on a fine grid of points, a class each. One
 student is a single Gaussian on the same grid, which cannot be the mixture; the other
 has a free logit for each point, which can. Each divergence fits both from several
-starts, and each fit is looked at early on and at the end.
+starts, and each fit is measured early on and at the end. There is no data, and so
+nothing is selected on a validation set: what is shown is the start of the lowest loss.
 
-    python -m experiments.mode_covering    # 16 seconds on 2 cores
+    python -m experiments.toy.mode_covering
 """
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
+import itertools
 import time
-from typing import Annotated, Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import rich
-from rich.table import Table as Printed
-import tyro
+import pandas as pd
 
-from experiments import running
-from kdjax import checks, losses, results, resume
-from kdjax.results import Table
+from kdjax import losses
+from kdjax.study import types
+from kdjax.study.arms import labelled
+from kdjax.study.command import main
+from kdjax.study.study import Answer, Study, print_table
+from kdjax.study.types import Count, Fraction, Positive
+
+FIT = ["student", "loss", "stage"]
 
 
 @dataclass(frozen=True)
-class Config:
-    weights: tuple[float, float] = (0.7, 0.3)
-    """Of the teacher's left and right mode."""
+class Config(types.Config):
+    weights: tuple[Positive, Positive] = (0.7, 0.3)
+    """Weights of the teacher's left and right mode."""
     means: tuple[float, float] = (-2.0, 2.0)
-    """Where its modes are."""
-    scales: tuple[float, float] = (0.6, 0.6)
-    """How wide they are: standard deviations."""
-    points: int = 200
-    """Of the grid."""
-    end: float = 6.0
+    """Means of its modes."""
+    scales: tuple[Positive, Positive] = (0.6, 0.6)
+    """Standard deviations of its modes."""
+    points: Count = 200
+    """Points of the grid."""
+    end: Positive = 6.0
     """The grid goes from the negative of it to it."""
-    skew: float = 0.1
-    """Of both skewed divergences."""
-    beta: float = 0.5
-    """Of Jensen-Shannon."""
-    seeds: int = 10
+    skew: Fraction = 0.1
+    """Skew of both skewed divergences."""
+    beta: Fraction = 0.5
+    """Beta of Jensen-Shannon."""
+    seeds: Count = 10
     """How many starts."""
-    steps: int = 10_000
-    """Of Adam, in which its learning rate falls to 0 along a cosine."""
-    early_steps: int = 50
-    """When a fit is looked at for the first time."""
-    learning_rate: float = 0.05
-    """Adam's, at the first step."""
+    steps: Count = 10_000
+    """Steps of Adam."""
+    early_steps: Count = 50
+    """Steps after which a fit is measured for the first time."""
+    learning_rate: Positive = 0.05
+    """Peak learning rate (Adam, cosine decay)."""
 
-
-QUICK = {"seeds": 5, "steps": 2_000}
+    def __post_init__(self):
+        super().__post_init__()
+        if self.early_steps >= self.steps:
+            takes = f"fewer than steps, {self.steps}"
+            raise ValueError(f"early_steps is {self.early_steps}, but takes {takes}")
 
 
 class Student(NamedTuple):
-    init: Callable[[jax.Array], Any]  # a key gives parameters
-    logits: Callable[[Any], jax.Array]  # and those give [points]
+    init: Callable  # a key gives parameters
+    logits: Callable  # and those give [points]
 
 
-def grid(config: Config) -> np.ndarray:
+def grid(config):
     return np.linspace(-config.end, config.end, config.points, dtype=np.float32)
 
 
-def mixture(config: Config) -> jax.Array:
+def mixture(config):
     """The teacher's logits ``[points]``: the log density, but for a constant."""
-    weights, means, scales = map(
-        np.float32, (config.weights, config.means, config.scales)
-    )
+    asked = (config.weights, config.means, config.scales)
+    weights, means, scales = map(np.float32, asked)
     z = (grid(config)[:, None] - means[None]) / scales[None]
     return jax.nn.logsumexp(np.log(weights / scales)[None] - z**2 / 2, -1)
 
 
-def gaussian(config: Config) -> Student:
+def gaussian(config):
     """Starts anywhere in the inner two thirds of the grid, with scales in 1/e to e."""
     x, reach = grid(config), 2 * config.end / 3
 
-    def init(key: jax.Array) -> dict[str, jax.Array]:
+    def init(key):
         mean, log_scale = jax.random.uniform(key, (2,), minval=-1.0)
         return {"mean": reach * mean, "log_scale": log_scale}
 
-    def logits(parameters: dict[str, jax.Array]) -> jax.Array:
-        z = (x - parameters["mean"]) * jnp.exp(-parameters["log_scale"])
-        return -(z**2) / 2
+    def logits(params):
+        return -(((x - params["mean"]) * jnp.exp(-params["log_scale"])) ** 2) / 2
 
     return Student(init, logits)
 
 
-def free(config: Config) -> Student:
+def free(config):
     return Student(lambda key: jax.random.normal(key, (config.points,)), lambda z: z)
 
 
 STUDENTS = {"gaussian": gaussian, "free": free}
 
 
-def divergences(config: Config) -> dict[str, Callable]:
+def divergences(config):
     return {
         "forward_kl": losses.forward_kl,
         "reverse_kl": losses.reverse_kl,
@@ -107,36 +113,31 @@ def divergences(config: Config) -> dict[str, Callable]:
     }
 
 
-def fit(
-    config: Config, student: Student, loss: Callable, key: jax.Array
-) -> tuple[Any, Any]:
+def fit(config, student, loss, key):
     """Parameters after ``early_steps`` and after all steps, from one start."""
     teacher = mixture(config)
-    optimizer = optax.adam(
-        optax.cosine_decay_schedule(config.learning_rate, config.steps)
-    )
+    rate = optax.cosine_decay_schedule(config.learning_rate, config.steps)
+    optimizer = optax.adam(rate)
 
-    def step(carry, i):
-        parameters, state, early = carry
-        grads = jax.grad(lambda p: loss(student.logits(p), teacher))(parameters)
-        updates, state = optimizer.update(grads, state)
-        parameters = optax.apply_updates(parameters, updates)
-        is_early = i < config.early_steps
-        early = jax.tree.map(partial(jnp.where, is_early), parameters, early)
-        return (parameters, state, early), None
+    def step(carry, _):
+        params, state = carry
+        gradients = jax.grad(lambda p: loss(student.logits(p), teacher))(params)
+        updates, state = optimizer.update(gradients, state)
+        return (optax.apply_updates(params, updates), state), None
 
-    parameters = student.init(key)
-    carry = (parameters, optimizer.init(parameters), parameters)
-    (last, _, early), _ = jax.lax.scan(step, carry, jnp.arange(config.steps))
-    return early, last
+    params, left = student.init(key), config.steps - config.early_steps
+    carry = (params, optimizer.init(params))
+    early, _ = jax.lax.scan(step, carry, length=config.early_steps)
+    last, _ = jax.lax.scan(step, early, length=left)
+    return {"early": early[0], "end": last[0]}
 
 
-def measure(config: Config, loss: Callable, logits: jax.Array) -> dict[str, jax.Array]:
+def measure(config, loss, logits):
     """What a fit with ``logits`` ``[points]`` comes to.
 
     The modes part halfway between their means. Head and tail are as in `adaptive_kl`:
-    the teacher's likeliest points with half its mass, and the others; the errors there
-    are means of ``|log(q / p)|``. Outside is where the teacher has less than a
+    the teacher's most probable points with half its mass, and the others; the errors
+    there are means of ``|log(q / p)|``. Outside is where the teacher has less than a
     hundredth of its peak.
     """
     x, teacher = grid(config), mixture(config)
@@ -160,99 +161,74 @@ def measure(config: Config, loss: Callable, logits: jax.Array) -> dict[str, jax.
     }
 
 
-def check(config: Config) -> None:
-    """Raises ValueError if the config asks for what cannot be."""
-    for name in ("points", "seeds", "steps", "early_steps"):
-        checks.check_counts(name, getattr(config, name))
-    for name in ("skew", "beta", "learning_rate"):
-        checks.check_values(name, [getattr(config, name)])
-    for name in ("weights", "scales"):
-        if min(getattr(config, name)) <= 0:
-            raise ValueError(f"{name} are {getattr(config, name)}, but take positive")
-    if config.early_steps >= config.steps:
-        raise ValueError(f"early_steps is {config.early_steps}, but takes < steps")
+def measured(config, student, loss, params):
+    """A row a start; and the probabilities ``[starts, points]``."""
+    logits = jax.vmap(student.logits)(params)
+    found = jax.vmap(partial(measure, config, loss))(logits)
+    rows = pd.DataFrame({"seed": range(config.seeds)} | jax.device_get(found))
+    if isinstance(params, dict):
+        rows["gaussian_mean"] = np.asarray(params["mean"])
+        rows["gaussian_scale"] = np.exp(params["log_scale"])
+    return rows, np.asarray(jax.nn.softmax(logits))
 
 
-def run(config: Config) -> dict[str, Table]:
-    """The tables ``runs``, and ``densities`` of the best start of each fit."""
+def run(config):
+    began, rows, fits = time.monotonic(), [], {}
     keys = jax.random.split(jax.random.key(0), config.seeds)
-    runs = []
-    densities = {"x": grid(config), "teacher": jax.nn.softmax(mixture(config))}
-    for name, make in STUDENTS.items():
+    pairs = itertools.product(STUDENTS.items(), divergences(config).items())
+    for (name, make), (title, loss) in pairs:
         student = make(config)
-        for title, loss in divergences(config).items():
-            fits = jax.jit(jax.vmap(partial(fit, config, student, loss)))(keys)
-            for stage, parameters in zip(("early", "end"), fits, strict=True):
-                logits = jax.vmap(student.logits)(parameters)
-                measures = jax.vmap(partial(measure, config, loss))(logits)
-                asked = {"student": name, "loss": title, "stage": stage}
-                table = {k: np.full(config.seeds, v) for k, v in asked.items()}
-                table["seed"] = np.arange(config.seeds)
-                table |= {k: np.asarray(v) for k, v in measures.items()}
-                if name == "gaussian":
-                    table["gaussian_mean"] = np.asarray(parameters["mean"])
-                    table["gaussian_scale"] = np.exp(parameters["log_scale"])
-                runs.append(table)
-                best = jnp.argmin(measures["loss_value"])
-                densities[f"{name}_{title}_{stage}"] = jax.nn.softmax(logits[best])
-    densities = {name: np.asarray(column) for name, column in densities.items()}
-    return {"runs": results.concatenate(runs), "densities": densities}
+        stages = jax.jit(jax.vmap(partial(fit, config, student, loss)))(keys)
+        for stage, params in stages.items():
+            own, fits[name, title, stage] = measured(config, student, loss, params)
+            columns = {"student": name, "loss": title, "stage": stage}
+            rows.append(labelled(own, columns))
+    facts = {"seconds": round(time.monotonic() - began)}
+    teacher = np.asarray(jax.nn.softmax(mixture(config)))
+    extras = {"x": grid(config), "teacher": teacher}, fits
+    return Answer({"runs": pd.concat(rows, ignore_index=True)}, facts, extras=extras)
 
 
-def show(table: Table) -> None:
-    """Prints, for every fit at its end, the best start and how many are like it."""
-    ends = results.select(table, stage="end")
-    for student in STUDENTS:
-        printed = Printed(title=f"{student} student: the best start")
-        printed.add_column("loss", no_wrap=True)
-        for column in ("value", "mean", "sd", "left", "forward", "reverse", "alike"):
-            printed.add_column(column)
-        for loss in dict.fromkeys(table["loss"]):
-            rows = results.select(ends, student=student, loss=loss)
-            best = rows["loss_value"].argmin()
-            alike = np.abs(rows["mean"] - rows["mean"][best]) < 0.01
-            names = ("loss_value", "mean", "deviation", "mass_left")
-            cells = [rows[n][best] for n in (*names, "forward_kl", "reverse_kl")]
-            count = f"{alike.sum()}/{len(alike)}"
-            printed.add_row(loss, *(f"{c:.3f}" for c in cells), count)
-        rich.print(printed)
+def best_starts(runs):
+    """The row of the lowest loss for every fit."""
+    ranked = runs.sort_values(["loss_value", "seed"])
+    return ranked.drop_duplicates(FIT).sort_index().set_index(FIT)
 
 
-def main(
-    config: Annotated[Config, tyro.conf.arg(name="")],
-    quick: bool = False,
-    force: bool = False,
-) -> None:
-    """Which divergences cover two modes, and which seek one?
-
-    Writes results/mode_covering.
-
-    Args:
-      config: What to run.
-      quick: Fewer starts and steps.
-      force: Replace results that another config gave.
-    """
-    config = running.quicker(config, QUICK) if quick else config
-    name = "mode_covering" + ("_quick" if quick else "")
-    check(config)
-    if not results.ready(name, asdict(config), force=force):
-        rich.print(f"nothing left to do: results/{name} holds what this config gives")
-        return show(results.load(name))
-    commit = results.commit()
-    resume.cache_compilations()
-    began = time.monotonic()
-    tables = run(config)
-    directory = results.save(
-        name,
-        asdict(config),
-        tables,
-        commit=commit,
-        device=f"{jax.device_count()} x {jax.devices()[0].device_kind}",
-        seconds=round(time.monotonic() - began),
+def densities(answer):
+    """A column for the best start of every fit."""
+    columns, fits = answer.extras
+    best = best_starts(answer.tables["runs"])["seed"]
+    return pd.DataFrame(
+        columns | {"_".join(key): fits[key][seed] for key, seed in best.items()}
     )
-    show(tables["runs"])
-    rich.print(f"wrote {directory}")
 
+
+def show(tables, meta):
+    """Prints, for every fit at its end, the best start and how many are like it."""
+    ends = tables["runs"].query("stage == 'end'").set_index(FIT)
+    best = best_starts(ends.reset_index())
+    columns = {"loss_value": "value", "mean": "mean", "deviation": "sd"}
+    columns |= {"mass_left": "left", "forward_kl": "forward", "reverse_kl": "reverse"}
+    shown = best[list(columns)].rename(columns=columns).map("{:.3f}".format)
+    near = abs(ends["mean"] - best["mean"]) < 0.01
+    shown["alike"] = near.groupby(FIT).sum()
+    for student, rows in shown.groupby("student", sort=False):
+        title = f"{student} student: the best start"
+        print_table(rows.droplevel(["student", "stage"]), title)
+
+
+STUDY = Study(
+    "mode_covering",
+    __doc__,
+    Config,
+    run,
+    show,
+    cost="16 seconds on 2 cores",
+    published={},
+    quick={"seeds": 5, "steps": 2_000},
+    derived={"densities": densities},
+)
 
 if __name__ == "__main__":
-    tyro.cli(main, description=__doc__)
+    main(STUDY)

@@ -9,17 +9,51 @@ def jitter(key: jax.Array, images: jax.Array, *, pixels: int = 2) -> jax.Array:
 
     Args:
       key: Random key.
-      images: ``[N, H, W]``.
+      images: ``[N, H, W]`` or ``[N, H, W, C]``.
       pixels: Greatest shift along each axis.
 
     Returns:
-      ``[N, H, W]``.
+      Images of the same shape.
     """
-    n, height, width = images.shape
-    padded = jnp.pad(images, ((0, 0), (pixels, pixels), (pixels, pixels)))
+    n, height, width, *channels = images.shape
+    widths = ((0, 0), (pixels, pixels), (pixels, pixels), *((0, 0) for _ in channels))
+    padded = jnp.pad(images, widths)
     corners = jax.random.randint(key, (n, 2), 0, 2 * pixels + 1)
 
-    def crop(image, corner):
-        return jax.lax.dynamic_slice(image, corner, (height, width))
+    def window(image: jax.Array, corner: jax.Array) -> jax.Array:
+        start = (*corner, *(0 for _ in channels))
+        return jax.lax.dynamic_slice(image, start, (height, width, *channels))
 
-    return jax.vmap(crop)(padded, corners)
+    return jax.vmap(window)(padded, corners)
+
+
+def crop(key: jax.Array, images: jax.Array, *, pixels: int = 4) -> jax.Array:
+    """Cuts each image at random out of itself with a margin of zeros around it.
+
+    The augmentation usual for CIFAR, together with `flip`; the same as a `jitter` by up
+    to the margin.
+
+    Args:
+      key: Random key.
+      images: ``[N, H, W]`` or ``[N, H, W, C]``.
+      pixels: Width of the margin.
+
+    Returns:
+      Images of the same shape.
+    """
+    return jitter(key, images, pixels=pixels)
+
+
+def flip(key: jax.Array, images: jax.Array) -> jax.Array:
+    """Mirrors every other image, drawn at random, so that left becomes right.
+
+    Args:
+      key: Random key.
+      images: ``[N, H, W]`` or ``[N, H, W, C]``.
+
+    Returns:
+      Images of the same shape.
+    """
+    mirrored = jax.random.bernoulli(key, shape=images.shape[:1])
+    mirrored = mirrored.reshape(-1, *(1 for _ in images.shape[1:]))
+    return jnp.where(mirrored, jnp.flip(images, axis=2), images)

@@ -7,7 +7,7 @@ order drawn anew for each epoch; a stream is fed the batches themselves.
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 import itertools
 import json
 from typing import Any
@@ -32,6 +32,11 @@ class Stream:
 
     make: Callable[[int], Iterable[Batch]]
     steps: int
+
+    @cached_property
+    def example(self) -> Batch:
+        """A batch, of which only the shapes matter; read once."""
+        return next(iter(self.make(0)))
 
 
 class ResidentFeed:
@@ -81,12 +86,9 @@ class StreamFeed:
         self.steps = stream.steps
         self.arrays: Batch = {}
         self._iterator: Any = None
-        self._example: Batch | None = None
 
     def example(self) -> Batch:
-        if self._example is None:
-            self._example = next(iter(self.stream.make(0)))
-        return self._example
+        return self.stream.example
 
     def fed(self, count: int) -> Batch:
         """The shapes of what `feed` gives for so many steps."""

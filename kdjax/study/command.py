@@ -40,7 +40,8 @@ def main(study: Study, arguments: list[str] | None = None) -> None:
         config, flags = tyro.cli(
             options, args=arguments, prog=_prog(), description=study.question
         )
-    except ValueError as error:
+        study.check_data(config, flags["data_dir"])
+    except (ValueError, FileNotFoundError) as error:
         _fail(error)
     try:
         answer(study, config, **flags)
@@ -55,5 +56,7 @@ def _prog() -> str:
 
 
 def _fail(error: Exception) -> NoReturn:
-    console.print(str(error), style="red", markup=False, highlight=False)
+    console.print(
+        str(error), style="red", markup=False, highlight=False, soft_wrap=True
+    )
     sys.exit(2)

@@ -85,6 +85,11 @@ class Study:
         """Whether claims are decided by this config."""
         return config == self.config(**self.published)
 
+    def check_data(self, config: Any, data_dir: str | None) -> None:
+        """Raises, as `kdjax.data.load` would, if the data cannot lie there."""
+        if (dataset := getattr(config, "dataset", None)) is not None:
+            data.check_directory(dataset, data_dir)
+
     def folder(self, config: Any, *, quick: bool = False) -> str:
         """Under ``results/``; only the published data set's bears the name alone."""
         dataset = getattr(config, "dataset", None)
@@ -149,9 +154,7 @@ def answer(
         and no claim is spoken of.
       force: Whether to replace results that another config gave.
     """
-    dataset = getattr(config, "dataset", None)
-    if dataset is not None:
-        data.check_directory(dataset, data_dir)
+    study.check_data(config, data_dir)
     folder = name or study.folder(config, quick=quick)
     if results.needs_run(folder, study.record(config), force=force):
         _run(study, config, folder, data_dir)

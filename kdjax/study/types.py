@@ -77,9 +77,11 @@ def check(name: str, value: Any, hint: Any) -> None:
 
 
 def _check_list(name: str, values: Any, kind: Any, *, distinct: bool) -> None:
-    element, *_ = typing.get_args(kind)
+    element, *others = typing.get_args(kind)
     if not isinstance(values, tuple | list) or not values:
         raise ValueError(f"{name} is {values!r}, but takes one value or more")
+    if ... not in others and len(values) != 1 + len(others):
+        raise ValueError(f"{name} is {values!r}, but takes {1 + len(others)} values")
     if distinct and len(set(values)) < len(values):
         raise ValueError(f"{name} is {values!r}, but takes each value once")
     for value in values:

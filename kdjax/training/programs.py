@@ -187,7 +187,15 @@ def _begin(
         training, steps, key, hyperparameters, example, fixed, student
     )
     worst = -jnp.inf if training.select and training.select[1] == "max" else jnp.inf
+    state = _as_typed(state)
     return Run(state, student_of(state), jnp.float32(worst), jnp.array(True))
+
+
+def _as_typed(state: State) -> State:
+    """The state, no array weakly typed: a program would be compiled again for that."""
+    return jax.tree.map(
+        lambda a: jax.lax.convert_element_type(a, jnp.asarray(a).dtype), state
+    )
 
 
 def _step(
@@ -203,7 +211,7 @@ def _step(
     batch = batch_of(arrays, fed)
     state, metrics = stepping.step(training, steps, run.state, batch, key, fixed)
     finite = run.finite & jnp.isfinite(metrics["loss"])
-    return run._replace(state=state, finite=finite), metrics["loss"]
+    return run._replace(state=_as_typed(state), finite=finite), metrics["loss"]
 
 
 def _finish(

@@ -1,12 +1,20 @@
 """Losses over hidden activations: laws and oracles."""
 
+from functools import cache
+
 import jax
 import jax.numpy as jnp
-from jax.test_util import check_grads
 import numpy as np
 import pytest
 
 from kdjax import losses
+from tests.losses.programs import (
+    TRANSFORMS,
+    assert_finite,
+    check_gradients,
+    value,
+    value_and_grad,
+)
 
 RAW = np.log(np.exp(1.0) - 1).astype(np.float32)  # a variance of 1
 MAPS = {
@@ -19,16 +27,13 @@ MAPS = {
     "fsp": lambda s, t: losses.fsp(s, s[..., ::-1], t, t[..., ::-1]),
     "vid": lambda s, t: losses.vid(s, t, jnp.full(t.shape[-1], RAW)),
 }
+STUDENT, TEACHER = (
+    np.random.default_rng(0).normal(size=(2, 3, 4, 4, 5)).astype(np.float32)
+)
 
 
 def each(table):
     return pytest.mark.parametrize("loss", table.values(), ids=table.keys())
-
-
-@pytest.fixture
-def maps():
-    rng = np.random.default_rng(0)
-    return tuple(rng.normal(size=(2, 3, 4, 4, 5)).astype(np.float32))
 
 
 def channels_last(x):
@@ -39,8 +44,8 @@ def test_golden_value_of_attention_transfer():
     with jax.enable_x64(True):
         s = channels_last(np.sin(np.arange(96.0)).reshape(2, 3, 4, 4))
         t = channels_last(np.cos(0.7 * np.arange(160)).reshape(2, 5, 4, 4))
-        value = losses.attention_transfer(s, t).mean()
-        assert abs(float(value) - 0.0194964893) < 1e-9
+        found = value(losses.attention_transfer, s, t).mean()
+        assert abs(found - 0.0194964893) < 1e-9
 
 
 def test_golden_value_of_patience():
@@ -48,8 +53,8 @@ def test_golden_value_of_patience():
     s = np.sin(0.5 + 1.7 * row + 0.9 * np.arange(5))
     t = np.cos(0.3 + 1.1 * row + 1.3 * np.arange(7))[:, :5]
     with jax.enable_x64(True):
-        value = losses.pkd(s[:, None], t[:, None]).mean()
-        assert abs(float(value) - 0.3187080786) < 1e-9
+        found = value(losses.pkd, s[:, None], t[:, None]).mean()
+        assert abs(found - 0.3187080786) < 1e-9
 
 
 def vector(x):
@@ -103,24 +108,22 @@ ORACLES = {
 
 
 @pytest.mark.parametrize("name", ORACLES)
-def test_value_is_the_formula_of_the_paper(name, maps):
-    s, t = (x.astype(np.float64) for x in maps)
-    expected = ORACLES[name](s, t)
-    np.testing.assert_allclose(MAPS[name](*maps), expected, rtol=1e-4, atol=1e-6)
+def test_value_is_the_formula_of_the_paper(name):
+    expected = ORACLES[name](*(x.astype(np.float64) for x in (STUDENT, TEACHER)))
+    found, _ = value_and_grad(MAPS[name], STUDENT, TEACHER)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
 
 
 @each(MAPS)
-def test_gradient_passes_finite_differences(loss, maps):
-    with jax.enable_x64(True):
-        s, t = (x.astype(np.float64) for x in maps)
-        check_grads(lambda s: loss(s, t), (s,), order=1, modes=["rev"], rtol=1e-6)
+def test_gradient_passes_finite_differences(loss):
+    check_gradients(loss, STUDENT, TEACHER)
 
 
 # VID has no zero; the L1 distance of factors has a corner there.
 @each({n: f for n, f in MAPS.items() if n not in ("vid", "factor_transfer")})
-def test_zero_and_stationary_where_student_is_teacher(loss, maps):
-    value, grad = jax.value_and_grad(lambda s: loss(s, maps[0]).sum())(maps[0])
-    np.testing.assert_allclose(value, 0, atol=1e-6)
+def test_zero_and_stationary_where_student_is_teacher(loss):
+    found, grad = value_and_grad(loss, STUDENT, STUDENT)
+    np.testing.assert_allclose(found, 0, atol=1e-6)
     np.testing.assert_allclose(grad, 0, atol=1e-5)
 
 
@@ -134,61 +137,76 @@ BLIND = (
 
 
 @each({n: MAPS[n] for n in BLIND})
-def test_blind_to_scale(loss, maps):
-    s, t = maps
-    np.testing.assert_allclose(loss(3 * s, t), loss(s, 2 * t), rtol=1e-4, atol=1e-6)
+def test_blind_to_scale(loss):
+    (a, _), (b, _) = (
+        value_and_grad(loss, *pair)
+        for pair in ((3 * STUDENT, TEACHER), (STUDENT, 2 * TEACHER))
+    )
+    np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
 
 
 @each(MAPS)
-def test_finite_where_activations_are_zero(loss, maps):
-    s, t = maps[0].copy(), maps[1].copy()
+def test_finite_where_activations_are_zero(loss):
+    s, t = STUDENT.copy(), TEACHER.copy()
     s[0], t[1] = 0, 0
-    value, grad = jax.value_and_grad(lambda s: loss(s, t).sum())(s)
-    assert jnp.isfinite(value) and jnp.isfinite(grad).all()
+    assert_finite(value_and_grad(loss, s, t))
 
 
 @each(MAPS)
-def test_nan_in_is_nan_out(loss, maps):
-    s = maps[0].copy()
+def test_nan_in_is_nan_out(loss):
+    s = STUDENT.copy()
     s[1, 2, 0, 3] = np.nan
-    values = np.asarray(loss(s, maps[1]))
-    assert np.isnan(values[1]).any() and np.isfinite(values[0]).all()
+    found, _ = value_and_grad(loss, s, TEACHER)
+    assert np.isnan(found[1]).any() and np.isfinite(found[0]).all()
 
 
-@each(MAPS)
-@pytest.mark.parametrize("transform", [jax.jit, jax.vmap, jax.pmap])
-def test_the_same_under_every_transform(loss, transform, maps):
-    alone = [x[:, None] for x in maps]  # a batch of one for each of three
-    got = transform(lambda s, t: loss(s, t))(*(alone, maps)[transform is jax.jit])
-    expected = loss(*maps)
-    np.testing.assert_allclose(
-        jnp.reshape(got, expected.shape), expected, rtol=1e-5, atol=1e-6
+@cache
+def transformed(transform):
+    """All losses in one program; a batch of one for each of three, if it is mapped."""
+    mapped = transform in ("vmap", "pmap")
+    pair = [x[:, None] if mapped else x for x in (STUDENT, TEACHER)]
+    return TRANSFORMS[transform](
+        lambda s, t: {name: loss(s, t) for name, loss in MAPS.items()}, *pair
     )
 
 
+@pytest.mark.parametrize("name", MAPS)
+@pytest.mark.parametrize("transform", ["jit", "vmap", "pmap"])
+def test_the_same_under_every_transform(transform, name):
+    found, expected = (transformed(t)[name] for t in (transform, "eager"))
+    found = found.reshape(expected.shape)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
 @each(MAPS)
-def test_low_precision_is_widened(loss, maps):
-    half = [jnp.asarray(x, jnp.bfloat16) for x in maps]
-    assert loss(*half).dtype == jnp.float32
+def test_low_precision_is_widened(loss):
+    half = [x.astype(jnp.bfloat16) for x in (STUDENT, TEACHER)]
+    assert jax.eval_shape(loss, *half).dtype == jnp.float32
 
 
-def test_the_cosine_of_nothing_is_none(maps):
-    zero, one = jnp.zeros(3), jnp.array([0.0, 1.0, 0.0])
+def test_the_cosine_of_nothing_is_none():
+    zero, one = np.zeros(3, np.float32), np.array([0, 1, 0], np.float32)
     for pair in ((zero, 5 * one), (5 * one, zero), (zero, one), (one, zero)):
-        assert losses.cosine_distance(*pair) == 1
-    assert losses.cosine_distance(one, 5 * one) == 0
-    assert losses.cosine_distance(one, -one) == 2
+        assert value(losses.cosine_distance, *pair) == 1
+    assert value(losses.cosine_distance, one, 5 * one) == 0
+    assert value(losses.cosine_distance, one, -one) == 2
 
 
 @pytest.mark.parametrize("loss", [losses.attention_transfer, losses.nst])
-def test_teachers_of_another_width_are_taken(loss, maps):
-    assert loss(maps[0], maps[1][..., :2]).shape == (3,)
+def test_teachers_of_another_width_are_taken(loss):
+    assert value(loss, STUDENT, TEACHER[..., :2]).shape == (3,)
 
 
 def test_the_learnt_variance_of_vid_is_that_of_the_residual():
     rng = np.random.default_rng(0)
     t = (2 * rng.normal(size=(4000, 1))).astype(np.float32)
-    slope = jax.grad(lambda raw: losses.vid(jnp.zeros_like(t), t, raw).mean())
-    at = np.log(np.exp(np.mean(t**2) - 1e-5) - 1).astype(np.float32)[None]
-    np.testing.assert_allclose(slope(at), 0, atol=1e-5)
-    assert slope(at - 1)[0] < 0 < slope(at + 1)[0]
+
+    def mean(raw):
+        return losses.vid(jnp.zeros_like(t), t, raw).mean()
+
+    best = np.log(np.exp(np.mean(t**2) - 1e-5) - 1).astype(np.float32)[None]
+    below, at, above = (
+        value_and_grad(mean, best + x)[1] for x in np.float32([-1, 0, 1])
+    )
+    np.testing.assert_allclose(at, 0, atol=1e-5)
+    assert below[0] < 0 < above[0]

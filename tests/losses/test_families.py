@@ -1,0 +1,10 @@
+"""Families of divergences that run from reverse to forward KL: laws."""
+
+import pytest
+
+from tests.losses import laws
+
+
+@pytest.mark.parametrize("law, name", laws.of("families"))
+def test_law(law, name):
+    law(name)

@@ -1,0 +1,134 @@
+"""A small task, for tests of what surrounds a step: three classes in eight dimensions.
+
+Its network and its measure compile in a moment. `fast_compile` makes everything compile
+with less care, and keeps even small programs for the next test.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import pytest
+
+from kdjax import losses, models, objectives
+from kdjax.data import Data
+from kdjax.models import Batch, Outputs, projectors
+from kdjax.progress import console
+from kdjax.sweep import SweepResult, grid, sweep
+from kdjax.training import Measure, Training, checkpoint
+
+HINTON = objectives.on_logits(losses.hinton)
+AXES = {"temperature": [1.0, 4.0], "alpha": [0.0, 0.9], "learning_rate": [0.03, 0.1]}
+ONE = {"temperature": 4.0, "alpha": 0.9, "learning_rate": 0.1}
+
+console.width = 1000  # what is logged is not wrapped, and can be searched
+
+
+@contextmanager
+def fast_compile() -> Iterator[None]:
+    for hurry in (True, False):
+        jax.config.update("jax_disable_most_optimizations", hurry)
+        seconds = 0.0 if hurry else 0.5
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", seconds)
+        if hurry:
+            yield
+
+
+def data() -> Data:
+    """200 examples to train on; the teacher's only feature is six wide."""
+    rng = np.random.default_rng(0)
+    return Data(*(_split(rng, examples) for examples in (200, 60, 70)))
+
+
+def _split(rng: np.random.Generator, examples: int) -> Batch:
+    inputs = rng.normal(size=(examples, 8)).astype(np.float32)
+    logits = np.float32(2 * inputs[:, :3] + rng.normal(size=(examples, 3)))
+    teacher = Outputs(logits, (np.tanh(inputs[:, :6]),))
+    label = inputs[:, :3].argmax(-1).astype(np.int32)
+    return {"image": inputs, "label": label, "teacher": teacher}
+
+
+def _sums(student: Outputs, teacher: Outputs | None, batch: Batch) -> dict:
+    right = student.logits.argmax(-1) == batch["label"]
+    nll = losses.cross_entropy(student.logits, batch["label"])
+    return {"of": jnp.float32(nll.size), "right": jnp.sum(right), "nll": jnp.sum(nll)}
+
+
+def _finish(totals: dict) -> dict:
+    named = {"accuracy": "right", "nll": "nll"}
+    return {name: totals[sum_] / totals["of"] for name, sum_ in named.items()}
+
+
+MEASURE = Measure(_sums, _finish)
+
+
+def training(objective=HINTON, **options) -> Training:
+    options = {
+        "model": models.mlp((8,), classes=3),
+        "measures": (MEASURE,),
+        "epochs": 3,
+        "batch_size": 40,
+    } | options
+    return Training(objective=objective, **options)
+
+
+def hint(student: Outputs, teacher: Outputs, batch: Batch) -> jax.Array:
+    return losses.hint(student.features[-1], teacher.features[-1])
+
+
+def phases() -> list[Training]:
+    """First the teacher's feature, through a regressor; then its logits.
+
+    Two epochs each, of four steps.
+    """
+    both = {"epochs": 2, "batch_size": 48}
+    linear = projectors.linear()
+    first = training(hint, projector=linear, measures=(), select=None, **both)
+    return [first, training(**both)]
+
+
+def swept(directory: Path, columns=None, what=None, **options) -> SweepResult:
+    options = {"data": data(), "seeds": [0, 1], "devices": jax.devices()[:1]} | options
+    columns = grid(AXES) if columns is None else columns
+    return sweep(what or training(), columns, directory=directory, **options)
+
+
+def assert_same(one: SweepResult, other: SweepResult) -> None:
+    """To the last bit, but for the seconds."""
+    pd.testing.assert_frame_equal(one.runs, other.runs, check_exact=True)
+    pd.testing.assert_frame_equal(one.curves, other.curves, check_exact=True)
+
+
+def assert_close(one: pd.DataFrame, other: pd.DataFrame) -> None:
+    """But for rounding, as another shape of the program brings."""
+    pd.testing.assert_frame_equal(one, other, rtol=1e-4, atol=1e-5)
+
+
+class Stopped(BaseException):
+    """As if the process had been killed."""
+
+
+@contextmanager
+def stopped_after(saves: int) -> Iterator[None]:
+    """Ends a training when it has written so many checkpoints."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoint, "save", _stopping(checkpoint.save, saves))
+        with pytest.raises(Stopped):
+            yield
+
+
+def _stopping(save, saves: int):
+    written = []
+
+    def saving(*arguments):
+        assert save(*arguments)
+        written.append(arguments)
+        if len(written) >= saves:
+            raise Stopped
+        return True
+
+    return saving

@@ -1,0 +1,173 @@
+"""A batch-normalised convolutional student, a hint, a live teacher, and views."""
+
+from types import SimpleNamespace
+
+import flax.linen as nn
+import jax
+from jax.extend.core import jaxprs_in_params
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from kdjax import losses
+from kdjax.data import Data
+from kdjax.data.augment import crop, flip
+from kdjax.models import Outputs, from_linen, projectors
+from kdjax.training import optimizers, programs, teacher, train, views
+from kdjax.training.programs import Phase
+from tests import small
+from tests.small import assert_close, swept
+
+COLUMNS = {"temperature": [2.0, 2.0], "weight": [0.3, 3.0], "learning_rate": [0.1, 0.2]}
+
+
+class Network(nn.Module):
+    """Its feature is the second map, ``[B, 4, 4, channels]``."""
+
+    channels: int
+
+    @nn.compact
+    def __call__(self, x, *, train):
+        for stride in (1, 2):
+            x = nn.Conv(self.channels, (3, 3), strides=stride, use_bias=False)(x)
+            x = nn.relu(nn.BatchNorm(not train, momentum=0.8)(x))
+        return Outputs(nn.Dense(3)(x.mean((1, 2))), (x,))
+
+
+def hint_and_soft(student, teacher, batch, *, temperature, weight):
+    hint = losses.hint(student.features[-1], teacher.features[-1])
+    soft = losses.soft_kl(student.logits, teacher.logits, temperature=temperature)
+    return soft + weight * hint
+
+
+def _split(rng, examples):
+    """Bars, upright, lying or aslant, under noise."""
+    label = rng.integers(0, 3, examples).astype(np.int32)
+    bars = np.zeros((3, 8, 8, 1), np.float32)
+    bars[0, :, 3:5] = bars[1, 3:5] = 2
+    bars[2] += 2 * np.eye(8, dtype=np.float32)[..., None]
+    noise = rng.normal(size=(examples, 8, 8, 1))
+    return {"image": np.float32(bars[label] + noise / 2), "label": label}
+
+
+RNG = np.random.default_rng(0)
+IMAGES = Data(*(_split(RNG, examples) for examples in (64, 30, 30)))
+TEACHER = from_linen(Network(6))
+TRAINING = small.training(
+    hint_and_soft,
+    model=from_linen(Network(4)),
+    epochs=2,
+    batch_size=16,
+    optimizer=optimizers.sgd,
+    teacher=teacher.live(TEACHER),
+    projector=projectors.linear(),
+    view=views.augmented(flip, lambda key, images: crop(key, images, pixels=1)),
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _fast_compile():
+    with small.fast_compile():
+        yield
+
+
+@pytest.fixture(scope="module")
+def options():
+    taught = TEACHER.init(jax.random.key(1), IMAGES.train)
+    return {"data": IMAGES, "seeds": [0], "fixed": {"teacher": taught}}
+
+
+@pytest.fixture(scope="module")
+def one_after_another(options, tmp_path_factory):
+    place = tmp_path_factory.mktemp("sequence")
+    loops = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Phase, "advance", noting(loops, Phase.advance))
+        result = swept(place, COLUMNS, TRAINING, **options)
+    assert len(list(place.glob("*/*.npz"))) == 2  # a unit each
+    return result, loops
+
+
+def noting(loops, advance):
+    """Notes of each call whether there is a loop around the program's convolutions."""
+
+    def noted(self, run, fed, keys, *arguments):
+        first = fed if self.scanned else jax.tree.map(lambda a: a[0], fed)
+        key = keys if self.scanned else keys[0]
+        program = jax.make_jaxpr(self.program)(run, first, key, *arguments)
+        assert "conv_general_dilated" in str(program)
+        loops.append("conv_general_dilated" in "".join(looped(program.jaxpr)))
+        return advance(self, run, fed, keys, *arguments)
+
+    return noted
+
+
+def looped(jaxpr):
+    """What is inside the loops of a program."""
+    for equation in jaxpr.eqns:
+        if equation.primitive.name in ("scan", "while"):
+            yield str(equation)
+        else:
+            for inner in jaxprs_in_params(equation.params):
+                yield from looped(inner)
+
+
+def test_side_by_side_and_one_after_another_agree_but_for_rounding(
+    one_after_another, options, tmp_path
+):
+    result, _ = one_after_another
+    together = swept(tmp_path, COLUMNS, TRAINING, vectorized=True, **options)
+    assert len(list(tmp_path.glob("*/*.npz"))) == 1
+    assert_close(together.runs, result.runs)
+    assert_close(together.curves, result.curves)
+    assert result.runs.test_nll_last.nunique() == 2
+
+
+def test_the_student_learns_by_hints_from_what_it_sees(one_after_another):
+    curves = one_after_another[0].curves.train_loss.to_numpy().reshape(2, 2)
+    assert (curves[:, 1] < 0.9 * curves[:, 0]).all()
+
+
+def test_on_a_cpu_no_loop_is_around_a_convolution(one_after_another, options, tmp_path):
+    _, loops = one_after_another
+    assert loops == [False] * 4  # two runs of two epochs
+
+
+def test_elsewhere_steps_of_convolutions_are_a_loop_in_the_program():
+    cpu, gpu = jax.devices()[0], SimpleNamespace(platform="gpu")
+    plain = small.training()
+    scanned = {
+        (name, device.platform): programs.scans_well(training, data, device)
+        for name, training, data in (
+            ("convolution", TRAINING, IMAGES),
+            ("dense", plain, small.data()),
+        )
+        for device in (cpu, gpu)
+    }
+    assert [key for key, value in scanned.items() if not value] == [
+        ("convolution", "cpu")
+    ]
+
+
+def test_a_training_stopped_in_an_epoch_ends_with_the_same_averages(options, tmp_path):
+    def trained(place):
+        return train(
+            TRAINING,
+            {name: values[0] for name, values in COLUMNS.items()},
+            data=IMAGES,
+            key=jax.random.key(0),
+            fixed=options["fixed"],
+            directory=place,
+            checkpoint_steps=1,
+        )
+
+    whole = trained(tmp_path / "whole")
+    with small.stopped_after(saves=3):
+        trained(tmp_path / "cut")
+    rest = trained(tmp_path / "cut")
+    jax.tree.map(np.testing.assert_array_equal, rest[:2], whole[:2])
+    first = TRAINING.model.init(jax.random.key(0), IMAGES.train)["state"]
+    moved = jax.tree.map(
+        lambda a, b: bool(jnp.any(a != b)), first, rest.variables["state"]
+    )
+    assert all(jax.tree.leaves(moved))

@@ -1,0 +1,160 @@
+import os
+from pathlib import Path
+import re
+import runpy
+import subprocess
+import sys
+
+import matplotlib
+
+matplotlib.use("agg")
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+
+from kdjax import results
+from kdjax.study.statistics import interval
+from paper_figs import figures
+
+ROOT = Path(__file__).parents[1]
+SCRIPTS = sorted(path.stem for path in (ROOT / "paper_figs").glob("fig[0-9]*.py"))
+
+
+@pytest.fixture(autouse=True)
+def root(tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "ROOT", tmp_path / "results")
+    monkeypatch.chdir(tmp_path)
+    with plt.rc_context():
+        yield tmp_path / "results"
+    plt.close("all")
+
+
+@pytest.fixture
+def fig(monkeypatch, root):
+    """Calls what a script ``fig``, of the experiment hinton_mnist, does."""
+
+    def run(name, draw=lambda name: plt.figure(), made_by="module --dataset mnist"):
+        monkeypatch.setattr(sys, "argv", ["fig", name])
+        script = root.parent / "fig.py"
+        script.with_name("paper.mplstyle").touch()
+        figures.main(draw, str(script), "hinton_mnist", made_by)
+
+    return run
+
+
+def save(name, **facts):
+    return results.save(name, {}, {"runs": pd.DataFrame({"seed": [0]})}, **facts)
+
+
+def refused(fig, capsys, *args, **options):
+    with pytest.raises(SystemExit) as end:
+        fig(*args, **options)
+    assert end.value.code == 2
+    out, err = capsys.readouterr()
+    assert not out
+    return err.strip()
+
+
+def test_the_committed_results_are_drawn_beside_the_script(fig, root):
+    save("hinton_mnist", experiment="hinton_mnist")
+    fig("hinton_mnist")
+    assert {path.name for path in root.parent.glob("fig.p[dn]*")} == {
+        "fig.pdf",
+        "fig.png",
+    }
+
+
+def test_other_results_are_drawn_into_their_own_folder(fig, root):
+    folder = save("hinton_mnist_mnist5k_quick", experiment="hinton_mnist")
+    fig("hinton_mnist_mnist5k_quick")
+    assert (folder / "fig.pdf").exists() and (folder / "fig.png").exists()
+    assert not (root.parent / "fig.pdf").exists()
+
+
+def test_results_of_another_experiment_are_refused(fig, capsys, root):
+    folder = save("temperature_alpha", experiment="temperature_alpha")
+    assert refused(fig, capsys, "temperature_alpha") == (
+        f"{folder} is of the experiment temperature_alpha, but fig draws results of "
+        f"hinton_mnist"
+    )
+    assert not list(folder.glob("fig*"))
+
+
+def test_results_that_do_not_say_what_they_are_of(fig, capsys):
+    save("hinton_mnist")
+    assert "does not say which experiment" in refused(fig, capsys, "hinton_mnist")
+
+
+@pytest.mark.parametrize(
+    "name, command",
+    [
+        ("hinton_mnist", "module --dataset mnist"),
+        ("hinton_mnist_quick", "module --dataset mnist --quick"),
+        ("hinton_mnist_mnist5k", "module --dataset mnist5k"),
+        ("hinton_mnist_mnist5k_quick", "module --dataset mnist5k --quick"),
+        ("hinton_minst", "module --dataset mnist"),
+    ],
+)
+def test_missing_results_are_refused_with_what_makes_them(
+    fig, capsys, root, name, command
+):
+    assert refused(fig, capsys, name) == (
+        f"there are no results in {root / name}; run: python -m {command}"
+    )
+
+
+def test_damaged_results_are_refused(fig, capsys):
+    folder = save("hinton_mnist", experiment="hinton_mnist")
+    (folder / "runs.csv").write_text("seed\n")
+    said = refused(fig, capsys, "hinton_mnist", results.load)
+    assert "runs.csv, line 1: it ends after 0 rows" in said
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_every_figure_refuses_a_missing_folder(script, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", [script, "nowhere"])
+    path = ROOT / "paper_figs" / f"{script}.py"
+    said = refused(runpy.run_path, capsys, str(path), run_name="__main__")
+    module = ROOT / re.search(r"run: python -m (\S+)", said)[1].replace(".", "/")
+    assert module.with_suffix(".py").exists()
+
+
+def test_a_refusal_is_no_traceback(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "paper_figs.fig6_hinton_mnist", "nowhere"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2 and not done.stdout
+    assert done.stderr.startswith("there are no results in results/nowhere; run: pyth")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_figures_need_no_jax():
+    modules = ", ".join(f"paper_figs.{script}" for script in SCRIPTS)
+    code = f"import sys, {modules}; assert 'jax' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_intervals_are_of_every_group_with_nan_where_one_is():
+    table = pd.DataFrame(
+        {"alpha": [0.5, 0.1, 0.5, 0.1], "errors": [1.0, 2.0, 4.0, np.nan]}
+    )
+    found = figures.intervals(table, "alpha", "errors")
+    assert list(found.index) == [0.1, 0.5]
+    assert found.loc[0.1].isna().all()
+    assert tuple(found.loc[0.5]) == interval([1.0, 4.0])
+
+
+def test_a_digit_of_a_row_has_pixels_and_probabilities():
+    cells = {f"pixel{i}": i % 256 for i in reversed(range(784))}
+    cells |= {f"logit{c}": 8 * np.log(c + 1) for c in range(10)} | {"kind": "plain"}
+    row = pd.Series(cells)
+    assert figures.image(row)[1, 3] == 31 and figures.image(row).shape == (28, 28)
+    p = figures.probabilities(row, temperature=8)
+    np.testing.assert_allclose(p, np.arange(1, 11) / 55)
+    row["logit9"] = 1e5
+    assert figures.probabilities(row, temperature=1)[9] == 1

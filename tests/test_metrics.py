@@ -1,0 +1,159 @@
+"""What is measured of a student, and where one's own measure shows up."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.special import log_softmax, softmax
+
+from kdjax.models import Outputs
+from kdjax.sweep import sweep
+from kdjax.training import Measure, metrics, programs, train
+from tests import small
+
+RNG = np.random.default_rng(0)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick_to_compile():
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+@jax.jit
+def measured(logits, batch):
+    measure = metrics.classification()
+    return measure.finish(measure.sums(Outputs(logits), batch.get("teacher"), batch))
+
+
+def some(*shape):
+    logits, teacher = 3 * RNG.normal(size=(2, *shape)).astype(np.float32)
+    labels = RNG.integers(shape[-1], size=shape[:-1]).astype(np.int32)
+    return logits, {"label": labels, "teacher": Outputs(teacher)}
+
+
+def test_metrics_are_what_they_are_called():
+    logits, batch = some(100, 10)
+    got = measured(logits, batch)
+    teacher = batch["teacher"].logits.astype(np.float64)
+    predicted, label = logits.argmax(-1), batch["label"]
+    correct = predicted == label
+    p, log_q = softmax(teacher, -1), log_softmax(logits.astype(np.float64), -1)
+    assert got["errors"] == (~correct).sum()
+    expected = {
+        "accuracy": correct.mean(),
+        "nll": -log_q[np.arange(100), label].mean(),
+        "agreement": (predicted == teacher.argmax(-1)).mean(),
+        "teacher_kl": (p * (log_softmax(teacher, -1) - log_q)).sum(-1).mean(),
+    }
+    for name, value in expected.items():
+        np.testing.assert_allclose(got[name], value, rtol=1e-4, err_msg=name)
+    confidence, gaps = np.exp(log_q.max(-1)), 0.0
+    for low in range(15):
+        here = (confidence * 15 >= low) & (confidence * 15 < low + 1)
+        if here.any():
+            gaps += here.mean() * abs(confidence[here].mean() - correct[here].mean())
+    np.testing.assert_allclose(got["ece"], gaps, rtol=1e-4)
+    assert set(got) == {*expected, "errors", "ece"}
+
+
+def test_without_a_teacher_nothing_is_said_of_one():
+    logits, batch = some(20, 10)
+    got = measured(logits, {"label": batch["label"]})
+    assert set(got) == {"accuracy", "errors", "nll", "ece"}
+
+
+def test_a_calibrated_classifier_has_no_calibration_error():
+    half, sure = np.log([[0.5, 0.3, 0.2]]), [[90.0, 0.0, 0.0]]
+    logits = np.float32(np.concatenate([half, half, sure, sure]))
+    got = measured(logits, {"label": np.array([0, 1, 0, 0])})
+    np.testing.assert_allclose(got["ece"], 0, atol=1e-6)
+    got = measured(logits, {"label": np.array([0, 1, 1, 0])})  # sure, and wrong once
+    np.testing.assert_allclose(got["ece"], 0.5 * 0.5, rtol=1e-6)
+
+
+def test_of_tokens_those_count_that_the_mask_holds():
+    logits, batch = some(6, 5, 4)
+    mask = RNG.integers(2, size=(6, 5)).astype(bool)
+    got = measured(logits, batch | {"mask": mask.astype(np.int32)})
+    kept = {
+        "label": batch["label"][mask],
+        "teacher": Outputs(batch["teacher"].logits[mask]),
+    }
+    expected = measured(logits[mask], kept)
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5), got, expected)
+    whole = measured(logits, batch)
+    assert whole["nll"] != got["nll"]
+    of_inputs = batch | {"mask": np.zeros((6, 3), bool)}  # a mask of something else
+    np.testing.assert_array_equal(measured(logits, of_inputs)["nll"], whole["nll"])
+
+
+@pytest.mark.parametrize("block", [1, 30, 60, 1000])
+def test_blocks_of_any_size_measure_the_same(block):
+    data = small.data()
+    training = small.training(
+        measures=(metrics.classification(), small.QUICK), measure_batch=block
+    )
+    variables = jax.jit(training.model.init)(jax.random.key(0), data.test)
+    got = jax.jit(partial(programs.measure, training))(variables, data.test, None)
+    logits = jax.jit(training.model.apply)(variables, data.test)[0].logits
+    for name, value in measured(logits, data.test).items():
+        np.testing.assert_allclose(got[name], value, rtol=1e-4, err_msg=name)
+
+
+def _top_two_sums(student, teacher, batch):
+    best = jax.lax.top_k(student.logits, 2)[1]
+    hit = (best == batch["label"][:, None]).any(-1)
+    told = teacher is not None
+    return {"of": jnp.float32(len(hit)), "hit": jnp.sum(hit), "told": jnp.float32(told)}
+
+
+TOP_TWO = Measure(
+    _top_two_sums,
+    lambda totals: {"top2": totals["hit"] / totals["of"], "told": totals["told"]},
+)
+
+
+def test_ones_own_measure_is_in_the_runs_and_the_curves_of_a_sweep(tmp_path):
+    training = small.training(
+        measures=(small.QUICK, TOP_TWO), select=("top2", "max"), epochs=2
+    )
+    done = sweep(
+        training,
+        {"temperature": [1.0, 4.0], "alpha": [0.5, 0.5], "learning_rate": [0.01, 0.03]},
+        data=small.data(),
+        seeds=[0],
+        extras=lambda variables, data: {
+            "logits": training.model.apply(variables, data.test)[0].logits
+        },
+        directory=tmp_path,
+        devices=jax.devices()[:1],
+    )
+    top = np.argsort(done.extras["logits"], -1)[..., -2:]
+    hits = (top == small.data().test["label"][None, :, None]).any(-1).mean(-1)
+    np.testing.assert_allclose(done.runs["test_top2_last"], hits, rtol=1e-6)
+    assert (done.runs["test_told_last"] > 0).all()
+    curve = done.curves["validation_top2"].to_numpy().reshape(2, 2)
+    np.testing.assert_array_equal(done.runs["validation_top2_last"], curve[:, -1])
+    np.testing.assert_array_equal(done.runs["validation_top2_best"], curve.max(-1))
+    np.testing.assert_array_equal(done.runs["best_epoch"], 1 + curve.argmax(-1))
+
+
+def test_a_callback_is_told_the_metrics_of_every_epoch(tmp_path):
+    told = []
+    trained = train(
+        small.training(),
+        small.ONE,
+        data=small.data(),
+        key=jax.random.key(0),
+        directory=tmp_path,
+        on_epoch=told.append,
+    )
+    assert [metrics.pop("epoch") for metrics in told] == [1, 2, 3]
+    for name in ("train_loss", "validation_accuracy", "validation_nll"):
+        seen = [metrics[name] for metrics in told]
+        assert seen == trained.curves[name].tolist()
+        assert all(type(value) is float for value in seen)

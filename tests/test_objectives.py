@@ -1,0 +1,134 @@
+"""Losses as objectives: what they are given, and what they still take."""
+
+from functools import partial
+import inspect
+import pickle
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from kdjax import losses, objectives
+from kdjax.models import Outputs
+
+RNG = np.random.default_rng(0)
+S, T = RNG.normal(size=(2, 5, 3)).astype(np.float32)
+Y = np.array([0, 2, 1, 1, 0], np.int32)
+STUDENT, TEACHER, BATCH = Outputs(S), Outputs(T), {"image": S, "label": Y}
+
+
+def taken(objective):
+    return {
+        name
+        for name, parameter in inspect.signature(objective).parameters.items()
+        if parameter.kind is parameter.KEYWORD_ONLY
+    }
+
+
+def mine(student_logits, teacher_logits, *, alpha, where=None):
+    return alpha * losses.logit_mse(student_logits, teacher_logits, where=where)
+
+
+def swapped(student_logits, labels, teacher_logits, *, alpha):
+    return losses.hinton(
+        student_logits, teacher_logits, labels, alpha=alpha, temperature=1
+    )
+
+
+@pytest.mark.parametrize(
+    "loss, chosen, expected",
+    [
+        (losses.soft_kl, {"temperature": 2.0}, (S, T)),
+        (losses.cross_entropy, {}, (S, Y)),
+        (losses.hinton, {"temperature": 2.0, "alpha": 0.3}, (S, T, Y)),
+        (losses.label_smoothing, {"smoothing": 0.1}, (S, Y)),
+        (partial(losses.jensen_shannon, beta=0.1), {}, (S, T)),
+        (partial(losses.jensen_shannon, beta=0.1), {"beta": 0.7}, (S, T)),
+        (mine, {"alpha": 2.0}, (S, T)),
+        (swapped, {"alpha": 0.3}, (S, Y, T)),
+    ],
+)
+def test_a_loss_of_logits_or_labels_is_given_what_it_takes(loss, chosen, expected):
+    objective = objectives.on_logits(loss)
+    got = objective(STUDENT, TEACHER, BATCH, **chosen)
+    np.testing.assert_array_equal(got, loss(*expected, **chosen))
+    assert got.shape == (5,)
+    again = pickle.loads(pickle.dumps(objective))
+    np.testing.assert_array_equal(again(STUDENT, TEACHER, BATCH, **chosen), got)
+    assert inspect.signature(again) == inspect.signature(objective)
+
+
+def test_three_arguments_of_any_name_are_student_teacher_and_labels():
+    objective = objectives.on_logits(
+        lambda s, t, y, *, power: (s - t)[:, 0] ** power * y
+    )
+    expected = (S - T)[:, 0] ** 3 * Y
+    got = objective(STUDENT, TEACHER, BATCH, power=3)
+    np.testing.assert_allclose(got, expected, rtol=1e-5)
+    assert taken(objective) == {"power"}
+
+
+def test_hyperparameters_are_those_of_the_loss_without_its_mask_and_devices():
+    hinton = objectives.on_logits(losses.hinton)
+    parameters = inspect.signature(hinton).parameters
+    assert list(parameters) == ["student", "teacher", "batch", "temperature", "alpha"]
+    own = inspect.signature(losses.hinton).parameters
+    assert parameters["alpha"] == own["alpha"]  # its range and its default too
+    assert taken(objectives.on_logits(losses.cross_entropy)) == set()
+    halves = objectives.on_logits(partial(losses.jensen_shannon, beta=0.1))
+    assert inspect.signature(halves).parameters["beta"].default == 0.1
+    assert taken(objectives.on_logits(losses.dist_intra)) == {"temperature"}
+
+
+@pytest.mark.parametrize(
+    "loss, named",
+    [
+        (losses.hint, "student, teacher,"),
+        (losses.sampled_kl, "student_logits, sampled,"),
+        (losses.minillm, "student_logits, teacher_logits, tokens,"),
+        (lambda y, t: y - t, "y, t,"),
+        (lambda labels, logits: logits, "labels, logits,"),
+        (lambda teacher_logits, logits, y: logits, "teacher_logits, logits, y,"),
+        (lambda s, teacher_logits, labels, alpha=1: s, "alpha.*keyword-only"),
+        (lambda *, alpha: alpha, "nothing"),
+    ],
+)
+def test_a_loss_whose_arguments_are_not_clear_is_refused_by_their_names(loss, named):
+    with pytest.raises(TypeError, match=f"on_logits: the loss takes .*{named}"):
+        objectives.on_logits(loss)
+
+
+def test_one_of_several_teachers_is_a_hyperparameter():
+    hinton = objectives.on_logits(losses.hinton)
+    several = objectives.from_several(hinton)
+    assert taken(several) == {"temperature", "alpha", "teacher"}
+    teachers, chosen = np.stack([T, 2 * T, -T]), {"temperature": 2.0, "alpha": 0.3}
+
+    @jax.jit
+    def both(one):  # as an axis has it, a float
+        side_by_side = Outputs(jnp.moveaxis(teachers, 0, 1))
+        return (
+            several(STUDENT, side_by_side, BATCH, teacher=one, **chosen),
+            hinton(
+                STUDENT,
+                Outputs(jnp.asarray(teachers)[one.astype(int)]),
+                BATCH,
+                **chosen,
+            ),
+        )
+
+    values = [both(jnp.float32(i)) for i in range(3)]
+    for got, expected in values:
+        np.testing.assert_allclose(got, expected, rtol=1e-6)
+    assert len({float(got[0]) for got, _ in values}) == 3
+    again = pickle.loads(pickle.dumps(several))
+    assert inspect.signature(again) == inspect.signature(several)
+
+
+def test_a_function_is_called_by_its_name_in_messages():
+    assert objectives.name_of(objectives.on_logits(losses.hinton)) == "hinton"
+    halves = partial(partial(losses.jensen_shannon, beta=0.1))
+    assert objectives.name_of(objectives.on_logits(halves)) == "jensen_shannon"
+    several = objectives.from_several(objectives.on_logits(losses.soft_kl))
+    assert objectives.name_of(partial(several, teacher=0)) == "soft_kl"

@@ -1,0 +1,68 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from kdjax.study.selection import best_setting
+
+RUNS = pd.DataFrame(
+    {
+        "alpha": [0.5, 0.9, 0.5, 0.9],
+        "seed": [0, 0, 1, 1],
+        "validation_errors_last": [3, 2, 3, 3],
+        "validation_nll_last": [0.1, 0.9, 0.1, 0.9],
+        "test_errors_last": [0, 9, 0, 9],
+    }
+)
+
+
+def chosen(runs, *names):
+    return best_setting(runs, *names).sort_values("seed").reset_index(drop=True)
+
+
+def test_the_setting_with_the_fewest_validation_errors_is_chosen():
+    best = best_setting(RUNS, "alpha")
+    pd.testing.assert_frame_equal(best, RUNS[RUNS["alpha"] == 0.9])
+
+
+def test_a_setting_has_all_of_its_names():
+    runs = RUNS.assign(temperature=[1, 1, 4, 4])
+    best = best_setting(runs, "alpha", "temperature")
+    assert best[["alpha", "temperature"]].values.tolist() == [[0.9, 1]]
+
+
+def test_a_setting_with_fewer_runs_has_no_advantage():
+    best = best_setting(RUNS.drop(index=2), "alpha")
+    assert (best["alpha"] == 0.9).all() and len(best) == 2
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("nll, alpha", [([0.3, 0.2, 0.1, 0.2], 0.5), (None, 0.1)])
+def test_ties_are_broken_alike_in_any_order(nll, alpha, seed):
+    """Sums of 0.1, 0.2 and 0.3 differ by their order in the last bit."""
+    runs = pd.DataFrame(
+        {
+            "alpha": np.repeat([0.9, 0.5, 0.1], 4),
+            "seed": np.tile(range(4), 3),
+            "validation_errors_last": 3,
+        }
+    )
+    if nll:
+        runs["validation_nll_last"] = [*nll[::-1], *nll, *np.add(nll, 1)]
+    mixed = runs.sample(frac=1, random_state=seed)
+    assert (best_setting(mixed, "alpha")["alpha"] == alpha).all()
+    pd.testing.assert_frame_equal(chosen(mixed, "alpha"), chosen(runs, "alpha"))
+
+
+def test_of_many_equals_the_smallest_setting_is_chosen():
+    runs = pd.DataFrame({"alpha": np.arange(99)[::-1], "validation_errors_last": 3})
+    assert best_setting(runs, "alpha")["alpha"].tolist() == [0]
+
+
+def test_a_setting_with_nan_among_its_scores_comes_last():
+    runs = RUNS.assign(validation_errors_last=[3, np.nan, 3, 0])
+    assert (best_setting(runs, "alpha")["alpha"] == 0.5).all()
+
+
+def test_a_setting_may_be_nan():
+    runs = RUNS.assign(alpha=[0.5, np.nan, 0.5, np.nan])
+    assert best_setting(runs, "alpha").index.tolist() == [1, 3]

@@ -1,0 +1,246 @@
+"""A study: its config, its command line, and a whole run of a small one."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from kdjax import losses, models, objectives, results
+from kdjax.data import Info
+from kdjax.study import claims, command, types
+from kdjax.study.arms import Arm
+from kdjax.study.study import Answer, Study, answer, arms_run
+from kdjax.training import Training
+
+INFO = Info("digits", "1", 10, 700, 100, 200)
+HINTON = objectives.on_logits(losses.hinton)
+
+
+@dataclass(frozen=True)
+class Config(types.Config):
+    dataset: str = "mnist5k"
+    """Which digits."""
+    temperatures: types.Positives = (1.0, 4.0)
+    """Temperatures that soften teacher and student."""
+    alpha: types.Fraction = 0.9
+    """Weight of the teacher."""
+    seeds: types.Count = 2
+    """How many students are measured."""
+    epochs: types.Count = 1
+    """Passes over the training images."""
+
+
+def arms(config, images):
+    training = Training(models.mlp((8,), classes=10), HINTON, config.epochs, 64)
+    axes = {
+        "temperature": config.temperatures,
+        "alpha": [config.alpha],
+        "learning_rate": [1e-3, 1e-2],
+    }
+    yield Arm({"arm": "distilled"}, training, images, config.seeds, axes)
+
+
+def accuracy(runs):
+    return runs.pivot(index="seed", columns="temperature", values="test_accuracy_last")[
+        4.0
+    ]
+
+
+def best(found):
+    return found.tables["runs"].nlargest(1, "test_accuracy_last")[["temperature"]]
+
+
+def spoiled(found):
+    raise IndexError("no such digit")
+
+
+STUDY = Study(
+    "small",
+    "Does it learn?\n\nMore of it.",
+    Config,
+    arms_run(lambda config, images, info: (images, {"seconds": 5}), arms),
+    show=lambda tables, meta: print(f"{len(tables['runs'])} rows"),
+    cost="a second",
+    quick={"epochs": 2, "temperatures": (4.0,)},
+    derived={"best": best, "spoiled": spoiled},
+    claims={
+        "learns": claims.Claim(
+            "It learns", "accuracy at T = 4", accuracy, claims.above(0.05)
+        )
+    },
+    paper={"accuracy": 0.5},
+)
+
+
+def rows(config, images, info):
+    """What a quick run of the study would give, without the training."""
+    frame = pd.DataFrame(
+        {
+            "seed": np.repeat(range(config.seeds), len(config.temperatures)),
+            "temperature": np.tile(config.temperatures, config.seeds),
+        }
+    )
+    frame["test_accuracy_last"] = 0.3 + 0.001 * frame["seed"]
+    return Answer({"runs": frame}, {"seconds": 5})
+
+
+@pytest.fixture
+def main(digits, tmp_path, monkeypatch, capsys):
+    """Calls the study, without its training, with flags; gives what it printed."""
+    monkeypatch.setattr(results, "ROOT", tmp_path / "results")
+    monkeypatch.setattr("kdjax.data.load", lambda name, data_dir: (digits, INFO))
+
+    def main(*flags, run=rows):
+        command.main(replace(STUDY, run=run), ["--dataset", "mnist", *flags])
+        return " ".join(capsys.readouterr().out.split())
+
+    return main
+
+
+def test_a_study_goes_from_flags_to_a_folder_of_results(hasty, main):
+    said = main("--epochs", "2", run=STUDY.run)
+    assert "wrote" in said and "4 rows" in said
+    runs, meta = results.load("small"), results.meta("small")
+    assert list(runs["arm"]) == 4 * ["distilled"]
+    assert list(runs["temperature"]) == [1, 4, 1, 4]
+    assert list(runs["seed"]) == [0, 0, 1, 1]
+    assert set(results.load("small", "search")["seed"]) == {1000}
+    assert len(results.load("small", "curves")) == 4 * 2
+    assert meta["paper"] == {"accuracy": 0.5} and meta["experiment"] == "small"
+    assert meta["dataset"]["name"] == "digits" and meta["seconds"] >= 5
+    assert meta["config"]["claims"]["learns"]["supported"] == [0.05, None]
+    # Not the published config: a number, but no verdict.
+    assert "It learns: not evaluated" in said and "accuracy at T = 4: 0." in said
+    assert "nothing left to do" in main("--epochs", "2")
+
+
+def test_a_table_that_cannot_be_made_costs_no_runs(main, capsys):
+    command.main(replace(STUDY, run=rows), ["--dataset", "mnist"])
+    heard = capsys.readouterr()
+    assert "'spoiled' could not be made: IndexError('no such digit')" in heard.err
+    assert "It learns: supported" in heard.out
+    # The rows are there, and what could be made of them.
+    assert set(results.meta("small")["tables"]) == {"runs", "best"}
+    assert len(results.load("small")) == 4
+
+
+def test_quick_has_defaults_of_its_own_and_says_no_verdict(main):
+    said = main("--quick", "--epochs", "1")
+    assert "It learns" not in said
+    config = results.meta("small_quick")["config"]
+    assert config["epochs"] == 1  # a flag given beside it holds, be it the usual value
+    assert config["temperatures"] == [4.0] and config["seeds"] == 2
+
+
+def test_a_claim_that_a_config_cannot_decide_is_not_evaluated(main):
+    assert "It learns: not evaluated" in main("--temperatures", "1", "2")
+
+
+def test_runs_that_diverged_are_counted_and_decide_nothing(main, capsys):
+    def run(*arguments):
+        found = rows(*arguments)
+        found.tables["runs"]["diverged"] = [True, *3 * [False]]
+        return found
+
+    command.main(replace(STUDY, run=run), ["--dataset", "mnist"])
+    heard = capsys.readouterr()
+    assert "1 runs diverged" in heard.err and "It learns: not evaluated" in heard.out
+
+
+@pytest.mark.parametrize(
+    "flags, says",
+    [
+        (("--temperatures", "1", "0"), "temperatures is 0.0, but takes a positive"),
+        (("--temperatures", "nan"), "temperatures is nan"),
+        (("--temperatures", "1", "1"), "each value once"),
+        (("--temperatures", "warm"), "--temperatures"),
+        (("--temperatures",), "temperatures is (), but takes one value or more"),
+        (("--alpha", "1.5"), "alpha is 1.5, but takes a number in [0, 1]"),
+        (("--seeds", "0"), "seeds is 0, but takes a whole number from 1 up"),
+        (("--seeds", "1.5"), "--seeds"),
+        (("--tempratures", "1"), "--tempratures"),
+        (("--dataset", "mnits"), "mnits"),
+        (("--data-dir", "/nope"), "/nope is not a directory"),
+        (("--dataset", "mnist5k", "--data-dir", "/tmp"), "mnist5k is embedded"),
+    ],
+)
+def test_a_bad_flag_ends_with_a_message_and_status_2(flags, says, main, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(*flags)
+    heard = capsys.readouterr()
+    words = " ".join((heard.err + heard.out).replace("│", " ").split())
+    assert ended.value.code == 2 and says in words
+    assert "Traceback" not in words and not results.ROOT.exists()
+
+
+def test_a_directory_that_is_not_there_is_refused_though_results_are(main, capsys):
+    main()
+    with pytest.raises(SystemExit):
+        main("--data-dir", "/nope")
+    assert "/nope" in capsys.readouterr().err
+
+
+def test_results_of_another_config_are_kept(main, capsys):
+    main()
+    before = {p.name: p.read_bytes() for p in (results.ROOT / "small").iterdir()}
+    with pytest.raises(SystemExit) as ended:
+        main("--seeds", "3")
+    assert ended.value.code == 2
+    assert "seeds is 2 there and 3 here" in " ".join(capsys.readouterr().err.split())
+    after = {p.name: p.read_bytes() for p in (results.ROOT / "small").iterdir()}
+    assert before == after
+    main("--seeds", "3", "--name", "other")
+    assert len(results.load("other")) == 6
+    main("--seeds", "3", "--force")
+    assert len(results.load("small")) == 6
+
+
+def test_damaged_results_are_not_said_to_be_done(main, capsys):
+    main()
+    path = results.ROOT / "small/runs.csv"
+    path.write_text(path.read_text()[:-10])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    said = " ".join(capsys.readouterr().err.split())
+    assert ended.value.code == 2 and "runs.csv, line" in said and "--force" in said
+
+
+def test_only_the_published_data_set_has_the_plain_folder():
+    assert STUDY.folder(Config(dataset="mnist")) == "small"
+    assert STUDY.folder(Config()) == "small_mnist5k"
+    assert STUDY.folder(Config(), quick=True) == "small_mnist5k_quick"
+    assert STUDY.is_published(Config(dataset="mnist"))
+    assert not STUDY.is_published(Config(dataset="mnist", seeds=3))
+
+
+def test_a_config_is_checked_by_programs_as_by_flags():
+    with pytest.raises(ValueError, match="alpha is True"):
+        Config(alpha=True)
+    with pytest.raises(ValueError, match="seeds is 2.0"):
+        Config(seeds=2.0)
+    with pytest.raises(ValueError, match="temperatures is 3.0"):
+        Config(temperatures=3.0)
+    assert replace(Config(), temperatures=(np.float32(2),)).temperatures == (2,)
+
+
+def test_a_study_may_take_no_data(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(results, "ROOT", tmp_path)
+    row = pd.DataFrame({"steps": [7]})
+
+    @dataclass(frozen=True)
+    class Toy(types.Config):
+        steps: types.Count = 7
+
+    toy = Study(
+        "toy",
+        "Is it?",
+        Toy,
+        lambda config: Answer({"runs": row}, {"seconds": 1}),
+        lambda tables, meta: print(tables["runs"]["steps"][0]),
+        cost="nothing",
+        published={},
+    )
+    answer(toy, Toy())
+    assert results.load("toy").equals(row) and "dataset" not in results.meta("toy")
+    assert toy.is_published(Toy()) and toy.folder(Toy()) == "toy"
