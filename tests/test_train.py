@@ -80,6 +80,14 @@ def newer(path):
     return path.stat().st_mtime_ns
 
 
+def test_how_often_there_is_a_checkpoint_changes_nothing_but_rounding(
+    devices, whole, tmp_path
+):
+    seldom = trained(tmp_path, forgetful(), devices=devices)
+    chex.assert_trees_all_close(seldom[:2], whole[:2], rtol=1e-4, atol=1e-5)
+    assert [path.name for path in tmp_path.glob("*/*.json")] == ["16.json"]  # the last
+
+
 def test_a_finished_run_is_returned_and_not_trained_again(
     devices, whole, place, monkeypatch
 ):

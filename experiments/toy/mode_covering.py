@@ -113,25 +113,29 @@ def divergences(config):
     }
 
 
-def fit(config, student, loss, key):
-    """Parameters after ``early_steps`` and after all steps, from one start."""
+def fit(config, student, loss, keys):
+    """Parameters ``[starts, ...]`` after ``early_steps``, and after all steps."""
     teacher = mixture(config)
     rate = optax.cosine_decay_schedule(config.learning_rate, config.steps)
     optimizer = optax.adam(rate)
 
-    def step(carry, _):
+    def step(_, carry):
         params, state = carry
         gradients = jax.grad(lambda p: loss(student.logits(p), teacher))(params)
         updates, state = optimizer.update(gradients, state)
-        return (optax.apply_updates(params, updates), state), None
+        return optax.apply_updates(params, updates), state
 
-    params, left = student.init(key), config.steps - config.early_steps
-    carry = (params, optimizer.init(params))
-    early, _ = jax.lax.scan(step, carry, length=config.early_steps)
-    last, _ = jax.lax.scan(step, early, length=left)
+    @jax.jit
+    def advance(starts, steps):
+        return jax.vmap(lambda one: jax.lax.fori_loop(0, steps, step, one))(starts)
+
+    params = jax.vmap(student.init)(keys)
+    early = advance((params, jax.vmap(optimizer.init)(params)), config.early_steps)
+    last = advance(early, config.steps - config.early_steps)
     return {"early": early[0], "end": last[0]}
 
 
+@partial(jax.jit, static_argnums=(0, 1))
 def measure(config, loss, logits):
     """What a fit with ``logits`` ``[points]`` comes to.
 
@@ -178,8 +182,7 @@ def run(config):
     pairs = itertools.product(STUDENTS.items(), divergences(config).items())
     for (name, make), (title, loss) in pairs:
         student = make(config)
-        stages = jax.jit(jax.vmap(partial(fit, config, student, loss)))(keys)
-        for stage, params in stages.items():
+        for stage, params in fit(config, student, loss, keys).items():
             own, fits[name, title, stage] = measured(config, student, loss, params)
             columns = {"student": name, "loss": title, "stage": stage}
             rows.append(labelled(own, columns))
