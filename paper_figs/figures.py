@@ -26,8 +26,8 @@ def main(
     """Draws from ``results/<name>/`` into PDF and PNG, the same bytes every time.
 
     The committed results, which have the name of the experiment, are drawn beside the
-    script, others into their own folder. If there is nothing to draw from, the program
-    ends with status 2.
+    script, others into their own folder. If there is nothing to draw from, or another
+    config's results lack what the figure shows, the program ends with status 2.
 
     Args:
       draw: Makes the figure from the name of a folder under ``results``.
@@ -46,6 +46,15 @@ def main(
         figure = draw(name)
     except (FileNotFoundError, results.Damaged, OtherExperiment) as error:
         print(error, file=sys.stderr)
+        sys.exit(2)
+    except (LookupError, ValueError) as error:
+        if name == experiment:
+            raise
+        print(
+            f"{Path(script).stem} shows what {results.ROOT / name}, results of "
+            f"another config, lack: {error!r}",
+            file=sys.stderr,
+        )
         sys.exit(2)
     folder = here if name == experiment else results.ROOT / name
     for suffix, stamp in (("pdf", "CreationDate"), ("png", "Software")):

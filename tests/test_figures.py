@@ -111,6 +111,21 @@ def test_damaged_results_are_refused(fig, capsys):
     assert "runs.csv, line 1: it ends after 0 rows" in said
 
 
+def test_results_of_a_config_without_what_is_shown(fig, capsys):
+    folder = save("hinton_mnist_mnist5k", experiment="hinton_mnist")
+
+    def draw(name):
+        return results.load(name, "runs").groupby("seed").get_group(7)
+
+    said = refused(fig, capsys, folder.name, draw)
+    assert (
+        said == f"fig shows what {folder}, results of another config, lack: KeyError(7)"
+    )
+    save("hinton_mnist", experiment="hinton_mnist")
+    with pytest.raises(KeyError):  # those that it is made for lack nothing
+        fig("hinton_mnist", draw)
+
+
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_every_figure_refuses_a_missing_folder(script, capsys, monkeypatch):
     monkeypatch.setattr(sys, "argv", [script, "nowhere"])
