@@ -26,7 +26,7 @@ class SweepResult(NamedTuple):
 
     runs: pd.DataFrame  # a row a run
     curves: pd.DataFrame  # a row an epoch of a run
-    seconds: float  # of training, on all devices together
+    seconds: float  # of training and compiling, on all devices together
     extras: dict[str, np.ndarray]  # [seeds * R, ...], in the order of `runs`
 
 

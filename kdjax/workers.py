@@ -82,7 +82,7 @@ def _work(
 ) -> None:
     """Claims units until none is left, also none that others have claimed."""
     make = cache(make)  # only if there is anything to train
-    while left := board.left():
+    while not board.failed.is_set() and (left := board.left()):
         first = turn % len(left)
         for unit in left[first:] + left[:first]:
             advance = partial(board.advance, unit)
@@ -90,8 +90,7 @@ def _work(
                 advance(board.epochs)
                 break
         else:
-            if board.failed.wait(_POLL_SECONDS):
-                return
+            board.failed.wait(_POLL_SECONDS)
 
 
 def _claim(

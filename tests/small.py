@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kdjax import losses, models, objectives
+from kdjax import losses, objectives
 from kdjax.data import Data
-from kdjax.models import Batch, Outputs, projectors
+from kdjax.models import Batch, Model, Outputs, Variables, projectors
 from kdjax.progress import console
 from kdjax.sweep import SweepResult, grid, sweep
 from kdjax.training import Measure, Training, checkpoint
@@ -67,9 +67,29 @@ MEASURE = QUICK = Measure(_sums, _finish)
 SOFT = objectives.on_logits(losses.soft_kl)
 
 
+def _init(key: jax.Array, batch: Batch) -> Variables:
+    hidden, out = jax.random.split(key)
+    params = {
+        "hidden": jax.random.normal(hidden, (8, 8)) / 3,
+        "out": jax.random.normal(out, (8, 3)) / 3,
+        "bias": jnp.zeros((1, 3)),
+    }
+    return {"params": params, "state": {}}
+
+
+def _apply(variables: Variables, batch: Batch, key=None) -> tuple[Outputs, dict]:
+    params = variables["params"]
+    hidden = jnp.tanh(batch["image"] @ params["hidden"])
+    logits = hidden @ params["out"] + params["bias"]
+    return Outputs(logits, (hidden,)), variables["state"]
+
+
+NETWORK = Model(_init, _apply)
+
+
 def training(objective=HINTON, **options) -> Training:
     options = {
-        "model": models.mlp((8,), classes=3),
+        "model": NETWORK,
         "measures": (MEASURE,),
         "epochs": 3,
         "batch_size": 40,

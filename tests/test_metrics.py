@@ -10,17 +10,16 @@ from scipy.special import log_softmax, softmax
 
 from kdjax.models import Outputs
 from kdjax.sweep import sweep
-from kdjax.training import Measure, metrics, programs, train
+from kdjax.training import Measure, metrics, programs
 from tests import small
 
 RNG = np.random.default_rng(0)
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _quick_to_compile():
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+def _fast_compile():
+    with small.fast_compile():
+        yield
 
 
 @jax.jit
@@ -95,7 +94,7 @@ def test_of_tokens_those_count_that_the_mask_holds():
 def test_blocks_of_any_size_measure_the_same(block):
     data = small.data()
     training = small.training(
-        measures=(metrics.classification(), small.QUICK), measure_batch=block
+        measures=(metrics.classification(), small.MEASURE), measure_batch=block
     )
     variables = jax.jit(training.model.init)(jax.random.key(0), data.test)
     got = jax.jit(partial(programs.measure, training))(variables, data.test, None)
@@ -119,7 +118,7 @@ TOP_TWO = Measure(
 
 def test_ones_own_measure_is_in_the_runs_and_the_curves_of_a_sweep(tmp_path):
     training = small.training(
-        measures=(small.QUICK, TOP_TWO), select=("top2", "max"), epochs=2
+        measures=(small.MEASURE, TOP_TWO), select=("top2", "max"), epochs=2
     )
     done = sweep(
         training,
@@ -140,20 +139,3 @@ def test_ones_own_measure_is_in_the_runs_and_the_curves_of_a_sweep(tmp_path):
     np.testing.assert_array_equal(done.runs["validation_top2_last"], curve[:, -1])
     np.testing.assert_array_equal(done.runs["validation_top2_best"], curve.max(-1))
     np.testing.assert_array_equal(done.runs["best_epoch"], 1 + curve.argmax(-1))
-
-
-def test_a_callback_is_told_the_metrics_of_every_epoch(tmp_path):
-    told = []
-    trained = train(
-        small.training(),
-        small.ONE,
-        data=small.data(),
-        key=jax.random.key(0),
-        directory=tmp_path,
-        on_epoch=told.append,
-    )
-    assert [metrics.pop("epoch") for metrics in told] == [1, 2, 3]
-    for name in ("train_loss", "validation_accuracy", "validation_nll"):
-        seen = [metrics[name] for metrics in told]
-        assert seen == trained.curves[name].tolist()
-        assert all(type(value) is float for value in seen)

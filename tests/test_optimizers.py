@@ -18,10 +18,9 @@ START = {"kernel": np.float32([[1.0, -2.0], [3.0, 0.5]]), "bias": np.float32([0.
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _quick_to_compile():
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+def _fast_compile():
+    with small.fast_compile():
+        yield
 
 
 def descend(optimizer, chosen):

@@ -11,8 +11,9 @@ import pytest
 
 from kdjax import losses
 from kdjax.data import Data, Stream
+from kdjax.data.source import feeder
 from kdjax.models import from_linen
-from kdjax.training import train
+from kdjax.training import programs, train
 from tests import small
 
 grain = pytest.importorskip("grain")
@@ -187,6 +188,17 @@ def test_a_stream_that_comes_to_its_end_is_said_to(tmp_path):
     ending = streamed(lambda dataset, seed: dataset)
     with pytest.raises(ValueError, match="stream.*come to its end.*repeat"):
         swept(tmp_path, ending, seeds=[0], steps=4)
+
+
+def test_no_more_of_a_stream_is_fed_at_once_than_memory_should_hold():
+    def calls(pixels):
+        rows = {"image": np.zeros((8, pixels)), "label": np.zeros(8, np.int32)}
+        feed = feeder(Stream(lambda seed: [rows], steps=600), 8)
+        return programs.phase(PLAIN, feed).steps_a_call
+
+    assert calls(10) == 300  # two calls of an epoch's 600 steps
+    assert calls(2**19) == 7  # of 32 MiB each
+    assert calls(2**23) == 1
 
 
 def test_a_stream_over_four_devices_is_that_over_one_but_for_rounding(tmp_path):

@@ -117,18 +117,23 @@ def test_rows_of_a_seed_share_weights_and_batches(whole):
     assert plain.test_nll_last.nunique() == 4  # two seeds by two rates
 
 
-def test_groups_are_filled_and_extras_belong_to_their_row(whole, tmp_path):
-    model = small.training().model
+def test_groups_change_nothing_but_rounding(whole, by_twos):
+    assert_close(by_twos.runs, whole.runs)
+    assert_close(by_twos.curves, whole.curves)
 
+
+def test_a_group_is_filled_and_extras_belong_to_their_row(by_twos, tmp_path):
     def logits(variables, data):
-        return {"logits": model.apply(variables, data.test)[0].logits}
+        return {"logits": small.NETWORK.apply(variables, data.test)[0].logits}
 
-    threes = swept(tmp_path, runs_per_program=3, extras=logits)  # 3, 3, 2 and a filling
-    assert_close(threes.runs, whole.runs)
-    assert threes.extras["logits"].shape == (2 * 8, 70, 3)
+    seven = grid(small.AXES)[:7]  # 2, 2, 2, 1 and a filling
+    result = swept(tmp_path, seven, runs_per_program=2, extras=logits)
+    same = by_twos.runs.drop(index=[7, 15]).reset_index(drop=True)
+    pd.testing.assert_frame_equal(result.runs, same, check_exact=True)
+    assert result.extras["logits"].shape == (2 * 7, 70, 3)
     label = small.data().test["label"]
-    accuracy = (threes.extras["logits"].argmax(-1) == label).mean(-1)
-    np.testing.assert_allclose(accuracy, threes.runs.test_accuracy_last, rtol=1e-6)
+    accuracy = (result.extras["logits"].argmax(-1) == label).mean(-1)
+    np.testing.assert_allclose(accuracy, result.runs.test_accuracy_last, rtol=1e-6)
     assert len(set(accuracy)) > 5  # rows that differ
 
 
@@ -168,14 +173,6 @@ def test_without_selection_there_is_no_best(tmp_path):
     runs = swept(tmp_path, SINGLE, training, seeds=[0]).runs
     assert "best_epoch" not in runs and not [n for n in runs if n.endswith("_best")]
     assert "test_accuracy_last" in runs
-
-
-def test_a_sweep_traces_its_step_once(tmp_path):
-    chex.clear_trace_counter()
-    # Once more on shapes alone, before anything is computed.
-    once = chex.assert_max_traces(losses.hinton, n=2)
-    training = small.training(objectives.on_logits(once))
-    swept(tmp_path, what=training, runs_per_program=4, devices=jax.devices()[:2])
 
 
 def test_the_test_columns_are_of_the_test_split(tmp_path):
@@ -220,6 +217,14 @@ def test_a_sweep_stopped_on_every_device_goes_on_there(by_twos, tmp_path):
     assert not list(tmp_path.glob("*/*/"))  # no checkpoint is left of what is done
 
 
+def test_a_sweep_traces_its_step_once(tmp_path):
+    chex.clear_trace_counter()
+    # Once more on shapes alone, before anything is computed.
+    once = chex.assert_max_traces(losses.hinton, n=2)
+    training = small.training(objectives.on_logits(once))
+    swept(tmp_path, what=training, runs_per_program=2, devices=jax.devices()[:2])
+
+
 def test_the_second_time_nothing_is_trained(whole, place):
     files = {p: p.stat().st_mtime_ns for p in place.rglob("*.npz")}
     assert len(files) == 2
@@ -240,10 +245,9 @@ def test_a_damaged_unit_is_logged_and_trained_again(whole, place, tmp_path, caps
 
 
 def test_another_model_measure_or_length_starts_anew(tmp_path):
-    model = small.training().model
+    init, apply = small.NETWORK
     zeros = models.Model(
-        lambda key, batch: jax.tree.map(jnp.zeros_like, model.init(key, batch)),
-        model.apply,
+        lambda key, batch: jax.tree.map(jnp.zeros_like, init(key, batch)), apply
     )
     halved = Measure(
         small.MEASURE.sums,

@@ -1,59 +1,134 @@
-"""A teacher's outputs, stored with the examples or live."""
+"""Teachers: any function's outputs stored with the data, or a model that runs along."""
 
+import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
+import pytest
 
-from kdjax import models
+from kdjax import losses, models, objectives
+from kdjax.data import Data, Stream
 from kdjax.models import Outputs
 from kdjax.training import teacher
+from tests import small
 
-MODEL = models.mlp((4,), classes=10)
-
-
-def bare(digits):
-    splits = ({k: v for k, v in s.items() if k != "teacher"} for s in digits)
-    return type(digits)(*splits)
+KEY = jax.random.key(0)
 
 
-def test_any_function_from_a_batch_to_logits_is_a_teacher(digits):
-    def sure(batch):
-        assert set(batch) == {"image", "label"}
-        return np.eye(10, dtype=np.float32)[batch["label"]]
-
-    taught = teacher.store(sure, bare(digits)._replace(test=None), batch_size=64)
-    for split in taught[:2]:
-        right = split["teacher"].logits.argmax(-1) == split["label"]
-        assert right.all() and split["teacher"].features == ()
-    assert taught.test is None
+@pytest.fixture(scope="module", autouse=True)
+def _fast_compile():
+    with small.fast_compile():
+        yield
 
 
-def test_stored_outputs_are_the_models_whatever_the_size_of_a_batch(digits):
-    variables = MODEL.init(jax.random.key(0), digits.train)
-    logits = teacher.logits(MODEL, variables)
-    some, all_ = (teacher.store(logits, digits, batch_size=n) for n in (33, 1000))
-    whole, _ = MODEL.apply(variables, digits.test)
-    for found in (some, all_):
-        logits = found.test["teacher"].logits
-        np.testing.assert_allclose(logits, whole.logits, rtol=1e-5, atol=1e-6)
+@pytest.fixture(scope="module")
+def model():
+    return models.mlp((16,), classes=3, dropout=0.2)
 
 
-def test_a_teacher_may_give_features(digits):
-    def wide(batch):
-        count = len(batch["label"])
-        return Outputs(np.zeros((count, 10)), (np.arange(count)[:, None],))
-
-    taught = teacher.store(wide, digits, batch_size=350)
-    np.testing.assert_array_equal(
-        taught.train["teacher"].features[0][:, 0], np.tile(np.arange(350), 2)
-    )
+@pytest.fixture(scope="module")
+def variables(model):
+    return jax.jit(model.init)(KEY, small.data().train)
 
 
-def test_a_live_teacher_is_asked_about_the_batch(digits):
-    variables = MODEL.init(jax.random.key(0), digits.test)
-    ask = teacher.live(MODEL)
-    found = ask({"teacher": variables}, digits.test)
-    np.testing.assert_array_equal(
-        found.logits, MODEL.apply(variables, digits.test)[0].logits
-    )
-    assert teacher.stored(None, digits.test) is digits.test["teacher"]
-    assert teacher.stored(None, {}) is None
+@pytest.mark.parametrize("block", [7, 1000])
+def test_a_models_logits_are_stored_for_every_example(block, model, variables):
+    data = small.data()
+    stored = teacher.store(teacher.logits(model, variables), data, batch_size=block)
+    for before, after in zip(data, stored, strict=True):
+        expected = jax.jit(model.apply)(variables, before)[0].logits
+        np.testing.assert_allclose(after["teacher"].logits, expected, atol=1e-5)
+        assert isinstance(after["teacher"].logits, np.ndarray)
+        assert after["teacher"].features == ()
+        for name in ("image", "label"):
+            assert after[name] is before[name]
+
+
+def test_a_split_that_is_none_stays_none(model, variables):
+    some = Data(small.data().train)
+    stored = teacher.store(teacher.logits(model, variables), some)
+    assert stored.validation is None and stored.test is None
+
+
+def test_a_teacher_is_any_function_from_a_batch_to_logits():
+    asked = []
+
+    def rule(batch):  # without jax, and not of the package
+        asked.append(set(batch))
+        return [1.0, 2.0, 3.0] * batch["image"][:, :3]
+
+    data = small.data()
+    stored = teacher.store(rule, data)
+    expected = [1, 2, 3] * data.test["image"][:, :3]
+    np.testing.assert_array_equal(stored.test["teacher"].logits, expected)
+    assert all(names == {"image", "label"} for names in asked)  # no older teacher's
+
+
+def test_or_to_whole_outputs():
+    def rule(batch):
+        image = jnp.asarray(batch["image"])
+        return Outputs(image[:, :3], (image[:, 3:], image[:, None]), (image[:, :2],))
+
+    data = small.data()
+    stored = teacher.store(rule, data, batch_size=33).train["teacher"]
+    image = data.train["image"]
+    np.testing.assert_array_equal(stored.features[0], image[:, 3:])
+    np.testing.assert_array_equal(stored.features[1], image[:, None])
+    np.testing.assert_array_equal(stored.attention[0], image[:, :2])
+    assert teacher.stored(None, {"teacher": stored}) is stored
+    assert teacher.stored(None, data.train | {"teacher": None}) is None
+
+
+@pytest.mark.parametrize(
+    "rule, says",
+    [
+        (lambda batch: (Outputs(batch["image"]), {}), "gives tuple.*logits or Outputs"),
+        (lambda batch: None, "gives NoneType.*logits or Outputs"),
+        (lambda batch: {"logits": batch["image"]}, "gives dict.*logits or Outputs"),
+        (lambda batch: batch["image"][0], r"shape \(8,\) for 60 examples"),
+        (lambda batch: Outputs(batch["image"], (np.ones(3),)), r"shape \(3,\)"),
+    ],
+)
+def test_what_is_no_teacher_is_refused(rule, says):
+    data = Data(small.data().validation)
+    with pytest.raises(TypeError, match=f"apply gives .*{says}|apply {says}"):
+        teacher.store(rule, data)
+
+
+def test_a_stream_has_no_examples_to_store_outputs_with():
+    with pytest.raises(TypeError, match="train is Stream, but takes arrays"):
+        teacher.store(lambda batch: batch["image"], Data(Stream(iter, 3)))
+
+
+class Normalized(nn.Module):
+    @nn.compact
+    def __call__(self, image, *, train):
+        x = nn.BatchNorm(use_running_average=not train)(image)
+        return nn.Dense(3)(nn.Dropout(0.5, deterministic=not train)(x))
+
+
+def test_a_live_teacher_is_at_rest():
+    model = models.from_linen(Normalized())
+    batch = small.data().validation
+    fixed = {"teacher": jax.jit(model.init)(KEY, batch)}
+    outputs = jax.jit(teacher.live(model))(fixed, batch)
+    params = fixed["teacher"]["params"]["Dense_0"]  # averages 0 and 1, and no dropout
+    expected = batch["image"] @ params["kernel"] / np.sqrt(1 + 1e-5)
+    np.testing.assert_allclose(outputs.logits, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("fixed", [None, {}, {"Teacher": 1}])
+def test_a_live_teacher_without_variables_says_where_they_go(fixed, model):
+    with pytest.raises(ValueError, match="fixed is .*fixed={'teacher': variables}"):
+        teacher.live(model)(fixed, small.data().train)
+
+
+def test_a_teacher_that_is_absent_says_so_when_it_is_asked():
+    absent, batch = teacher.present(None), {"label": np.array([1])}
+    student = Outputs(np.zeros((1, 3), np.float32))
+    with pytest.raises(ValueError, match="teacher's logits.*store.*live"):
+        small.HINTON(student, absent, batch, temperature=1.0, alpha=0.5)
+    hard = objectives.on_logits(losses.cross_entropy)
+    np.testing.assert_allclose(hard(student, absent, batch), np.log(3), rtol=1e-6)
+    outputs = Outputs(student.logits)
+    assert teacher.present(outputs) is outputs

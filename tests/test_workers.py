@@ -139,23 +139,28 @@ def test_one_that_fails_stops_the_others_within_an_epoch(
     assert max(steps) < 150
 
 
-def test_one_that_fails_stops_those_who_wait_for_another_process(tmp_path, monkeypatch):
-    let_go = time.monotonic() + 20
+def test_who_waits_for_another_process_can_be_interrupted(tmp_path, monkeypatch):
+    asked, let_go = threading.Event(), time.monotonic() + 20
     lock = files.lock
 
     @contextmanager
     def elsewhere(path, *, wait):
-        if path.name == "seed1-0" and time.monotonic() < let_go:
+        asked.set()
+        if time.monotonic() < let_go:
             yield False
         else:
             with lock(path, wait=wait) as held:
                 yield held
 
+    def interrupt():
+        asked.wait()
+        os.kill(os.getpid(), signal.SIGINT)
+
     monkeypatch.setattr(files, "lock", elsewhere)
-    monkeypatch.setattr(units.Worker, "train", fails := Failing())
-    with pytest.raises(RuntimeError, match="boom"):
-        swept(tmp_path, COLUMNS, devices=jax.devices()[:2])
-    assert time.monotonic() < let_go and set(fails.units) == {(0, 0)}
+    threading.Thread(target=interrupt).start()
+    with pytest.raises(KeyboardInterrupt):
+        swept(tmp_path, COLUMNS)
+    assert time.monotonic() < let_go and not list(tmp_path.glob("*/*.npz"))
 
 
 def test_a_full_disk_at_a_units_end_names_the_file_and_loses_no_other(

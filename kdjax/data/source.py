@@ -24,9 +24,9 @@ class Stream:
 
     Args:
       make: ``make(seed)`` gives an endless dataset of batches (dicts of arrays) whose
-        iterator has ``get_state`` and ``set_state``: one of grain, say
-        ``grain.MapDataset.source(rows).seed(seed).shuffle().repeat().batch(32)
-        .to_iter_dataset()``. A run's seed is drawn from its key.
+        iterator has ``get_state``, which gives what JSON can hold, and ``set_state``:
+        one of grain, say ``grain.MapDataset.source(rows).seed(seed).shuffle().repeat()
+        .batch(32).to_iter_dataset()``. A run's seed is drawn from its key.
       steps: How many of them make an epoch, after which the student is validated.
     """
 

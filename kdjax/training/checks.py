@@ -35,7 +35,7 @@ def check_parts(training: Any) -> None:
         part = getattr(training, name)
         complete = isinstance(part, optax.GradientTransformation)
         if not callable(part) and not (name == "optimizer" and complete):
-            raise TypeError(f"{name} is {part!r}, but takes a function")
+            raise TypeError(f"{name} is {_named(part)}, but takes a function")
     if "student_logits" in inspect.signature(training.objective).parameters:
         raise TypeError(
             f"objective {name_of(training.objective)} takes logits, but an objective "
@@ -53,7 +53,14 @@ def check_parts(training: Any) -> None:
 
 def _check_type(name: str, value: Any, kind: type, takes: str) -> None:
     if not isinstance(value, kind):
-        raise TypeError(f"{name} is {value!r}, but takes {takes}")
+        raise TypeError(f"{name} is {_named(value)}, but takes {takes}")
+
+
+def _named(value: Any) -> str:
+    """A value in a line: a network's own text has many."""
+    text = repr(value)
+    brief = len(text) <= 60 and "\n" not in text
+    return text if brief else f"of type {type(value).__name__}"
 
 
 def check_fit(

@@ -15,6 +15,7 @@ from kdjax.training.metrics import Metrics
 from kdjax.training.step import State, Training
 
 _STEPS_A_CALL = 500  # of one program; between calls there may be a checkpoint
+_BYTES_A_CALL = 2**28  # and so much may be fed to it: a stream's batches lie in memory
 Lift = Callable[[Callable, Any], Callable]  # as `jax.vmap`: (function, in_axes)
 
 
@@ -75,7 +76,9 @@ def phase(
       steps_a_call: At most so many steps are between two checkpoints.
     """
     total = training.epochs * feed.steps
-    calls = -(-feed.steps // (steps_a_call or _STEPS_A_CALL))
+    fed = sum(a.size * a.dtype.itemsize for a in jax.tree.leaves(feed.fed(1)))
+    most = min(steps_a_call or _STEPS_A_CALL, max(1, _BYTES_A_CALL // fed))
+    calls = -(-feed.steps // most)
     one = partial(_step, training, total, feed.batch)
     program = lift(_scan(one) if scanned else one, (0, *4 * [None]))
     begin = lift(partial(_begin, training, total), (None, 0, None, None, 0))
