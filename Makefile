@@ -11,8 +11,8 @@ FIGURES = $(patsubst %.pdf,%,$(notdir $(wildcard paper_figs/fig[0-9]*.pdf)))
 demo: $(READY)  ## teacher, sweep, table and figure on embedded digits: 5 minutes
 	$(RUN) -m experiments.mnist.temperature_alpha --dataset mnist5k \
 	    --temperatures 1 2 4 8 20 --alphas 0 0.5 0.9 1 --smoothings 0.1
-	$(RUN) -m paper_figs.fig1_temperature_alpha temperature_alpha_mnist5k
-	$(RUN) -m paper_figs.fig2_softmax_at_temperature temperature_alpha_mnist5k
+	$(RUN) -m paper_figs.fig06_temperature_alpha temperature_alpha_mnist5k
+	$(RUN) -m paper_figs.fig07_softmax_at_temperature temperature_alpha_mnist5k
 
 test: $(READY)  ## a process for each core; a file's tests share what they have made
 	$(RUN) -m pytest -n auto --maxprocesses 8 --dist loadfile

@@ -9,7 +9,7 @@ import pytest
 
 from experiments.mnist import alpha_teacher, setup
 from kdjax.training import teacher
-from paper_figs import fig10_alpha_teacher
+from paper_figs import fig08_alpha_teacher
 from tests import arms
 
 CONFIG = alpha_teacher.Config()
@@ -189,8 +189,8 @@ def test_an_alpha_at_which_a_run_diverged_is_not_the_best():
 
 
 def test_the_figure_is_drawn_and_every_teacher_is_in_it():
-    assert len(fig10_alpha_teacher.draw("alpha_teacher").axes) == 2
-    assert list(fig10_alpha_teacher.TEACHERS) == TEACHERS
+    assert len(fig08_alpha_teacher.draw("alpha_teacher").axes) == 2
+    assert list(fig08_alpha_teacher.TEACHERS) == TEACHERS
 
 
 @pytest.mark.parametrize(

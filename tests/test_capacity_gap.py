@@ -20,7 +20,7 @@ from kdjax.study.statistics import rank_correlation
 from kdjax.study.study import Answer
 from kdjax.sweep import SweepResult
 from kdjax.training import teacher
-from paper_figs import fig11_capacity_gap_mnist
+from paper_figs import fig09_capacity_gap
 from tests import arms
 
 STUDY = capacity_gap.STUDY
@@ -255,9 +255,7 @@ def test_rows_say_who_taught_them(tables):
 
 
 def test_tables_that_are_made_of_rows_can_be_shown(tables, capsys):
-    assert list(tables["explains"]["trait"]) == 8 * list(
-        fig11_capacity_gap_mnist.TRAITS
-    )
+    assert list(tables["explains"]["trait"]) == 8 * list(fig09_capacity_gap.TRAITS)
     gaps = tables["gaps"]
     assert list(gaps["arm"].unique()) == ARMS and len(gaps) == 2 * 4 * 3
     np.testing.assert_allclose(gaps["value"], 0, atol=1e-9)  # the largest is the best
@@ -384,7 +382,7 @@ def test_a_students_accuracy_goes_with_the_right_trait():
     )
     tables = {"runs": pd.concat([brief, full]), "teachers": teachers}
     found = capacity_gap.explains(Answer(tables))
-    assert list(found["trait"]) == 2 * list(fig11_capacity_gap_mnist.TRAITS)
+    assert list(found["trait"]) == 2 * list(fig09_capacity_gap.TRAITS)
     assert list(found["kind"]) == 3 * ["all"] + 3 * ["full"]
     for name in ("value", "low", "high"):
         # All full ones have the same entropy, so nothing goes with it.
@@ -403,8 +401,8 @@ def test_rank_correlation_is_spearmans():
 
 
 def test_the_figure_is_drawn():
-    assert fig11_capacity_gap_mnist.draw(STUDY.name).subfigs
-    assert list(fig11_capacity_gap_mnist.ARMS) == ARMS
+    assert fig09_capacity_gap.draw(STUDY.name).subfigs
+    assert list(fig09_capacity_gap.ARMS) == ARMS
 
 
 @pytest.mark.parametrize(

@@ -137,7 +137,7 @@ def test_every_figure_refuses_a_missing_folder(script, capsys, monkeypatch):
 
 def test_a_refusal_is_no_traceback(tmp_path):
     done = subprocess.run(
-        [sys.executable, "-m", "paper_figs.fig6_hinton_mnist", "nowhere"],
+        [sys.executable, "-m", "paper_figs.fig01_hinton_mnist", "nowhere"],
         cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,

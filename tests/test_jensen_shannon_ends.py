@@ -8,7 +8,7 @@ import pytest
 
 from experiments.mnist import jensen_shannon_ends
 from kdjax import losses, models, results
-from paper_figs import fig5_jensen_shannon_ends
+from paper_figs import fig13_jensen_shannon_ends
 
 pytestmark = pytest.mark.usefixtures("hasty")
 STUDY = jensen_shannon_ends.STUDY
@@ -85,7 +85,7 @@ def test_a_student_is_measured_on_the_validation_images(digits, curves):
 
 
 def test_the_figure_is_drawn_and_the_tables_shown(capsys):
-    assert fig5_jensen_shannon_ends.draw(STUDY.name).axes
+    assert fig13_jensen_shannon_ends.draw(STUDY.name).axes
     STUDY.show(STUDY.tables(STUDY.name), {})
     assert "students: middle" in capsys.readouterr().out
 

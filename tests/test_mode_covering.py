@@ -10,7 +10,7 @@ import pytest
 
 from experiments.toy import mode_covering
 from kdjax import losses
-from paper_figs import fig3_mode_covering
+from paper_figs import fig11_mode_covering
 
 STUDY = mode_covering.STUDY
 CONFIG = mode_covering.Config(points=60, steps=4_000, seeds=5)
@@ -149,7 +149,7 @@ def test_between_equals_the_first_start_is_shown_in_any_order(here):
 
 
 def test_the_figure_is_drawn_and_the_table_shown(tables, capsys):
-    assert fig3_mode_covering.draw(STUDY.name).axes
+    assert fig11_mode_covering.draw(STUDY.name).axes
     STUDY.show(tables, {})
     assert "gaussian student" in capsys.readouterr().out
 

@@ -11,7 +11,7 @@ from kdjax import results
 from kdjax.models import Outputs
 from kdjax.study.selection import best_rates
 from kdjax.study.study import Answer
-from paper_figs import fig1_temperature_alpha, fig2_softmax_at_temperature
+from paper_figs import fig06_temperature_alpha, fig07_softmax_at_temperature
 from tests import arms
 
 CONFIG = temperature_alpha.Config()
@@ -113,7 +113,7 @@ def test_committed_rates_are_those_that_the_search_chose():
 
 
 @pytest.mark.parametrize(
-    "figure", [fig1_temperature_alpha, fig2_softmax_at_temperature]
+    "figure", [fig06_temperature_alpha, fig07_softmax_at_temperature]
 )
 def test_the_figures_are_drawn(figure):
     assert figure.draw("temperature_alpha").axes

@@ -13,7 +13,7 @@ from kdjax import models, results
 from kdjax.data import Info
 from kdjax.study import claims
 from kdjax.study.study import Answer
-from paper_figs import fig4_temperature_gradients
+from paper_figs import fig12_temperature_gradients
 
 pytestmark = pytest.mark.usefixtures("hasty")
 STUDY = temperature_gradients.STUDY
@@ -221,7 +221,7 @@ def test_claims_about_what_was_not_measured_are_not_evaluated(lacking):
 
 
 def test_the_figure_is_drawn_and_the_tables_shown(capsys):
-    assert fig4_temperature_gradients.draw(STUDY.name).axes
+    assert fig12_temperature_gradients.draw(STUDY.name).axes
     STUDY.show(STUDY.tables(STUDY.name), {})
     assert "gaussian: slope" in capsys.readouterr().out
 

@@ -8,7 +8,7 @@ import pytest
 
 from experiments.mnist import temperature_width
 from kdjax.study.study import Answer
-from paper_figs import fig9_temperature_width
+from paper_figs import fig05_temperature_width
 from tests import arms
 
 STUDY = temperature_width.STUDY
@@ -131,7 +131,7 @@ def test_the_best_temperature_has_the_fewest_errors_and_moves_with_the_seeds():
 
 
 def test_the_figure_is_drawn():
-    assert fig9_temperature_width.draw("temperature_width").axes
+    assert fig05_temperature_width.draw("temperature_width").axes
 
 
 @pytest.mark.parametrize(

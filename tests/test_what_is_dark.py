@@ -14,7 +14,7 @@ from kdjax import data, losses
 from kdjax.models import Outputs
 from kdjax.study.selection import best_row
 from kdjax.training import views
-from paper_figs import fig8_what_is_dark, fig12_telling_digits
+from paper_figs import fig03_what_is_dark, fig04_telling_digits
 from tests import arms
 
 STUDY = what_is_dark.STUDY
@@ -312,10 +312,10 @@ def test_images_that_most_seeds_of_one_arm_alone_get_right_are_counted(answers):
 
 
 def test_the_figures_are_drawn_and_have_a_place_for_every_arm():
-    assert len(fig8_what_is_dark.draw("what_is_dark").axes) == 4
-    drawn = fig12_telling_digits.draw("what_is_dark")
+    assert len(fig03_what_is_dark.draw("what_is_dark").axes) == 4
+    drawn = fig04_telling_digits.draw("what_is_dark")
     assert len(drawn.axes) == 2 * what_is_dark.PICTURED
-    assert fig8_what_is_dark.places().keys() == EVERY.keys() - {"hard", "whole"}
+    assert fig03_what_is_dark.places().keys() == EVERY.keys() - {"hard", "whole"}
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
-"""Figure 5: Jensen-Shannon's divergence to the ends of its beta.
+"""Figure 13: Jensen-Shannon's divergence to the ends of its beta.
 
-    python -m paper_figs.fig5_jensen_shannon_ends    # reads results/ and nothing else
+    python -m paper_figs.fig13_jensen_shannon_ends    # reads results/ and nothing else
 
 Along beta the scale is that of log(beta / (1 - beta)), with 0 and 1 set apart: there
 the divergence itself is 0, for which a logarithmic axis has no place. Means over

@@ -1,6 +1,6 @@
-"""Figure 11: students against the size, the loss and the entropy of their teachers.
+"""Figure 9: students against the size, the loss and the entropy of their teachers.
 
-    python -m paper_figs.fig11_capacity_gap_mnist    # reads results/ and nothing else
+    python -m paper_figs.fig09_capacity_gap    # reads results/ and nothing else
 
 Above a panel for each student, taught by full teachers; means at the last epoch with
 95 % intervals over seeds. Below a mark for each pair at T = 4, by how the teacher was

@@ -1,6 +1,6 @@
-"""Figure 6: test errors of Hinton's section 3, the paper's and ours.
+"""Figure 1: test errors of Hinton's section 3, the paper's and ours.
 
-    python -m paper_figs.fig6_hinton_mnist    # reads results/ and nothing else
+    python -m paper_figs.fig01_hinton_mnist    # reads results/ and nothing else
 
 A dot a student at its last epoch, and means with 95 % intervals over seeds; the paper's
 numbers are single runs, with the spread that counting them alone has, plus or minus

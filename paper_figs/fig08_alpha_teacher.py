@@ -1,6 +1,6 @@
-"""Figure 10: test errors against the teacher's weight, for four teachers.
+"""Figure 8: test errors against the teacher's weight, for four teachers.
 
-    python -m paper_figs.fig10_alpha_teacher    # reads results/ and nothing else
+    python -m paper_figs.fig08_alpha_teacher    # reads results/ and nothing else
 
 A panel for each share of the training images. Bars are 95 % intervals over seeds, side
 by side for legibility. Rings: the alpha that each teacher's students choose by

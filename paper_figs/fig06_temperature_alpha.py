@@ -1,6 +1,6 @@
-"""Figure 1: test accuracy against temperature, a line an alpha, a panel a width.
+"""Figure 6: test accuracy against temperature, a line an alpha, a panel a width.
 
-    python -m paper_figs.fig1_temperature_alpha    # reads results/ and nothing else
+    python -m paper_figs.fig06_temperature_alpha    # reads results/ and nothing else
 
 Last epoch; bars and bands are 95 % intervals over seeds. Bands are students of the
 same budget without a teacher's softness.

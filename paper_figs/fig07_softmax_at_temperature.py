@@ -1,6 +1,6 @@
-"""Figure 2: what a teacher believes of a digit, at three temperatures.
+"""Figure 7: what a teacher believes of a digit, at three temperatures.
 
-    python -m paper_figs.fig2_softmax_at_temperature    # reads results/ alone
+    python -m paper_figs.fig07_softmax_at_temperature    # reads results/ alone
 
 Test digits that the teacher gets right: a plain one (of median entropy for its class)
 and doubtful ones (of the hundredth part with the largest entropy).

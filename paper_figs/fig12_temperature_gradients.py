@@ -1,6 +1,6 @@
-"""Figure 4: the soft gradient against temperature, beside the law of the square.
+"""Figure 12: the soft gradient against temperature, beside the law of the square.
 
-    python -m paper_figs.fig4_temperature_gradients    # reads results/ and nothing else
+    python -m paper_figs.fig12_temperature_gradients    # reads results/ alone
 
 Norms times T^2, over their value at the largest T: the law is the line at 1. Right:
 the same norms over those of the cross-entropy with the labels. Bands are 95 % intervals

@@ -1,6 +1,6 @@
-"""Figure 3: what each divergence makes of a teacher with two modes.
+"""Figure 11: what each divergence makes of a teacher with two modes.
 
-    python -m paper_figs.fig3_mode_covering    # reads results/ and nothing else
+    python -m paper_figs.fig11_mode_covering    # reads results/ and nothing else
 
 Densities; p is the teacher's and q the best start's, by its own loss. Dashed: other
 optima that other starts ended in.

@@ -1,6 +1,6 @@
-"""Figure 7: what students make of a digit that they never saw.
+"""Figure 2: what students make of a digit that they never saw.
 
-    python -m paper_figs.fig7_omitted_digit    # reads results/ and nothing else
+    python -m paper_figs.fig02_omitted_digit    # reads results/ and nothing else
 
 Hollow: the student as trained. Filled: one number added to the logit of the omitted
 digit (of 7 and 8, where these are all that is seen), chosen on held-out training

@@ -1,6 +1,6 @@
-"""Figure 9: test errors against the temperature, and the best one for each width.
+"""Figure 5: test errors against the temperature, and the best one for each width.
 
-    python -m paper_figs.fig9_temperature_width    # reads results/ and nothing else
+    python -m paper_figs.fig05_temperature_width    # reads results/ and nothing else
 
 Left: errors over those of the same students without a teacher, at the last epoch, with
 95 % intervals over seeds, of students that learn from the teacher alone. Right: the

@@ -1,6 +1,6 @@
-"""Figure 8: which part of the teacher's answer gives how much of its gain.
+"""Figure 3: which part of the teacher's answer gives how much of its gain.
 
-    python -m paper_figs.fig8_what_is_dark    # reads results/ and nothing else
+    python -m paper_figs.fig03_what_is_dark    # reads results/ and nothing else
 
 A panel for each share of the training images. 0 is a student of hard labels and 1 one
 of the whole answer, by test errors at the last epoch; bars are 95 % intervals over

@@ -1,6 +1,6 @@
-"""Figure 12: test digits that only a teacher's students get right, and its beliefs.
+"""Figure 4: test digits that only a teacher's students get right, and its beliefs.
 
-    python -m paper_figs.fig12_telling_digits    # reads results/ and nothing else
+    python -m paper_figs.fig04_telling_digits    # reads results/ and nothing else
 
 Those on which most students of hard labels and of the teacher's whole answer differ,
 all of one width on all training images. Bars are the teacher's beliefs at the
