@@ -1,11 +1,13 @@
 """What all figures share: their look, where they go, and which results they draw."""
 
 from collections.abc import Callable
+from itertools import cycle
 from pathlib import Path
 import re
 import sys
 from typing import Annotated
 
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 import matplotlib.pyplot as plt
 import numpy as np
@@ -15,6 +17,12 @@ import tyro
 
 from kdjax import results
 from kdjax.study.statistics import interval
+
+COLUMN, PAGE = 3.35, 7.0  # widths of a column and of a page, in inches
+# Paul Tol's high-contrast colours, which are three greys in a grey print.
+BLUE, RED, YELLOW = "#004488", "#bb5566", "#ddaa33"
+MARKERS = ("o", "s", "^", "D", "v")
+DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
 
 
 def main(
@@ -57,10 +65,14 @@ def main(
         )
         sys.exit(2)
     folder = here if name == experiment else results.ROOT / name
-    for suffix, stamp in (("pdf", "CreationDate"), ("png", "Software")):
-        path = folder / f"{Path(script).stem}.{suffix}"
-        figure.savefig(path, metadata={stamp: None})
-        rich.print(f"wrote {path}")
+    write(figure, folder / Path(script).stem)
+
+
+def write(figure: Figure, path: Path) -> None:
+    """Writes ``path`` with .pdf and .png, the same bytes every time."""
+    for suffix, stamp in ((".pdf", "CreationDate"), (".png", "Software")):
+        figure.savefig(path.with_suffix(suffix), metadata={stamp: None})
+        rich.print(f"wrote {path.with_suffix(suffix)}")
 
 
 class OtherExperiment(ValueError):
@@ -100,6 +112,21 @@ def intervals(table: pd.DataFrame, by: str, column: str) -> pd.DataFrame:
     """For each value of ``by`` the ``mean`` of a column, and ``half`` its interval."""
     found = {value: interval(cells) for value, cells in table.groupby(by)[column]}
     return pd.DataFrame.from_dict(found, orient="index", columns=["mean", "half"])
+
+
+def differences(
+    table: pd.DataFrame, baseline: pd.DataFrame, column: str
+) -> pd.DataFrame:
+    """The table with a column less that of the baseline's run of the same seed."""
+    of_seed = baseline.set_index("seed")[column]
+    return table.assign(**{column: table[column] - table["seed"].map(of_seed)})
+
+
+def series(count: int) -> list[dict]:
+    """Colours from dark to light, each with its own marker and dashes."""
+    colours = colormaps["viridis"](np.linspace(0, 0.85, count))
+    looks = zip(colours, cycle(MARKERS), cycle(DASHES), strict=False)
+    return [{"color": c, "marker": m, "linestyle": d} for c, m, d in looks]
 
 
 def image(row: pd.Series) -> np.ndarray:

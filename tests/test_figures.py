@@ -164,6 +164,14 @@ def test_intervals_are_of_every_group_with_nan_where_one_is():
     assert tuple(found.loc[0.5]) == interval([1.0, 4.0])
 
 
+def test_differences_are_of_runs_of_the_same_seed():
+    table = pd.DataFrame({"seed": [0, 1, 2], "error": [3.0, 2.0, 1.0]})
+    baseline = pd.DataFrame({"seed": [1, 0], "error": [5.0, 1.0]})
+    found = figures.differences(table, baseline, "error")
+    np.testing.assert_array_equal(found["error"], [2, -3, np.nan])
+    assert table["error"][0] == 3
+
+
 def test_a_digit_of_a_row_has_pixels_and_probabilities():
     cells = {f"pixel{i}": i % 256 for i in reversed(range(784))}
     cells |= {f"logit{c}": 8 * np.log(c + 1) for c in range(10)} | {"kind": "plain"}
