@@ -1,12 +1,16 @@
-"""Figure 1: test errors of Hinton's section 3, the paper's and ours.
+"""Test errors of a teacher and of students with and without it, beside the paper's.
 
-    python -m paper_figs.fig01_hinton_mnist    # reads results/ and nothing else
-
-A dot a student at its last epoch, and means with 95 % intervals over seeds; the paper's
-numbers are single runs, with the spread that counting them alone has, plus or minus
-their square root.
+Squares: section 3 of Hinton et al. (2015), a single run each. Circles: means over
+{config[seeds]} seeds, but for the one teacher; the numbers and the thick bars are 95 %
+intervals of the mean over seeds. Thin bars mean the same in both: the 95 % binomial
+interval n ± 1.96 √n of the n errors that one network makes on the test images.
+Distilled students learn at T = {config[temperature]:g}; the teacher's weight α and the
+learning rates are selected on the validation set.
 """
 
+from collections.abc import Mapping, Sequence
+
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 import matplotlib.pyplot as plt
 import numpy as np
@@ -15,53 +19,53 @@ from kdjax import results
 from kdjax.study.statistics import interval
 from paper_figs import figures
 
+RESULTS = "hinton_mnist"
+MADE_BY = "experiments.mnist.hinton --dataset mnist"
+ROWS = ("teacher", "distilled", "hard")
+
 
 def draw(name: str) -> Figure:
-    runs, meta = results.load(name).groupby("arm"), results.meta(name)
-    fig, ax = plt.subplots(figsize=(5.2, 2.2))
-    labels = names(meta["config"])
-    for place, arm in enumerate(labels):
-        paper = meta["paper"][arm]
-        ax.errorbar(
-            paper,
-            place + 0.18,
-            xerr=np.sqrt(paper),
-            fmt="s",
-            color="0.45",
-            label="the paper" if not place else None,
-        )
-        ax.annotate(f"{paper}", (paper, place + 0.28), ha="center", color="0.45")
-        if arm == "teacher":
-            errors = meta["teacher"]["test"]["errors"]
-            ax.plot(errors, place - 0.18, "o", color="tab:blue")
-            text, at = f"{errors:.0f}", errors
-        else:
-            errors = runs.get_group(arm)["test_errors_last"]
-            at, half = interval(errors)
-            ax.plot(errors, np.full(len(errors), place - 0.18), "|", color="tab:blue")
-            ax.errorbar(at, place - 0.18, xerr=half, fmt="o", color="tab:blue")
-            text = f"{at:.1f} ± {half:.1f}"
-        ax.annotate(text, (at, place - 0.42), ha="center", color="tab:blue")
-    ax.plot([], [], "o", color="tab:blue", label="here")
-    ax.set_yticks(range(len(labels)), labels.values())
-    images = meta["dataset"]["test"]
-    ax.set(xlabel=f"errors on {images:,} test images", ylim=(-0.6, len(labels) - 0.4))
-    ax.set_xlim(left=0)
+    runs, meta = results.load(name), results.meta(name)
+    paper = {arm: [errors] for arm, errors in meta["paper"].items()}
+    ours = {arm: rows["test_errors_last"] for arm, rows in runs.groupby("arm")}
+    ours["teacher"] = [meta["teacher"]["test"]["errors"]]
+    images = f"here: {meta['dataset']['train']:,} training images"
+    fig, ax = plt.subplots(figsize=(figures.COLUMN, 2.4))
+    points(ax, 0.2, paper, color="0.45", fmt="s", label="Hinton et al. (2015)")
+    points(ax, -0.2, ours, color=figures.BLUE, fmt="o", label=images)
+    units = {arm: f"{meta['config']['student_width']:,}" for arm in ROWS}
+    units["teacher"] = f"{meta['config']['teacher_width']:,}"
+    names = {"teacher": "teacher", "distilled": "distilled", "hard": "hard labels"}
+    labels = [f"{names[arm]},\n{units[arm]} hidden units" for arm in ROWS]
+    ax.set_yticks(range(len(ROWS)), labels)
+    ax.set(xlabel="test errors", xlim=(0, None), ylim=(-0.5, len(ROWS) - 0.4))
     ax.grid(False, axis="y")
-    ax.legend(loc="center left", bbox_to_anchor=(0.02, 0.5))
+    fig.legend(loc="outside lower center", ncols=2)
     return fig
 
 
-def names(config: dict) -> dict[str, str]:
-    """What each arm is."""
-    student = f"{config['student_width']} units"
-    return {
-        "teacher": f"teacher, {config['teacher_width']:,} units",
-        "distilled": f"{student}, distilled at T = {config['temperature']:g}",
-        "hard": f"{student}, hard labels",
-    }
+def points(
+    ax: Axes,
+    aside: float,
+    errors: Mapping[str, Sequence[float]],
+    *,
+    color: str,
+    fmt: str,
+    label: str,
+) -> None:
+    """A mean in each row, with its intervals and the runs that it is of."""
+    for row, arm in enumerate(ROWS):
+        mean, half = interval(errors[arm])
+        y, text = row + aside, f"{mean:g}"
+        style = {"fmt": fmt, "color": color, "elinewidth": 0.8, "markersize": 4}
+        ax.errorbar(mean, y, xerr=1.96 * np.sqrt(mean), label=label, **style)
+        if len(errors[arm]) > 1:
+            text = f"{mean:.1f} ± {half:.1f}"
+            ax.plot([mean - half, mean + half], [y, y], color=color, linewidth=2.5)
+        away = {"xytext": (0, 4), "textcoords": "offset points", "ha": "center"}
+        ax.annotate(text, (mean, y), **away, color=color, size=7)
+        label = None
 
 
 if __name__ == "__main__":
-    made_by = "experiments.mnist.hinton --dataset mnist"
-    figures.main(draw, __file__, "hinton_mnist", made_by)
+    figures.main(draw, __file__, RESULTS, MADE_BY)
