@@ -247,7 +247,7 @@ def test_results_are_shown_beside_the_papers_and_drawn(capsys):
     assert "without 3, distilled 2.13 1.38 1.33" in said
     assert "without 3, paper 2.06 - 1.09" in said
     assert "without 3, paper 13.17 - 1.39" in said
-    assert len(fig02_omitted_digit.draw("omitted_digit").axes) == 4 + 2
+    assert len(fig02_omitted_digit.draw("omitted_digit").axes) == 3 + 1
 
 
 @pytest.mark.parametrize(
