@@ -1,23 +1,31 @@
-"""Figure 4: test digits that only a teacher's students get right, and its beliefs.
+"""Test digits that distilled students get right and students of hard labels wrong.
 
-    python -m paper_figs.fig04_telling_digits    # reads results/ and nothing else
-
-Those on which most students of hard labels and of the teacher's whole answer differ,
-all of one width on all training images. Bars are the teacher's beliefs at the
-temperature of its students: the digit's class in blue, in red the one that students of
-labels mostly take it for. Under each, how many students of either kind get it right;
-above, on how many images most of either kind are right, and of the other wrong.
+On {alone_right[whole]} test images most of {config[seeds]} distilled students are right
+and most students trained on hard labels wrong; on {alone_right[hard]} it is the other
+way round. Shown are some of the former: below each digit is how many students of either
+kind get it right, beside it are the teacher's probabilities at the temperature of its
+students. Students have two layers of {config[student_width]} hidden units and learn
+from all training images.
 """
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 
 from kdjax import results
 from paper_figs import figures
 
-PAIRS = 3  # of a digit and its beliefs, a row
+RESULTS = "what_is_dark"
+MADE_BY = "experiments.mnist.what_is_dark --dataset mnist"
+PAIRS = 3  # of a digit and its probabilities, a row
+CLASSES = {
+    "true class": figures.BLUE,
+    "class that most students of hard labels predict": figures.RED,
+    "other classes": "0.8",
+}
 
 
 def draw(name: str) -> Figure:
@@ -27,27 +35,26 @@ def draw(name: str) -> Figure:
     count = len(digits)
     rows = -(-count // PAIRS)
     fig, axes = plt.subplots(
-        rows,
-        2 * PAIRS,
-        figsize=(6.8, 1.1 * rows + 0.2),
+        *(rows, 2 * PAIRS),
+        figsize=(figures.PAGE, 1.05 * rows + 0.4),
         width_ratios=(0.8, 1.3) * PAIRS,
         squeeze=False,
     )
     pairs = axes.reshape(-1, 2)
-    for (left, right), (_, row) in zip(pairs, digits.iterrows(), strict=False):
+    beliefs = [figures.probabilities(row, temperature) for _, row in digits.iterrows()]
+    for (left, right), (_, row), p in zip(
+        pairs, digits.iterrows(), beliefs, strict=False
+    ):
         picture(left, row, meta["config"]["seeds"])
-        beliefs(right, row, temperature)
+        bars(right, p, row, top=1.1 * np.max(beliefs))
     for ax in pairs[count:].flat:
         ax.set_axis_off()
     for ax in pairs[max(0, count - PAIRS) : count, 1]:
-        ax.set_xlabel(f"class, at T = {temperature:g}")
-    alone = meta["alone_right"]
-    fig.suptitle(
-        f"{meta['dataset']['name']}: on {alone['whole']} test images most students of "
-        f"the teacher are right and most of labels wrong;\non {alone['hard']} it is "
-        f"the other way round",
-        fontsize=8,
-    )
+        ax.set_xlabel("class")
+    for ax in axes[:, 1]:
+        ax.set_ylabel(f"probability\nat $T$ = {temperature:g}", size=7)
+    handles = [Patch(color=c, label=label) for label, c in CLASSES.items()]
+    fig.legend(handles=handles, loc="outside lower center", ncols=len(CLASSES))
     return fig
 
 
@@ -55,20 +62,20 @@ def picture(ax: Axes, row: pd.Series, seeds: int) -> None:
     ax.imshow(figures.image(row), cmap="gray_r")
     ax.set(xticks=[], yticks=[])
     ax.spines[:].set_visible(False)
-    ax.set_title(f"a {row['label']:g}")
     right = [round(row[f"{arm}_right"] * seeds) for arm in ("hard", "whole")]
-    ax.set_xlabel(f"labels {right[0]} of {seeds}\nteacher {right[1]} of {seeds}")
+    says = f"hard labels {right[0]}/{seeds}\ndistilled {right[1]}/{seeds}"
+    ax.set_xlabel(says, size=7)
 
 
-def beliefs(ax: Axes, row: pd.Series, temperature: float) -> None:
-    colours = ["0.75"] * 10
-    colours[int(row["hard_answer"])] = "tab:red"
-    colours[int(row["label"])] = "tab:blue"
-    ax.bar(range(10), figures.probabilities(row, temperature), color=colours)
-    ax.set(ylim=(0, 1), xticks=range(10), yticks=(0, 0.5, 1))
+def bars(ax: Axes, p: np.ndarray, row: pd.Series, top: float) -> None:
+    truth, taken_for, others = CLASSES.values()
+    colours = [others] * 10
+    colours[int(row["hard_answer"])] = taken_for
+    colours[int(row["label"])] = truth
+    ax.bar(range(10), p, color=colours)
+    ax.set(ylim=(0, top), xticks=range(10))
     ax.grid(False, axis="x")
 
 
 if __name__ == "__main__":
-    made_by = "experiments.mnist.what_is_dark --dataset mnist"
-    figures.main(draw, __file__, "what_is_dark", made_by)
+    figures.main(draw, __file__, RESULTS, MADE_BY)
