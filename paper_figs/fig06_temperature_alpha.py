@@ -1,16 +1,16 @@
-"""Figure 6: test accuracy against temperature, a line an alpha, a panel a width.
+"""Test error against temperature T and the teacher's weight α, relative to hard labels.
 
-    python -m paper_figs.fig06_temperature_alpha    # reads results/ and nothing else
-
-Last epoch; bars and bands are 95 % intervals over seeds. Bands are students of the
-same budget without a teacher's softness.
+The test error of a student minus that of the student trained on hard labels with the
+same seed, in percentage points: below 0 the teacher helps. Means of these paired
+differences with 95 % intervals over {config[seeds]} seeds. A row for each width of the
+two hidden layers, a column for each weight α. Baselines: label smoothing, its strength
+selected on the validation set, and the teacher's most probable class as the label.
 """
 
-from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 import matplotlib.pyplot as plt
-from matplotlib.ticker import NullFormatter, NullLocator
+from matplotlib.ticker import NullLocator
 import numpy as np
 import pandas as pd
 
@@ -19,73 +19,69 @@ from kdjax.study.selection import best_setting
 from kdjax.study.statistics import interval
 from paper_figs import figures
 
+RESULTS = "temperature_alpha"
+MADE_BY = "experiments.mnist.temperature_alpha --dataset mnist"
+BASELINES = {
+    "label_smoothing": "label\nsmoothing",
+    "teacher_argmax": "teacher's\nclass",
+}
+TICKS = (1, 2, 4, 8, 20, 40)
+
 
 def draw(name: str) -> Figure:
-    runs, meta = results.load(name), results.meta(name)
-    runs["accuracy"] = 100 * runs["test_accuracy_last"]
+    runs = results.load(name)
+    runs["error"] = 100 * (1 - runs["test_accuracy_last"])
     widths = runs.groupby("student_width")
+    alphas = np.unique(runs.loc[runs["alpha"] > 0, "alpha"])
     fig, axes = plt.subplots(
-        1, len(widths), figsize=(2.9 * len(widths) + 1.6, 2.9), squeeze=False
+        *(len(widths), len(alphas) + 1),
+        figsize=(figures.PAGE, 1.0 + 1.3 * len(widths)),
+        sharex="col",
+        sharey="row",
+        width_ratios=[*(1 for _ in alphas), 1.4],
+        squeeze=False,
     )
-    for ax, (width, rows) in zip(axes[0], widths, strict=True):
-        panel(ax, rows)
-        ax.set_title(f"students of {width:g} + {width:g} units")
-    axes[0, 0].set_ylabel("test accuracy (%)")
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    fig.legend(handles, labels, loc="outside right center")
-    dataset = meta["dataset"]
-    fig.suptitle(
-        f"{dataset['name']}: {dataset['train']:,} training images, "
-        f"{meta['config']['seeds']} seeds; teacher "
-        f"{100 * meta['teacher']['test']['accuracy']:.2f} %",
-        fontsize=8,
-    )
+    for row, (width, of_width) in zip(axes, widths, strict=True):
+        of_width = figures.differences(
+            of_width, of_width[of_width["alpha"] == 0], "error"
+        )
+        for ax, alpha in zip(row, alphas, strict=False):
+            temperatures(ax, of_width[of_width["alpha"] == alpha])
+        baselines(row[-1], of_width)
+        row[0].set_ylabel(f"{width:g} hidden units")
+    for ax, alpha in zip(axes[0], alphas, strict=False):
+        ax.set_title(rf"$\alpha$ = {alpha:g}")
+    axes[0, -1].set_title("baselines")
+    for ax in axes.flat:
+        ax.axhline(0, color="0.35", linewidth=0.8, zorder=1)
+    says = "test error less that of hard labels\n(percentage points)"
+    fig.supylabel(says, size=8, multialignment="center")
+    fig.supxlabel("temperature $T$", size=8)
     return fig
 
 
-def panel(ax: Axes, rows: pd.DataFrame) -> None:
-    taught, smoothed, argmax = (
-        rows[rows["loss"] == loss]
-        for loss in ("hinton", "label_smoothing", "teacher_argmax")
-    )
-    lines(ax, taught[taught["alpha"] > 0])
-    band(ax, taught[taught["alpha"] == 0], "0.35", r"no teacher ($\alpha=0$)")
-    if len(smoothed):
-        best = best_setting(smoothed, "smoothing")
-        band(ax, best, "tab:orange", "label smoothing")
-    band(ax, argmax, "tab:red", "teacher's class")
-    ticks = np.unique(taught["temperature"])
-    ax.set(xscale="log", xlabel="temperature $T$", xticks=ticks)
-    ax.set_xticklabels([f"{t:g}" for t in ticks])
+def temperatures(ax: Axes, rows: pd.DataFrame) -> None:
+    found = figures.intervals(rows, "temperature", "error")
+    style = {"fmt": "o-", "color": figures.BLUE, "elinewidth": 0.8}
+    ax.errorbar(found.index, found["mean"], found["half"], **style)
+    ticks = [t for t in TICKS if min(found.index) <= t <= max(found.index)]
+    ax.set_xscale("log")
+    ax.set_xticks(ticks, [f"{t:g}" for t in ticks])
     ax.xaxis.set_minor_locator(NullLocator())
-    ax.xaxis.set_minor_formatter(NullFormatter())
 
 
-def lines(ax: Axes, rows: pd.DataFrame) -> None:
-    """A line an alpha, each a little aside, so that bars do not hide each other."""
-    alphas = rows.groupby("alpha")
-    colours = colormaps["viridis"](np.linspace(0.85, 0.0, len(alphas)))
-    aside = 1.025 ** (np.arange(len(alphas)) - (len(alphas) - 1) / 2)
-    for (alpha, cells), colour, factor in zip(alphas, colours, aside, strict=True):
-        found = figures.intervals(cells, "temperature", "accuracy")
-        ax.errorbar(
-            found.index * factor,
-            found["mean"],
-            found["half"],
-            fmt="o-",
-            color=colour,
-            elinewidth=0.7,
-            label=rf"$\alpha={alpha:g}$",
-        )
-
-
-def band(ax: Axes, rows: pd.DataFrame, colour: str, label: str) -> None:
-    if len(rows):
-        mean, half = interval(rows["accuracy"])
-        ax.axhspan(mean - half, mean + half, color=colour, alpha=0.15, linewidth=0)
-        ax.axhline(mean, color=colour, linestyle="--", label=label)
+def baselines(ax: Axes, rows: pd.DataFrame) -> None:
+    for place, (loss, marker) in enumerate(zip(BASELINES, "s^", strict=True)):
+        of_loss = rows[rows["loss"] == loss]
+        if loss == "label_smoothing" and len(of_loss):
+            of_loss = best_setting(of_loss, "smoothing")
+        mean, half = interval(of_loss["error"])
+        style = {"fmt": marker, "color": figures.RED, "elinewidth": 0.8}
+        ax.errorbar(place, mean, half, **style, markersize=4)
+    ax.set_xticks(range(len(BASELINES)), BASELINES.values())
+    ax.set_xlim(-0.7, len(BASELINES) - 0.3)
+    ax.grid(False, axis="x")
 
 
 if __name__ == "__main__":
-    made_by = "experiments.mnist.temperature_alpha --dataset mnist"
-    figures.main(draw, __file__, "temperature_alpha", made_by)
+    figures.main(draw, __file__, RESULTS, MADE_BY)
