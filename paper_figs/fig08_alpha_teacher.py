@@ -1,11 +1,13 @@
-"""Figure 8: test errors against the teacher's weight, for four teachers.
+"""Test errors against the teacher's weight α, for four teachers.
 
-    python -m paper_figs.fig08_alpha_teacher    # reads results/ and nothing else
-
-A panel for each share of the training images. Bars are 95 % intervals over seeds, side
-by side for legibility. Rings: the alpha that each teacher's students choose by
-validation errors. At 0 there is no teacher, and all lines meet. Shaded: where the
-paper finds the best alpha.
+A panel for each share of the training images. Students have two layers of
+{config[student_width]} hidden units and learn at T = {config[temperature]:g}; means
+with 95 % intervals over {config[seeds]} seeds, side by side for legibility. At α = 0
+there are hard labels alone, where all lines meet. Rings: the weight selected on the
+validation set for each teacher. Shaded: where the best weight is commonly said to be.
+In brackets are the teachers' own test errors: one is fully trained, as in figure 1; one
+is stopped after {config[early_epochs]} epochs; one learns from labels of which a share
+of {config[wrong_share]:g} is wrong; one has {config[small_width]} hidden units.
 """
 
 from matplotlib.axes import Axes
@@ -19,11 +21,13 @@ from kdjax import results
 from kdjax.study.selection import best_setting
 from paper_figs import figures
 
+RESULTS = "alpha_teacher"
+MADE_BY = "experiments.mnist.alpha_teacher --dataset mnist"
 TEACHERS = {
-    "full": ("Hinton's", "tab:blue", "o"),
-    "early": ("few passes", "tab:orange", "s"),
-    "noisy": ("wrong labels", "tab:red", "^"),
-    "small": ("few units", "tab:green", "D"),
+    "full": ("fully trained", figures.BLUE, "o", "-"),
+    "early": ("stopped early", figures.YELLOW, "s", "--"),
+    "noisy": ("wrong labels", figures.RED, "^", "-."),
+    "small": ("small", "0.5", "D", ":"),
 }
 NONE = "none"
 ERRORS = "test_errors_last"
@@ -32,63 +36,54 @@ APART = 0.012  # between the bars of two teachers
 
 def draw(name: str) -> Figure:
     fractions, meta = results.load(name).groupby("fraction"), results.meta(name)
-    dataset, config = meta["dataset"], meta["config"]
+    images = meta["dataset"]["train"]
     fig, axes = plt.subplots(
-        1,
-        len(fractions),
-        figsize=(0.6 + 2.9 * len(fractions), 3.4),
-        squeeze=False,
+        1, len(fractions), figsize=(figures.PAGE, 3.2), squeeze=False
     )
     for ax, (fraction, rows) in zip(axes[0], fractions, strict=True):
         panel(ax, rows, meta)
-        ax.set_title(f"{100 * fraction:g} %: {fraction * dataset['train']:,.0f} images")
-    axes[0, 0].set_ylabel(f"errors on {dataset['test']:,} test images")
+        ax.set_title(f"{fraction * images:,.0f} images ({100 * fraction:g} %)")
+    axes[0, 0].set_ylabel("test errors")
     handles, labels = axes[0, 0].get_legend_handles_labels()
-    title = "teachers, with their test accuracy"
-    fig.legend(handles, labels, loc="outside lower center", ncols=3, title=title)
-    fig.suptitle(
-        f"{dataset['name']}: students of {config['student_width']} units, "
-        f"T = {config['temperature']:g}, {config['seeds']} seeds",
-        fontsize=8,
-    )
+    style = {"ncols": 3, "handlelength": 3}
+    fig.legend(handles, labels, loc="outside lower center", **style)
     return fig
 
 
 def panel(ax: Axes, rows: pd.DataFrame, meta: dict) -> None:
     ax.axvspan(*meta["paper"]["typical_alpha"], color="0.93", zorder=0)
-    alone = figures.intervals(rows[rows["teacher"] == NONE], "alpha", ERRORS)
-    for place, (name, (says, colour, marker)) in enumerate(TEACHERS.items()):
+    hard = figures.intervals(rows[rows["teacher"] == NONE], "alpha", ERRORS)
+    for place, (name, (says, colour, marker, dash)) in enumerate(TEACHERS.items()):
         own = figures.intervals(rows[rows["teacher"] == name], "alpha", ERRORS)
         aside = APART * (place - (len(TEACHERS) - 1) / 2)
-        accuracy = meta["teachers"][name]["test"]["accuracy"]
-        both = pd.concat([alone, own])["mean"]
-        ax.plot([0, *own.index + aside], both, color=colour, linewidth=0.8)
+        error = 100 * (1 - meta["teachers"][name]["test"]["accuracy"])
+        found = pd.concat([hard, own])
         ax.errorbar(
-            own.index + aside,
-            own["mean"],
-            own["half"],
-            fmt=marker,
+            [0, *own.index + aside],
+            found["mean"],
+            found["half"],
             color=colour,
-            elinewidth=1,
-            label=f"{says}: {100 * accuracy:.2f} %",
+            marker=marker,
+            linestyle=dash,
+            elinewidth=0.8,
+            label=f"teacher: {says} ({error:.2f} %)",
         )
         best = best_setting(rows[rows["teacher"].isin([NONE, name])], "alpha")
         at = best["alpha"].iloc[0]
         x, y = at + (aside if at else 0), best[ERRORS].mean(skipna=False)
         size = 8 + (0 if at else 2 * place)  # at 0 rings lie around each other
         ax.plot(x, y, "o", color=colour, markersize=size, fillstyle="none")
-    style = {"fmt": "P", "color": "black", "label": "no teacher"}
-    ax.errorbar(alone.index, alone["mean"], alone["half"], **style)
+    style = {"fmt": "P", "color": "black", "markersize": 4, "label": "hard labels"}
+    ax.errorbar(hard.index, hard["mean"], hard["half"], **style, zorder=5)
     ring = {"color": "0.4", "markersize": 8, "fillstyle": "none"}
-    ax.errorbar([], [], fmt="o", label="chosen on validation", **ring)
+    ax.errorbar([], [], fmt="o", label="selected on the validation set", **ring)
     ticks = np.unique(rows["alpha"])
     ax.set_xticks(ticks, [f"{alpha:g}" for alpha in ticks])
-    ax.set(xlabel=r"$\alpha$, the teacher's weight", yscale="log")
+    ax.set(xlabel=r"teacher's weight $\alpha$", yscale="log")
     ax.yaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10]))
     ax.yaxis.set_major_formatter(ScalarFormatter())
     ax.yaxis.set_minor_locator(NullLocator())
 
 
 if __name__ == "__main__":
-    made_by = "experiments.mnist.alpha_teacher --dataset mnist"
-    figures.main(draw, __file__, "alpha_teacher", made_by)
+    figures.main(draw, __file__, RESULTS, MADE_BY)
