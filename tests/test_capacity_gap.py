@@ -20,7 +20,7 @@ from kdjax.study.statistics import rank_correlation
 from kdjax.study.study import Answer
 from kdjax.sweep import SweepResult
 from kdjax.training import teacher
-from paper_figs import fig09_capacity_gap
+from paper_figs import fig09_capacity_gap, fig10_capacity_gap_explained
 from tests import arms
 
 STUDY = capacity_gap.STUDY
@@ -255,7 +255,9 @@ def test_rows_say_who_taught_them(tables):
 
 
 def test_tables_that_are_made_of_rows_can_be_shown(tables, capsys):
-    assert list(tables["explains"]["trait"]) == 8 * list(fig09_capacity_gap.TRAITS)
+    assert list(tables["explains"]["trait"]) == 8 * list(
+        fig10_capacity_gap_explained.TRAITS
+    )
     gaps = tables["gaps"]
     assert list(gaps["arm"].unique()) == ARMS and len(gaps) == 2 * 4 * 3
     np.testing.assert_allclose(gaps["value"], 0, atol=1e-9)  # the largest is the best
@@ -382,7 +384,7 @@ def test_a_students_accuracy_goes_with_the_right_trait():
     )
     tables = {"runs": pd.concat([brief, full]), "teachers": teachers}
     found = capacity_gap.explains(Answer(tables))
-    assert list(found["trait"]) == 2 * list(fig09_capacity_gap.TRAITS)
+    assert list(found["trait"]) == 2 * list(fig10_capacity_gap_explained.TRAITS)
     assert list(found["kind"]) == 3 * ["all"] + 3 * ["full"]
     for name in ("value", "low", "high"):
         # All full ones have the same entropy, so nothing goes with it.
@@ -400,8 +402,9 @@ def test_rank_correlation_is_spearmans():
     assert np.isnan(rank_correlation([1, np.nan, 2], [1, 2, 3]))
 
 
-def test_the_figure_is_drawn():
-    assert fig09_capacity_gap.draw(STUDY.name).subfigs
+def test_the_figures_are_drawn():
+    assert len(fig09_capacity_gap.draw(STUDY.name).axes) == 5 + 1
+    assert len(fig10_capacity_gap_explained.draw(STUDY.name).axes) == 3
     assert list(fig09_capacity_gap.ARMS) == ARMS
 
 
