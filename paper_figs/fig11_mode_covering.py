@@ -1,9 +1,10 @@
-"""Figure 11: what each divergence makes of a teacher with two modes.
+"""What each divergence makes of a teacher with two modes.
 
-    python -m paper_figs.fig11_mode_covering    # reads results/ and nothing else
-
-Densities; p is the teacher's and q the best start's, by its own loss. Dashed: other
-optima that other starts ended in.
+The teacher p (grey) is a mixture of two Gaussians, and the student q (solid) minimises
+the divergence of its column. In the first row it is one Gaussian, which cannot match
+the teacher; below it has a free logit for each point of the grid, and can. Of
+{config[seeds]} starts the one with the lowest loss is shown, with the two KL
+divergences in nats; dashed are other local optima that other starts end in.
 """
 
 from matplotlib.axes import Axes
@@ -15,6 +16,8 @@ import pandas as pd
 from kdjax import results
 from paper_figs import figures
 
+RESULTS = "mode_covering"
+MADE_BY = "experiments.toy.mode_covering"
 LOSSES = {
     "forward_kl": "forward KL",
     "skew_forward_kl": "skew forward KL",
@@ -35,7 +38,10 @@ def draw(name: str) -> Figure:
         ("free", "end"): f"free logits,\n{config['steps']:,} steps",
     }
     fig, axes = plt.subplots(
-        len(rows), len(LOSSES), figsize=(6.9, 3.6), sharex=True, sharey=True
+        *(len(rows), len(LOSSES)),
+        figsize=(figures.PAGE, 3.8),
+        sharex=True,
+        sharey=True,
     )
     for row, ((student, stage), label) in zip(axes, rows.items(), strict=True):
         for ax, loss in zip(row, LOSSES, strict=True):
@@ -44,10 +50,12 @@ def draw(name: str) -> Figure:
             if student == "gaussian":
                 other_optima(ax, densities["x"], starts)
             write_kls(ax, starts)
-        row[0].set_ylabel(label)
+        row[0].set_ylabel(f"{label}\ndensity")
     for ax, title in zip(axes[0], LOSSES.values(), strict=True):
         ax.set_title(title)
     axes[0, 0].set(ylim=(0, 0.98), yticks=(0, 0.2, 0.4, 0.6), xticks=(-4, 0, 4))
+    for ax in axes[-1]:
+        ax.set_xlabel("$x$")
     handles, labels = axes[0, -1].get_legend_handles_labels()
     fig.legend(handles, labels, loc="outside lower center", ncols=3)
     return fig
@@ -57,8 +65,10 @@ def panel(ax: Axes, densities: pd.DataFrame, column: str) -> None:
     x = densities["x"]
     step = x[1] - x[0]
     teacher = densities["teacher"] / step
-    ax.fill_between(x, teacher, color="0.8", linewidth=0, label="teacher")
-    ax.plot(x, densities[column] / step, color="tab:blue", label="best start")
+    ax.fill_between(x, teacher, color="0.8", linewidth=0, label="teacher $p$")
+    ax.plot(
+        x, densities[column] / step, color=figures.BLUE, label="student $q$, best start"
+    )
 
 
 def other_optima(ax: Axes, x: pd.Series, starts: pd.DataFrame) -> None:
@@ -69,17 +79,16 @@ def other_optima(ax: Axes, x: pd.Series, starts: pd.DataFrame) -> None:
         seen.append(start.gaussian_mean)
         q = np.exp(-(((x - start.gaussian_mean) / start.gaussian_scale) ** 2) / 2)
         q /= q.sum() * (x[1] - x[0])
-        label = "another optimum" if len(seen) == 2 else None
-        ax.plot(x, q, "--", color="tab:orange", linewidth=0.9, label=label)
+        label = "student $q$, another local optimum" if len(seen) == 2 else None
+        ax.plot(x, q, "--", color=figures.RED, linewidth=0.9, label=label)
 
 
 def write_kls(ax: Axes, starts: pd.DataFrame) -> None:
     """KL divergences of the best start, from the teacher p and to it."""
     best = starts.loc[starts["loss_value"].idxmin()]
-    text = f"KL(p, q) = {best['forward_kl']:.2f}\nKL(q, p) = {best['reverse_kl']:.2f}"
-    ax.text(0.97, 0.97, text, transform=ax.transAxes, ha="right", va="top", size=6)
+    text = f"KL(p‖q) = {best['forward_kl']:.2f}\nKL(q‖p) = {best['reverse_kl']:.2f}"
+    ax.text(1, 1, text, transform=ax.transAxes, ha="right", va="top", size=7)
 
 
 if __name__ == "__main__":
-    made_by = "experiments.toy.mode_covering"
-    figures.main(draw, __file__, "mode_covering", made_by)
+    figures.main(draw, __file__, RESULTS, MADE_BY)
