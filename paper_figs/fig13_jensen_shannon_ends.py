@@ -1,10 +1,11 @@
-"""Figure 13: Jensen-Shannon's divergence to the ends of its beta.
+"""The Jensen–Shannon divergence JS and its gradient as β goes to 0 and to 1.
 
-    python -m paper_figs.fig13_jensen_shannon_ends    # reads results/ and nothing else
-
-Along beta the scale is that of log(beta / (1 - beta)), with 0 and 1 set apart: there
-the divergence itself is 0, for which a logarithmic axis has no place. Means over
-examples and seeds.
+JS (squares) vanishes at both ends. A common convention replaces its values there by
+forward KL and by reverse KL (diamonds), far from those nearby. Divided by β(1−β) the
+divergence goes to these values continuously (circles). Along β the scale is that of
+log(β/(1−β)), with 0 and 1 set apart. Means over {config[seeds]} seeds and
+{dataset[validation]:,} validation images, for distilled students before and after
+training; gradient norms are with respect to the logits.
 """
 
 from matplotlib.axes import Axes
@@ -17,15 +18,19 @@ import pandas as pd
 from kdjax import results
 from paper_figs import figures
 
+RESULTS = "jensen_shannon_ends"
+MADE_BY = "experiments.mnist.jensen_shannon_ends --dataset mnist"
 TICKS = {1e-5: "$10^{-5}$", 0.01: "0.01", 0.5: "0.5", 0.99: "0.99"}
 TICKS |= {1 - 1e-5: "$1-10^{-5}$"}
-STAGES = {"start": "student at the start", "end": "student at the end of training"}
-ROWS = {"": "divergence (nats)", "_gradient": "gradient norm by the logits"}
+STAGES = {"start": "before training", "end": "after training"}
+ROWS = {"": "divergence (nats)", "_gradient": "gradient norm"}
 
 
 def draw(name: str) -> Figure:
-    stages, meta = results.load(name).groupby("stage"), results.meta(name)
-    fig, axes = plt.subplots(2, 2, figsize=(6.9, 4.2), sharex=True, sharey="row")
+    stages = results.load(name).groupby("stage")
+    fig, axes = plt.subplots(
+        2, 2, figsize=(figures.PAGE, 3.8), sharex=True, sharey="row"
+    )
     for row, (suffix, label) in zip(axes, ROWS.items(), strict=True):
         for ax, stage in zip(row, STAGES, strict=True):
             panel(ax, stages.get_group(stage), suffix)
@@ -36,12 +41,6 @@ def draw(name: str) -> Figure:
         ax.set_xlabel(r"$\beta$")
     handles, labels = axes[0, 0].get_legend_handles_labels()
     fig.legend(handles, labels, loc="outside lower center", ncols=3)
-    dataset = meta["dataset"]
-    fig.suptitle(
-        f"{dataset['name']}: {dataset['validation']:,} validation images, "
-        f"{meta['config']['seeds']} seeds",
-        fontsize=8,
-    )
     return fig
 
 
@@ -60,13 +59,13 @@ def panel(ax: Axes, rows: pd.DataFrame, suffix: str) -> None:
         means[kind + suffix].to_numpy()
         for kind in ("normalized", "jensen_shannon", "special_cased")
     )
-    label = r"over $\beta(1-\beta)$: forward KL to reverse KL"
-    ax.plot(x, normalized, "-", marker="o", color="tab:blue", label=label)
-    ax.plot(x[1:-1], plain[1:-1], "o-", color="tab:orange", label="Jensen–Shannon")
-    label = "its ends special-cased"
+    label = r"JS / ($\beta(1-\beta)$)"
+    ax.plot(x, normalized, "o-", color=figures.BLUE, label=label)
+    ax.plot(x[1:-1], plain[1:-1], "s--", color=figures.YELLOW, label="JS")
+    label = "JS with forward and reverse KL at its ends"
     for end, inner in ((0, 1), (-1, -2)):
-        ax.plot(x[[end, inner]], cased[[end, inner]], ":", color="tab:red")
-        ax.plot(x[end], cased[end], "D", color="tab:red", markersize=5, label=label)
+        ax.plot(x[[end, inner]], cased[[end, inner]], ":", color=figures.RED)
+        ax.plot(x[end], cased[end], "D", color=figures.RED, markersize=5, label=label)
         label = None
     ax.set(yscale="log")
     ax.yaxis.set_minor_locator(NullLocator())
@@ -75,5 +74,4 @@ def panel(ax: Axes, rows: pd.DataFrame, suffix: str) -> None:
 
 
 if __name__ == "__main__":
-    made_by = "experiments.mnist.jensen_shannon_ends --dataset mnist"
-    figures.main(draw, __file__, "jensen_shannon_ends", made_by)
+    figures.main(draw, __file__, RESULTS, MADE_BY)
