@@ -9,12 +9,14 @@ import matplotlib
 
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
+from matplotlib.text import Text
 import numpy as np
 import pandas as pd
 import pytest
 
 from kdjax import results
 from kdjax.study.statistics import interval
+from paper_figs import __main__ as page
 from paper_figs import figures
 
 ROOT = Path(__file__).parents[1]
@@ -146,6 +148,27 @@ def test_a_refusal_is_no_traceback(tmp_path):
     assert done.returncode == 2 and not done.stdout
     assert done.stderr.startswith("there are no results in results/nowhere; run: pyth")
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_the_page_of_figures_is_what_their_modules_give(monkeypatch):
+    monkeypatch.setattr(results, "ROOT", ROOT / "results")
+    assert (ROOT / "paper_figs/README.md").read_text() == page.page()
+
+
+@pytest.mark.parametrize("module", page.modules(), ids=lambda module: module.__name__)
+def test_a_figure_is_as_wide_as_a_column_or_page_and_holds_all_it_has(
+    module, monkeypatch
+):
+    monkeypatch.setattr(results, "ROOT", ROOT / "results")
+    plt.style.use(ROOT / "paper_figs/paper.mplstyle")
+    figure = module.draw(module.RESULTS)
+    width, height = figure.get_size_inches()
+    assert width in (figures.COLUMN, figures.PAGE)
+    figure.draw_without_rendering()
+    box = figure.get_tightbbox()
+    assert 0 <= box.x0 and box.x1 <= width and 0 <= box.y0 and box.y1 <= height
+    sizes = {text.get_fontsize() for text in figure.findobj(Text) if text.get_text()}
+    assert sizes <= {7, 8}
 
 
 def test_figures_need_no_jax():
