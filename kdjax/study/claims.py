@@ -30,13 +30,8 @@ class Claim(NamedTuple):
     table: str = "runs"
 
     def record(self) -> dict[str, Any]:
-        """For ``meta.json``: what was decided by other rules is another result."""
-        return {
-            "says": self.says,
-            "statistic": self.statistic,
-            "supported": self.supported,
-            "refuted": self.refuted,
-        }
+        """For ``meta.json``: a verdict under another rule is another result."""
+        return {"supported": self.supported}
 
     @property
     def refuted(self) -> Bounds:
