@@ -134,7 +134,7 @@ def sweep(
     finished = workers.finish(
         job,
         work,
-        title=f"{name}: {rows} runs x {len(seeds)} seeds",
+        title=f"{name}: {rows} x {len(seeds)} runs",
         devices=devices,
         executor=executor,
         directory=directory or files.cache("sweeps"),

@@ -1,8 +1,9 @@
-"""Does a teacher do more when all train on all 60,000 images, as in the paper?
+"""Does the teacher help more with all 60,000 training images, as in the paper?
 
-`hinton` holds 5,000 training images out and selects learning rates and the teacher's
-weight by them. Here the teacher and the students are trained again on all of them, at
-the settings selected there. Nothing is left to select an epoch by: the last one counts.
+`hinton` holds out 5,000 training images, on which it selects learning rates and the
+teacher's weight. Here the teacher and the students are trained again on all 60,000
+images, with the settings selected there. Since no images are held out, the last epoch
+is the one that is measured.
 
     python -m experiments.mnist.hinton_refit                    # embedded digits
     python -m experiments.mnist.hinton_refit --dataset mnist    # 30 minutes on 2 cores
@@ -85,9 +86,9 @@ CLAIMS = {
     # With the rule of `hinton`'s claim, which its results had refuted (0.365) before
     # this was run.
     "dark_knowledge_refit": Claim(
-        "A teacher halves a small net's errors: 146 become 74",
-        "share of its test errors that the teacher takes from a student, both trained "
-        "on all 60,000 images",
+        "A teacher halves a small network's errors: 146 become 74",
+        "relative reduction in a student's test errors due to the teacher, all 60,000 "
+        "training images",
         hinton.share_taken,
         above(0.4),
     ),
@@ -98,7 +99,7 @@ STUDY = Study(
     Config,
     run,
     hinton.show,
-    cost="30 minutes on 2 cores",
+    cost="30 minutes",
     quick=hinton.QUICK,
     claims=CLAIMS,
     paper=hinton.PAPER,

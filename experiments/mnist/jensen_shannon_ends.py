@@ -1,15 +1,15 @@
-"""What does a sweep over beta meet at the ends of Jensen-Shannon's divergence?
+"""What happens at both ends of beta in the Jensen-Shannon divergence?
 
-The divergence vanishes at both ends. A common convention replaces its value by forward
-KL at beta = 0 and by reverse KL at beta = 1: a cliff, since at a beta of a millionth it
-is a millionth of forward KL. Divided by beta (1 - beta) it is continuous, but slow to
-reach reverse KL where the student is far from a confident teacher: at a millionth from
-beta = 1, students at the start of their training have 10.7 of 14.1.
+The divergence vanishes at both ends. A common convention returns forward KL at beta = 0
+and reverse KL at beta = 1 instead. That is a cliff: at a beta of one millionth the
+divergence is one millionth of forward KL. Divided by beta (1 - beta) it is continuous,
+but it approaches reverse KL slowly where the student is far from a confident teacher:
+one millionth away from beta = 1, students at the start of training reach 10.7 of 14.1.
 
-Measured are the value of each of the three and the norm of its gradient by the logits,
-means over MNIST's validation images. Betas are 2^-k and 1 - 2^-k, which float32 holds
-exactly, and 0 and 1. Nothing is selected here: students learn with what
-`temperature_alpha` selected on the validation set.
+This experiment measures the value of all three and the norm of their gradients with
+respect to the logits, as means over MNIST's validation images. Betas are 2^-k and 1 -
+2^-k, which float32 represents exactly, and 0 and 1. Nothing is selected here: students
+use the settings that `temperature_alpha` selected on the validation set.
 
     python -m experiments.mnist.jensen_shannon_ends    # or with --dataset mnist
 """
@@ -99,7 +99,7 @@ STUDY = Study(
     Config,
     partial(stages.run, measure),
     show,
-    cost="8 minutes on 2 cores, most of them for the teacher",
+    cost="8 minutes",
     quick=stages.QUICK,
 )
 

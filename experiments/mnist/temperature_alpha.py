@@ -1,12 +1,12 @@
 """How do temperature and alpha trade off in Hinton's loss?
 
-Students learn from one teacher over a grid of temperatures and of weights alpha of the
-teacher, beside three baselines of the same budget: hard labels (alpha = 0), smoothed
-labels, and the teacher's most probable class as the label. The learning rate of every
-cell is selected on the validation set by a seed that is not measured.
+Students learn from one teacher over a grid of temperatures and teacher weights alpha.
+Three baselines have the same budget: hard labels (alpha = 0), label smoothing, and the
+teacher's most probable class as the label. The learning rate of every cell is selected
+on the validation set with a seed that is not measured.
 
     python -m experiments.mnist.temperature_alpha                    # embedded digits
-    python -m experiments.mnist.temperature_alpha --dataset mnist    # an hour, 2 cores
+    python -m experiments.mnist.temperature_alpha --dataset mnist    # 1 hour, 2 cores
 """
 
 from dataclasses import dataclass
@@ -105,7 +105,7 @@ STUDY = Study(
     Config,
     arms_run(prepare, arms),
     show,
-    cost="an hour on 2 cores",
+    cost="1 hour",
     quick=setup.QUICK_TEACHER
     | {"student_widths": (30,), "temperatures": (1.0, 4.0, 20.0), "alphas": (0.0, 0.9)}
     | {"smoothings": (0.1,), "learning_rates": (3e-3,), "seeds": 3, "epochs": 12},

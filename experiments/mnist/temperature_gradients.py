@@ -1,12 +1,13 @@
-"""Does the soft gradient fall as the square of the temperature?
+"""Does the soft gradient scale as one over the square of the temperature?
 
-Hinton weighs the soft loss by T^2, since its gradient "scales as 1/T^2". That holds
-only far above the spread of the logits. Measured is the gradient without the T^2: its
-norm by Gaussian logits of N classes (teacher sd 5, student sd 3, correlation 0.8), mean
-over draws; and for a teacher of MNIST and students at the start, in the middle and at
-the end of their training its norms by the logits, mean over training images, and by the
-parameters, mean over batches, beside those of hard labels. Nothing is selected here:
-students learn with what `temperature_alpha` selected on the validation set.
+Hinton multiplies the soft loss by T^2 because its gradient "scales as 1/T^2". That
+holds only when T is far above the spread of the logits. This experiment measures the
+gradient without the factor. First, its norm with respect to Gaussian logits of N
+classes (teacher's standard deviation 5, student's 3, correlation 0.8), mean over draws.
+Second, for a teacher of MNIST and students at the start, in the middle and at the end
+of training, its norm with respect to the logits (mean over training images) and to the
+parameters (mean over batches), next to that of hard labels. Nothing is selected here:
+students use the settings that `temperature_alpha` selected on the validation set.
 
     python -m experiments.mnist.temperature_gradients    # or with --dataset mnist
 """
@@ -161,10 +162,10 @@ def doublings(rows, of):
     return np.abs(np.log2(norms.loc[20] / norms.loc[1]))
 
 
-SAYS = "The soft gradient falls as 1/T^2, and a factor T^2 cancels this out"
-GROWTH = "doublings of T^2 times the norm by the logits from T = 1 to 20, up or down"
-TRAINED = f"{GROWTH}, of trained students of MNIST"
-MANY = f"{GROWTH}, of Gaussian logits of 1,000 classes"
+SAYS = "The soft gradient scales as 1/T^2, and a factor of T^2 compensates"
+GROWTH = "doublings or halvings of T^2 times the gradient norm from T = 1 to 20"
+TRAINED = f"{GROWTH}, students trained on MNIST"
+MANY = f"{GROWTH}, Gaussian logits of 1,000 classes"
 at_end = partial(doublings, of="stage == 'end'")
 of_many = partial(doublings, of="classes == 1000")
 CLAIMS = {
@@ -177,7 +178,7 @@ STUDY = Study(
     Config,
     run,
     show,
-    cost="10 minutes on 2 cores, most of them for the teacher",
+    cost="10 minutes",
     quick=stages.QUICK | {"draws": 200},
     claims=CLAIMS,
 )

@@ -1,10 +1,11 @@
-"""Which temperature is best for a student of which width, and is a high one noise?
+"""Which temperature is best for which width, and are high temperatures only noise?
 
-Hinton's students of 30 units did best with T from 2.5 to 4, those of 300 units and more
-equally well with any T above 8; the article says that 3 to 5 is best and that T above
-20 is noise. The learning rate of every cell is selected on the validation set by a seed
-that is not measured. The temperatures of fewest errors are a description, by the test
-set; what decides a claim is selected on the validation set, for each seed by the rest.
+Hinton's students with 30 hidden units did best at T from 2.5 to 4, and those with 300
+or more equally well at any T above 8. The article says that 3 to 5 is best and that T
+above 20 is noise. The learning rate of every cell is selected on the validation set
+with a seed that is not measured. The table of best temperatures is descriptive and uses
+the test set; claims use temperatures selected on the validation set, for each seed by
+the other seeds.
 
     python -m experiments.mnist.temperature_width                    # embedded digits
     python -m experiments.mnist.temperature_width --dataset mnist    # 1,450 runs
@@ -97,14 +98,14 @@ def best_temperatures(answer):
 def show(tables, meta):
     runs = tables["runs"].fillna({"alpha": 1, "temperature": 0}).query("alpha == 1")
     means = runs.pivot_table(ERRORS, "temperature", "student_width").round(1)
-    print_table(means, "Test errors by hidden units; T = 0 are hard labels")
+    print_table(means, "Test errors by hidden units; T = 0 stands for hard labels")
 
 
 CLAIMS = {
     "noise": Claim(
         "T above 20 gives nearly random noise",
-        "test accuracy of 30 units that learn from the teacher alone, mean over T "
-        "above 20",
+        "test accuracy with 30 hidden units, trained on the teacher alone, mean over "
+        "T > 20",
         partial(between, width=30, span=HOT, column="test_accuracy_last"),
         below(0.5),  # random answers are right for a tenth; these see no label
     ),
@@ -112,16 +113,16 @@ CLAIMS = {
 for name, width in WIDTHS.items():
     CLAIMS[f"no_signal_{name}"] = Claim(
         "T above 20 gives no useful signal",
-        f"test errors that the teacher takes from students of labels, {width} units, "
-        "mean over T above 20",
+        f"test errors with hard labels minus those with the teacher alone, {width} "
+        "hidden units, mean over T > 20",
         partial(cut_when_hot, width=width),
         below(0.0),
     )
 for name, width in WIDTHS.items():
     CLAIMS[f"usual_{name}"] = Claim(
         "T of 3 to 5 is best",
-        "test errors at the best T in 3 to 5 less those at the best other, both "
-        f"chosen on validation, {width} units",
+        "test errors at the best T from 3 to 5 minus those at the best other T, both "
+        f"selected on the validation set, {width} hidden units",
         partial(usual_less_others, width=width),
         below(0.0),
     )
@@ -130,15 +131,16 @@ for name, than, span, words in (
     ("below", "lower", (1, 2), "up to 2"),
 ):
     CLAIMS[f"{name}_narrow"] = Claim(
-        f"30 units do better with T in 2.5 to 4 than with a {than} one (Hinton)",
-        f"test errors of 30 units, mean over T in 2.5 to 4 less mean over T {words}",
+        f"30 hidden units do better with T from 2.5 to 4 than with a {than} T (Hinton)",
+        f"test errors with 30 hidden units, mean over T from 2.5 to 4 minus mean over "
+        f"T {words}",
         lambda runs, span=span: between(runs, 30, (2.5, 4)) - between(runs, 30, span),
         below(0.0),
     )
 CLAIMS["flat_wide"] = Claim(
-    "300 units do alike with any T above 8 (Hinton)",
-    "share by which test errors at T above 20 differ from those at T of 8 to 20, "
-    "either way, 300 units",
+    "With 300 hidden units any T above 8 works equally well (Hinton)",
+    "relative difference, in absolute value, between test errors at T > 20 and at T "
+    "from 8 to 20, 300 hidden units",
     lambda runs: abs(between(runs, 300, HOT) / between(runs, 300, (8, 20)) - 1),
     below(0.1),
 )
@@ -148,7 +150,7 @@ STUDY = Study(
     Config,
     arms_run(setup.prepare, arms),
     show,
-    cost="4 hours of one core",
+    cost="2 hours",
     quick=setup.QUICK_TEACHER
     | {"student_widths": (30, 300), "seeds": (3, 2), "alphas": (1.0,), "epochs": 8}
     | {"temperatures": (1.0, 3.0, 8.0, 20.0, 100.0), "learning_rates": (3e-3, 1e-2)},

@@ -1,10 +1,11 @@
 """Which divergences cover two modes, and which seek one?
 
-The teacher is a mixture of two Gaussians on a fine grid of points, a class each. One
-student is a single Gaussian on the same grid, which cannot be the mixture; the other
-has a free logit for each point, which can. Each divergence fits both from several
-starts, and each fit is measured early on and at the end. There is no data, and so
-nothing is selected on a validation set: what is shown is the start of the lowest loss.
+The teacher is a mixture of two Gaussians on a fine grid whose points are the classes.
+One student is a single Gaussian on that grid, which cannot represent the mixture; the
+other has a free logit for each point, so it can. Each divergence is minimised for both
+from several starting points, and each fit is measured early and at the end. There are
+no data, so nothing is selected on a validation set: the starting point with the lowest
+final loss is shown.
 
     python -m experiments.toy.mode_covering
 """
@@ -227,7 +228,7 @@ STUDY = Study(
     Config,
     run,
     show,
-    cost="16 seconds on 2 cores",
+    cost="16 seconds",
     published={},
     quick={"seeds": 5, "steps": 2_000},
     derived={"densities": densities},

@@ -1,6 +1,6 @@
 """Arms: students that are trained alike, at what is best on validation."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -75,10 +75,25 @@ class Tuned(NamedTuple):
     extras: dict[str, np.ndarray]  # of the seeds, a row a run
 
 
-def tuned(arm: Arm) -> Tuned:
-    """Measures an arm at what a search, by a seed of its own, finds best.
+def all_tuned(arms: Callable[[], Iterable[Arm]]) -> Iterator[tuple[Arm, Tuned]]:
+    """Each of the arms, measured; progress says which of how many it is.
+
+    Args:
+      arms: Makes the arms, one at a time: their data together may not fit in memory.
+    """
+    total = sum(1 for _ in arms())
+    for number, arm in enumerate(arms(), 1):
+        yield arm, tuned(arm, f"arm {number} of {total}, ")
+
+
+def tuned(arm: Arm, place: str = "") -> Tuned:
+    """Measures an arm at the settings that a search with a seed of its own selects.
 
     The search never sees the test images.
+
+    Args:
+      arm: What to measure.
+      place: Which arm of how many, for the progress bar.
     """
     select_on = arm.data.validation if arm.select_on is None else arm.select_on
     search = sweep(
@@ -86,7 +101,7 @@ def tuned(arm: Arm) -> Tuned:
         arm.settings,
         data=arm.data._replace(validation=select_on, test=None),
         seeds=[SEARCH_SEED],
-        name=f"{arm.name}: search",
+        name=f"{place}{arm.name}: search",
         fixed=arm.fixed,
     )
     chosen = arm.choose(search.runs, list(arm.axes))
@@ -95,7 +110,7 @@ def tuned(arm: Arm) -> Tuned:
         chosen[list(arm.axes)],
         data=arm.data,
         seeds=range(arm.seeds),
-        name=arm.name,
+        name=f"{place}{arm.name}",
         fixed=arm.fixed,
         extras=arm.extras,
     )

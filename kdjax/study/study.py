@@ -15,7 +15,7 @@ from kdjax import data, files, results
 from kdjax.data import Data, Info
 from kdjax.progress import console
 from kdjax.study import claims
-from kdjax.study.arms import Arm, gather, labelled, tuned
+from kdjax.study.arms import Arm, all_tuned, gather, labelled
 from kdjax.study.claims import Claim
 from kdjax.study.statistics import Estimate, format_estimate
 from kdjax.training import checkpoint
@@ -55,7 +55,7 @@ class Study:
       show: ``show(tables, meta)`` prints what a reader wants to see first.
       claims: By name, each with what measures it.
       paper: Numbers of the paper, for figures and tables.
-      cost: What the published run costs, in words.
+      cost: How long the published run takes on two CPU cores, in words.
     """
 
     name: str
@@ -126,7 +126,10 @@ def _run_arms(
     prepare: Callable, arms: Callable, config: Any, images: Data, info: Info
 ) -> Answer:
     taught, facts = prepare(config, images, info)
-    found = [(arm.without_data(), tuned(arm)) for arm in arms(config, taught)]
+    found = [
+        (arm.without_data(), each)
+        for arm, each in all_tuned(partial(arms, config, taught))
+    ]
     tables, seconds = gather(found)
     tables = {t: labelled(rows, info.columns()) for t, rows in tables.items()}
     extras = [(arm, each.extras) for arm, each in found if each.extras]
