@@ -7,24 +7,49 @@ import rich
 from rich.table import Table
 import tyro
 
-from experiments import studies
+from experiments import claims, studies
 from kdjax import results
 
 
-def main() -> None:
-    """Lists the questions."""
-    printed = Table("command", "question", "cost", "results", show_lines=True)
+def as_markdown() -> str:
+    """The questions that have committed results, as a table for README."""
+    rows = [
+        "| question | module | time on 2 cores | claims |",
+        "| --- | --- | --- | --- |",
+    ]
     for module, study in studies().items():
-        question = study.question.split("\n", 1)[0]
+        if (results.ROOT / study.name / "meta.json").exists():
+            question, short = _question(study), module.removeprefix("experiments.")
+            verdicts = claims.verdicts(study)
+            rows.append(f"| {question} | `{short}` | {study.cost} | {verdicts} |")
+    return "\n".join(rows)
+
+
+def main(markdown: bool = False) -> None:
+    """Lists the questions.
+
+    Args:
+      markdown: As a table for README.
+    """
+    if markdown:
+        return print(as_markdown())
+    printed = Table(
+        "command", "question", "time on 2 cores", "results", show_lines=True
+    )
+    for module, study in studies().items():
         there = (results.ROOT / study.name / "meta.json").exists()
         printed.add_row(
             f"python -m {module}",
-            question,
+            _question(study),
             study.cost,
             f"results/{study.name}" if there else "not yet",
         )
     rich.print(printed)
     rich.print("Each takes --help, and --quick for a look within about a minute.")
+
+
+def _question(study) -> str:
+    return study.question.split("\n", 1)[0]
 
 
 if __name__ == "__main__":

@@ -1,21 +1,24 @@
-"""What the article claims, and what the committed results say of it.
+"""The article's claims, and what the committed results say about them.
 
-    python -m experiments.claims               # reads results/ and nothing else
-    python -m experiments.claims --markdown    # as README shows it
+Each claim has a rule in the file of its experiment: it is supported if the whole 95 %
+interval of its statistic lies within a bound, refuted if the interval lies entirely
+beyond it, and otherwise undecided at this scale. Verdicts are computed from the rows in
+results/. Rules were written before the experiments were run, with these exceptions:
+temperature_gradients and hinton_mnist were run again after their rules were written;
+the rules of temperature_width were set after temperature_alpha, a smaller form of the
+same question; and the rule of hinton_refit is the first claim's, whose verdict was
+known. Two statistics became stricter after their runs: shares of a gain in what_is_dark
+have Fieller's interval, and in alpha_teacher no seed selects for itself. Intervals are
+over seeds; they leave out what all runs share: one test set, one teacher, one selection
+of learning rates.
 
-Each claim stands with its rule in the config of its experiment: where the whole 95 %
-interval of a statistic must lie for it to be supported, and where to be refuted.
-Anything else is undecided at this scale. The verdict is computed from the rows. Rules
-were set before the experiment was run, with these exceptions: those of
-temperature_gradients and hinton_mnist, which were run again after; and those of
-temperature_width, set after temperature_alpha, which asks for less of the same. The
-rule for hinton_mnist's refit is that of its first claim, whose verdict was known. Two
-statistics became stricter after their runs: shares of a gain in what_is_dark have
-Fieller's interval, and alpha_teacher lets no seed select for itself. Intervals are over
-seeds: what one test set, one teacher and one choice of rates share, they leave out.
+    python -m experiments.claims            # prints the table
+    python -m experiments.claims --write    # writes docs/claims.md
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import rich
 from rich.table import Table
@@ -28,6 +31,7 @@ from kdjax.study.statistics import format_estimate
 from kdjax.study.study import Study
 
 COLUMNS = ("claim", "statistic", "supported if", "found", "verdict", "experiment")
+PAGE = Path(__file__).parents[1] / "docs/claims.md"
 
 
 def ledger(asked: Iterable[Study] | None = None) -> Iterator[tuple[str, ...]]:
@@ -52,20 +56,36 @@ def ledger(asked: Iterable[Study] | None = None) -> Iterator[tuple[str, ...]]:
             )
 
 
-def as_markdown() -> str:
-    """The ledger as a table in markdown."""
-    rows = [COLUMNS, ("---",) * len(COLUMNS), *ledger()]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+def verdicts(study: Study) -> str:
+    """How many of a study's claims came out which way, in words."""
+    counts = Counter(row[4] for row in ledger([study]))
+    return ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
 
 
-def main(markdown: bool = False) -> None:
-    """What the article claims, and what the committed results say of it.
+def summary() -> str:
+    """A sentence for README: how many claims came out which way."""
+    counts = Counter(row[4] for row in ledger())
+    words = ", ".join(f"{count} are {verdict}" for verdict, count in counts.items())
+    return f"Of the {counts.total()} rules tested so far, {words}."
+
+
+def page() -> str:
+    """``docs/claims.md``."""
+    title, rest = __doc__.split("\n    python")[0].split(".\n", 1)
+    table = [COLUMNS, ("---",) * len(COLUMNS), *ledger()]
+    lines = (f"| {' | '.join(row)} |" for row in table)
+    return "\n".join([f"# {title}", rest, *lines]) + "\n"
+
+
+def main(write: bool = False) -> None:
+    """The article's claims, and what the committed results say about them.
 
     Args:
-      markdown: For README.
+      write: Write docs/claims.md instead of printing.
     """
-    if markdown:
-        return print(as_markdown())
+    if write:
+        PAGE.write_text(page())
+        return print(f"wrote {PAGE}")
     printed = Table(*COLUMNS, title="The article's claims", show_lines=True)
     for row in ledger():
         printed.add_row(*row)

@@ -1,6 +1,4 @@
-"""The ledger is computed from committed rows, and README shows it."""
-
-from pathlib import Path
+"""The ledger is computed from committed rows, and docs/claims.md shows it."""
 
 import pytest
 
@@ -8,14 +6,12 @@ from experiments import claims, studies
 from experiments.mnist import temperature_gradients
 from kdjax import results
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
 CLAIMS = [claim for study in studies().values() for claim in study.claims.values()]
 
 
-def test_readme_shows_the_ledger_of_the_committed_results():
-    assert claims.as_markdown() in README, (
-        "run: python -m experiments.claims --markdown"
-    )
+def test_the_page_shows_the_ledger_of_the_committed_results():
+    says = "run: python -m experiments.claims --write"
+    assert claims.PAGE.read_text() == claims.page(), says
 
 
 @pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.statistic)

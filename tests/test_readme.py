@@ -1,36 +1,52 @@
-"""What README says is so."""
+"""What README and the page of results say is so."""
 
 from pathlib import Path
 import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
+from experiments import __main__ as listing
+from experiments import claims
 from experiments.mnist import hinton, omitted_digit, temperature_alpha
 from kdjax import results
 from kdjax.study.statistics import interval
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+RESULTS = (ROOT / "results/README.md").read_text()
+PAGES = ("README.md", "results/README.md", "kdjax/losses/README.md")
 ERRORS = "test_errors_last"
 
 
-def test_the_code_runs_as_it_stands(tmp_path):
+def test_the_code_runs_and_prints_what_it_says(tmp_path):
     blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert len(blocks) == 4
+    assert len(blocks) == 3
     done = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            "\n".join([*blocks, "print(len(table), len(hints.runs))"]),
-        ],
+        [sys.executable, "-c", "\n".join([*blocks, "print(len(runs), len(hints))"])],
         cwd=tmp_path,
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == ["(8,) (8, 10)", "12 2"]
+    first, *table, last = done.stdout.splitlines()
+    assert (first, last) == ("(8,) (8, 10)", "60 2") and first in README
+    shown = re.search(r"```\n(temperature.*?)```", README, re.DOTALL)[1].splitlines()
+    assert [line.split()[:1] for line in table] == [line.split()[:1] for line in shown]
+    here, there = (np.loadtxt(lines[2:])[:, 1:] for lines in (table, shown))
+    np.testing.assert_allclose(here, there, atol=0.01)  # another processor's rounding
+
+
+def test_readme_is_short_enough_to_be_read():
+    assert len(README.splitlines()) <= 150
+
+
+def test_the_questions_and_verdicts_are_those_of_the_committed_results():
+    says = "run: python -m experiments --markdown"
+    assert listing.as_markdown() in README, says
+    assert claims.summary() in README, claims.summary()
 
 
 @pytest.mark.parametrize("name", re.findall(r"`make (\w+)`|^make (\w+) ", README, re.M))
@@ -38,9 +54,10 @@ def test_make_has_the_targets(name):
     assert re.search(rf"^{''.join(name)}:", (ROOT / "Makefile").read_text(), re.M)
 
 
-def test_files_it_points_to_are_there():
-    for link in re.findall(r"\]\(([^)]+)\)", README):
-        assert link.startswith("http") or (ROOT / link).exists(), link
+@pytest.mark.parametrize("page", PAGES)
+def test_files_it_points_to_are_there(page):
+    for link in re.findall(r"\]\(([^)#]+)\)", (ROOT / page).read_text()):
+        assert link.startswith("http") or ((ROOT / page).parent / link).exists(), link
 
 
 def test_the_results_table_comes_from_the_committed_results():
@@ -53,22 +70,26 @@ def test_the_results_table_comes_from_the_committed_results():
     ):
         of = arms.loc[arm].sort_values("units").to_dict("records")
         cells = (row["accuracy"] + setting.format(**row) for row in of)
-        assert f"| {name} | {' | '.join(cells)} |" in README
+        assert f"| {name} | {' | '.join(cells)} |" in RESULTS
     meta = results.meta("temperature_alpha")
-    assert f"makes {meta['teacher']['test']['errors']:.0f} test errors" in README
-    assert meta["commit"] in README
+    assert f"makes {meta['teacher']['test']['errors']:.0f} test errors" in RESULTS
+    assert f"from commit {meta['commit']}" in RESULTS
 
 
 def test_hintons_table_comes_from_the_committed_results():
     runs, meta = results.load("hinton_mnist"), results.meta("hinton_mnist")
     paper, errors = meta["paper"], meta["teacher"]["test"]["errors"]
-    assert f"| teacher, 1,200 units | {paper['teacher']} | {errors:.0f} |" in README
+    assert (
+        f"| teacher, 1,200 hidden units | {paper['teacher']} | {errors:.0f} |"
+        in RESULTS
+    )
     for arm, name in (("hard", "hard labels"), ("distilled", "distilled")):
         cell = "{:.1f} ± {:.1f}".format(*interval(runs[runs["arm"] == arm][ERRORS]))
-        assert f"| {name} | {paper[arm]} | {cell} |" in README
+        assert f"| {name} | {paper[arm]} | {cell} |" in RESULTS
     cut = hinton.share_taken(runs).mean()
-    assert f"takes {100 * cut:.0f} % of the student's errors" in README
-    assert f"from commit {meta['commit']}" in README
+    assert f"removes {100 * cut:.0f} % of the student's errors" in RESULTS
+    assert f"A teacher removes {100 * cut:.0f} % of the errors" in README
+    assert f"from commit {meta['commit']}" in RESULTS
 
 
 def test_the_table_of_the_omitted_digit_comes_from_the_committed_results():
@@ -83,14 +104,14 @@ def test_the_table_of_the_omitted_digit_comes_from_the_committed_results():
     errors = paper["without 3"]["errors_percent"]
     of_threes = paper["without 3"]["omitted_errors_percent"]
     counts = "{:.0f} → ({:.0f})".format(*(100 * e for e in errors))
-    assert f"digits | {counts} | {cell('without 3', 'errors')} |" in README
+    assert f"digits | {counts} | {cell('without 3', 'errors')} |" in RESULTS
     counts = "{:.0f} → ({:.0f})".format(*(10.1 * e for e in of_threes))
-    assert f"threes | {counts} | {cell('without 3', 'omitted_errors')} |" in README
+    assert f"threes | {counts} | {cell('without 3', 'omitted_errors')} |" in RESULTS
     for arm in ("hard", "naive_teacher"):
         assert (
-            f"without 3: all digits | | {cell('without 3', 'errors', arm)} |" in README
+            f"without 3: all digits | | {cell('without 3', 'errors', arm)} |" in RESULTS
         )
     shares = "{} → ({})".format(*paper["only 7 and 8"]["errors_percent"])
     here = cell("only 7 and 8", "errors", share=0.01, form=".1f")
-    assert f"digits, % | {shares} | {here} |" in README
-    assert f"from commit {meta['commit']}" in README
+    assert f"digits, % | {shares} | {here} |" in RESULTS
+    assert f"from commit {meta['commit']}" in RESULTS
