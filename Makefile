@@ -1,12 +1,15 @@
 # Each target sets up what it needs in .venv, made by PYTHON, 3.11 or newer:
 # make test PYTHON=python3.13
+# make demo ACCELERATOR=cuda12  (or tpu): .venv keeps it for every later target
 PYTHON ?= python3
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
-READY = .venv/ready-$(VERSION)
+ACCELERATOR := $(or $(ACCELERATOR),$(patsubst .venv/ready-$(VERSION)-%,%,\
+    $(wildcard .venv/ready-$(VERSION)-*)))
+READY = .venv/ready-$(VERSION)$(ACCELERATOR:%=-%)
 RUN = .venv/bin/python
 FIGURES = $(patsubst %.pdf,%,$(notdir $(wildcard paper_figs/fig[0-9]*.pdf)))
 
-.PHONY: demo test figures bench peers lint clean
+.PHONY: demo test figures bench peers lint dist clean
 
 demo: $(READY)  ## teacher, sweep, table and figure on embedded digits: 5 minutes
 	$(RUN) -m experiments.mnist.temperature_alpha --dataset mnist5k \
@@ -30,10 +33,14 @@ lint: $(READY)
 	$(RUN) -m ruff format --check .
 	$(RUN) -m ruff check .
 
+dist: $(READY)  ## source archive and wheel, in dist/
+	$(RUN) -m build
+
 $(READY): pyproject.toml constraints.txt
 	rm -rf .venv
 	$(PYTHON) -m venv .venv
-	$(RUN) -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(RUN) -m pip install --quiet --constraint constraints.txt \
+	    --editable '.[dev$(ACCELERATOR:%=,%)]'
 	touch $@
 
 # The peer lives apart: its dependencies are none of ours.
@@ -55,4 +62,4 @@ $(READY): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf .venv .venv-torch .venv-peers .cache
+	rm -rf .venv .venv-torch .venv-peers .cache dist
