@@ -32,6 +32,7 @@ peers: .venv-peers/ready  ## other systems' own losses still give peers/values.j
 lint: $(READY)
 	$(RUN) -m ruff format --check .
 	$(RUN) -m ruff check .
+	$(RUN) -m pyrefly check --python-interpreter-path $(RUN)
 
 dist: $(READY)  ## source archive and wheel, in dist/
 	$(RUN) -m build

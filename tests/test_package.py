@@ -1,5 +1,6 @@
 """What ``pip install kdjax`` gives: the losses, with jax, numpy and chex alone."""
 
+import inspect
 import os
 from pathlib import Path
 import re
@@ -9,6 +10,8 @@ import tomllib
 from zipfile import ZipFile
 
 import pytest
+
+from kdjax import losses
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -57,3 +60,9 @@ def test_the_losses_run_with_the_lowest_versions_that_they_allow(wheel, tmp_path
     fast = os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
     printed = run(python, "-I", "-c", SNIPPET + DOCTESTS, cwd=tmp_path, env=fast)
     assert printed.startswith("(8,) (8, 10)")
+
+
+def test_a_tooltip_shows_types_by_their_names():
+    for loss in filter(inspect.isfunction, vars(losses).values()):
+        shown = str(inspect.signature(loss))
+        assert "jax" not in shown and "Annotated" not in shown, loss
