@@ -39,8 +39,11 @@ def test_make_has_the_targets(name):
 
 
 def test_files_it_points_to_are_there():
-    for link in re.findall(r"\]\(([^)]+)\)", README):
-        assert link.startswith("http") or (ROOT / link).exists(), link
+    for page in ("README.md", "CONTRIBUTING.md", "SECURITY.md"):
+        text = (ROOT / page).read_text()
+        for link in re.findall(r"\]\(([^)]+)\)|`(\w[\w.]*/[\w/.]+\.\w+)`", text):
+            path = "".join(link)
+            assert path.startswith("http") or (ROOT / path).exists(), path
 
 
 def test_the_results_table_comes_from_the_committed_results():
