@@ -1,17 +1,20 @@
 # Each target sets up what it needs in .venv, made by PYTHON, 3.11 or newer:
 # make test PYTHON=python3.13
+# make demo ACCELERATOR=cuda12  (or tpu): .venv keeps it for every later target
 PYTHON ?= python3
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
-READY = .venv/ready-$(VERSION)
+ACCELERATOR := $(or $(ACCELERATOR),$(patsubst .venv/ready-$(VERSION)-%,%,\
+    $(wildcard .venv/ready-$(VERSION)-*)))
+READY = .venv/ready-$(VERSION)$(ACCELERATOR:%=-%)
 RUN = .venv/bin/python
 
-.PHONY: demo test figures bench peers lint clean
+.PHONY: demo test figures bench peers lint dist clean
 
-demo: $(READY)  ## teacher, sweep, table and figure on embedded digits: 5 minutes
-	$(RUN) -m experiments.mnist.temperature_alpha --dataset mnist5k \
-	    --temperatures 1 2 4 8 20 --alphas 0 0.5 0.9 1 --smoothings 0.1
-	$(RUN) -m paper_figs.fig06_temperature_alpha temperature_alpha_mnist5k
-	$(RUN) -m paper_figs.fig07_softmax_at_temperature temperature_alpha_mnist5k
+demo: $(READY)  ## teacher, sweep, table and figures on embedded digits: a minute
+	$(RUN) -m experiments.mnist.temperature_alpha --quick
+	$(RUN) -m paper_figs.fig06_temperature_alpha temperature_alpha_mnist5k_quick
+	$(RUN) -m paper_figs.fig07_softmax_at_temperature temperature_alpha_mnist5k_quick
+	@echo "all cells and widths: $(RUN) -m experiments.mnist.temperature_alpha"
 
 test: $(READY)  ## a process for each core; a file's tests share what they have made
 	$(RUN) -m pytest -n auto --maxprocesses 8 --dist loadfile
@@ -28,11 +31,16 @@ peers: .venv-peers/ready  ## other systems' own losses still give peers/values.j
 lint: $(READY)
 	$(RUN) -m ruff format --check .
 	$(RUN) -m ruff check .
+	$(RUN) -m pyrefly check --python-interpreter-path $(RUN)
+
+dist: $(READY)  ## source archive and wheel, in dist/
+	$(RUN) -m build
 
 $(READY): pyproject.toml constraints.txt
 	rm -rf .venv
 	$(PYTHON) -m venv .venv
-	$(RUN) -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(RUN) -m pip install --quiet --constraint constraints.txt \
+	    --editable '.[dev$(ACCELERATOR:%=,%)]'
 	touch $@
 
 # The peer lives apart: its dependencies are none of ours.
@@ -54,4 +62,4 @@ $(READY): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf .venv .venv-torch .venv-peers .cache
+	rm -rf .venv .venv-torch .venv-peers .cache dist

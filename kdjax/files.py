@@ -1,6 +1,6 @@
 """Files that are either whole or not there, and where those for reuse lie."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 import hashlib
 import json
@@ -29,7 +29,7 @@ def fingerprint(content: Any) -> str:
 
 
 @contextmanager
-def atomic(path: Path) -> Iterator[Path]:
+def atomic(path: Path) -> Generator[Path]:
     """Gives a temporary path to write; at the end it becomes ``path`` at once.
 
     Raises:
@@ -55,7 +55,7 @@ def atomic(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def lock(path: Path, *, wait: bool) -> Iterator[bool]:
+def lock(path: Path, *, wait: bool) -> Generator[bool]:
     """Holds ``<path>.lock`` against other processes; one that is killed lets it go.
 
     Args:
@@ -84,6 +84,7 @@ def lock(path: Path, *, wait: bool) -> Iterator[bool]:
 def save_arrays(path: Path, **arrays: np.ndarray) -> None:
     """Writes an npz file whole or not at all."""
     with atomic(path) as temporary, open(temporary, "wb") as file:
+        # pyrefly: ignore[bad-argument-type]  # none of them is named allow_pickle
         np.savez(file, **arrays)
 
 

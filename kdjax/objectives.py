@@ -73,7 +73,7 @@ class _OnLogits:
 
     @property
     def __signature__(self) -> inspect.Signature:
-        parameters = inspect.signature(self.loss).parameters.values()
+        parameters = signature(self.loss).parameters.values()
         own = [p for p in parameters if p.kind is p.KEYWORD_ONLY]
         own = [p for p in own if p.name not in _NO_AXES]
         return _signature(("student", "teacher", "batch"), own)
@@ -101,8 +101,8 @@ class _FromSeveral:
 
     @property
     def __signature__(self) -> inspect.Signature:
-        own = inspect.signature(self.objective).parameters.values()
-        own = [p for p in own if p.kind is p.KEYWORD_ONLY]
+        parameters = inspect.signature(self.objective).parameters.values()
+        own = [p for p in parameters if p.kind is p.KEYWORD_ONLY]
         teacher = inspect.Parameter("teacher", inspect.Parameter.KEYWORD_ONLY)
         return _signature(("student", "teachers", "batch"), [*own, teacher])
 
@@ -112,6 +112,14 @@ def _signature(
 ) -> inspect.Signature:
     kind = inspect.Parameter.POSITIONAL_ONLY
     return inspect.Signature([*(inspect.Parameter(n, kind) for n in positional), *own])
+
+
+def signature(function: Callable) -> inspect.Signature:
+    """A function's signature; annotations that are strings evaluated if they can be."""
+    try:
+        return inspect.signature(function, eval_str=True)
+    except Exception:  # whatever a user's annotation raises
+        return inspect.signature(function)
 
 
 def name_of(function: Callable) -> str:

@@ -1,6 +1,6 @@
 """What long work shows while it goes on."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -23,7 +23,7 @@ def track(rows: Sequence, description: str) -> Iterable:
 
 
 @contextmanager
-def epochs_done(description: str, epochs: int) -> Iterator[Callable[[int], None]]:
+def epochs_done(description: str, epochs: int) -> Generator[Callable[[int], None]]:
     """A bar with epochs and time left; gives a function to say how many are done."""
     bar = Progress(
         TextColumn("{task.description}"),

@@ -151,7 +151,7 @@ def commit() -> str | None:
 def _to_csv(table: pd.DataFrame) -> bytes:
     """As CSV, numbers with the fewest digits that their own precision reads back."""
     narrow = table.select_dtypes(["float16", "float32"])
-    digits = {name: column.to_numpy().astype(str) for name, column in narrow.items()}
+    digits = {str(n): column.to_numpy().astype(str) for n, column in narrow.items()}
     table = table.assign(**{n: cells.astype(float) for n, cells in digits.items()})
     return table.to_csv(index=False, lineterminator="\n").encode()
 
@@ -162,6 +162,7 @@ def _replace_all(contents: Mapping[Path, bytes]) -> None:
     The last one is renamed last. If one cannot be written, none is renamed.
     """
     beside = {path: path.with_name(f".{path.name}.{os.getpid()}") for path in contents}
+    path = ROOT
     try:
         for path, content in contents.items():
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -180,8 +180,9 @@ def _tables(
     runs = pd.DataFrame(asked)
     finite = np.isfinite(curves["train_loss"]).cumprod(1).astype(bool)
     never = {"last": ~finite[:, -1]}
-    if trainings[-1].select is not None:
-        best, never["best"] = _best_epochs(trainings[-1], curves, finite)
+    if (select := trainings[-1].select) is not None:
+        of_last = trainings[-1].epochs
+        best, never["best"] = _best_epochs(select, of_last, curves, finite)
         runs["best_epoch"] = best
     runs["diverged"] = never["last"]
     for name in sorted(first.ends):
@@ -196,16 +197,19 @@ def _tables(
 
 
 def _best_epochs(
-    training: Training, curves: Mapping[str, np.ndarray], finite: np.ndarray
+    select: tuple[str, str],
+    epochs: int,
+    curves: Mapping[str, np.ndarray],
+    finite: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The selected epoch of each run, from 1, and for which runs there is none.
 
     As the program selects: an epoch of the last phase, before the run diverged.
     """
-    metric, direction = training.select
+    metric, direction = select
     sign = 1 if direction == "max" else -1
     watched = sign * curves[f"validation_{metric}"].astype(np.float64)
     watched = np.where(finite & ~np.isnan(watched), watched, -np.inf)
-    watched = watched[:, -training.epochs :]
-    best = 1 + finite.shape[1] - training.epochs + watched.argmax(1)
-    return best, np.isneginf(watched).all(1)
+    watched = watched[:, -epochs:]
+    best = 1 + finite.shape[1] - epochs + watched.argmax(1)
+    return best, (watched == -np.inf).all(1)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 from jax.sharding import SingleDeviceSharding
+from jax.stages import Wrapped
 import numpy as np
 
 from kdjax import files
@@ -96,7 +97,7 @@ class Compiled(NamedTuple):
 
     phases: list[Phase]
     splits: tuple[Data, ...]  # resident arrays only
-    ends: Callable[[Run, Data, Any], tuple[dict, dict]]
+    ends: Wrapped  # of Run, Data and what is fixed -> metrics, extras
 
     def fingerprint(self, job: Job) -> str:
         """Stands for the programs and what they are run on."""
@@ -172,6 +173,8 @@ def write(path: Path, finished: Finished) -> None:
 
 def read(path: Path) -> Finished:
     arrays = files.load_arrays(path)
+    if arrays is None:
+        raise OSError(f"{path} was removed or damaged while the sweep ran")
     parts: dict[str, dict[str, np.ndarray]] = {part: {} for part in Finished._fields}
     for name, array in arrays.items():
         part, _, own = name.partition("/")

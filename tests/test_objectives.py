@@ -73,12 +73,21 @@ def test_hyperparameters_are_those_of_the_loss_without_its_mask_and_devices():
     hinton = objectives.on_logits(losses.hinton)
     parameters = inspect.signature(hinton).parameters
     assert list(parameters) == ["student", "teacher", "batch", "temperature", "alpha"]
-    own = inspect.signature(losses.hinton).parameters
+    own = objectives.signature(losses.hinton).parameters
     assert parameters["alpha"] == own["alpha"]  # its range and its default too
     assert taken(objectives.on_logits(losses.cross_entropy)) == set()
     halves = objectives.on_logits(partial(losses.jensen_shannon, beta=0.1))
     assert inspect.signature(halves).parameters["beta"].default == 0.1
     assert taken(objectives.on_logits(losses.dist_intra)) == {"temperature"}
+
+
+def test_an_annotation_that_cannot_be_evaluated_is_left_as_it_is():
+    def loss(student_logits, labels, *, alpha):
+        return alpha * losses.cross_entropy(student_logits, labels)
+
+    loss.__annotations__["alpha"] = "NotImported"
+    parameters = inspect.signature(objectives.on_logits(loss)).parameters
+    assert parameters["alpha"].annotation == "NotImported"
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,10 @@ from kdjax.study.statistics import interval
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 RESULTS = (ROOT / "results/README.md").read_text()
-PAGES = ("README.md", "results/README.md", "kdjax/losses/README.md")
+PAGES = (
+    *("README.md", "CONTRIBUTING.md", "SECURITY.md", "docs/claims.md"),
+    *("results/README.md", "kdjax/losses/README.md", "paper_figs/README.md"),
+)
 ERRORS = "test_errors_last"
 
 

@@ -34,13 +34,13 @@ def load(name: str, data_dir: str | None = None) -> tuple[Data, Info]:
         version, arrays = _tfds(name, data_dir)
     train_x, train_y, test_x, test_y = arrays
     held_out = _every(len(train_y) // _HELD_OUT[name], train_y)
-    data = Data(
+    splits = (
         _split(train_x[~held_out], train_y[~held_out]),
         _split(train_x[held_out], train_y[held_out]),
         _split(test_x, test_y),
     )
-    sizes = [len(split["label"]) for split in data]
-    return data, Info(name, version, 10, *sizes)
+    sizes = [len(split["label"]) for split in splits]
+    return Data(*splits), Info(name, version, 10, *sizes)
 
 
 def check_directory(name: str, data_dir: str | None) -> None:

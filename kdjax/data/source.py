@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 import itertools
 import json
-from typing import Any
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -47,7 +47,7 @@ class ResidentFeed:
         self.examples = len(jax.tree.leaves(arrays)[0])
         self.batch_size = batch_size
         self.steps = self.examples // batch_size
-        self._order = (None, None)  # of one epoch, by its key
+        self._order: tuple[Any, Any] = (None, None)  # of one epoch, by its key
 
     def example(self) -> Batch:
         """A batch, of which only the shapes matter."""
@@ -100,7 +100,7 @@ class StreamFeed:
     def begin(self, key: jax.Array, position: str | None) -> None:
         """Starts at a run's first batch, or where its checkpoint says."""
         seed = int(jax.random.bits(key) >> 1)
-        self._iterator = iter(self.stream.make(seed))
+        self._iterator = cast(Any, iter(self.stream.make(seed)))
         if position:
             self._iterator.set_state(json.loads(position))
 

@@ -9,6 +9,8 @@ logits*, which is exact where they are close; an error in the normalisers, the s
 all classes, then cancels to first order.
 """
 
+from __future__ import annotations
+
 import math
 from typing import NamedTuple
 
@@ -17,7 +19,7 @@ import jax
 import jax.numpy as jnp
 
 Array = jax.Array
-Scalar = jax.typing.ArrayLike
+Scalar = Array | float
 
 # (exp(-r) - 1 + r) / r^2 = 1/2 - r/6 + r^2/24 - ..., highest power first. Fourteen
 # terms are exact in float64 for |r| < NEAR.

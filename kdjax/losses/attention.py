@@ -8,6 +8,8 @@ queries and as keys. A score of ``-inf`` is a key that its query may not see.
 Which layer of the teacher answers to which of the student is the caller's choice.
 """
 
+from __future__ import annotations
+
 import chex
 import jax.numpy as jnp
 

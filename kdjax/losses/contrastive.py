@@ -1,5 +1,7 @@
 """Losses in which the right pair is told from all other pairs of the batch."""
 
+from __future__ import annotations
+
 from typing import NamedTuple
 
 import chex
@@ -142,7 +144,7 @@ def crd_memory(key: Array, *, dataset_size: int, width: int) -> Memory:
     """
     shape, size = (2, dataset_size, width), (3 / width) ** 0.5
     banks = jax.random.uniform(key, shape, minval=-size, maxval=size)
-    return Memory(*banks, jnp.zeros(()), jnp.zeros(()))
+    return Memory(banks[0], banks[1], jnp.zeros(()), jnp.zeros(()))
 
 
 def crd_with_memory(

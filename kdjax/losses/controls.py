@@ -1,5 +1,7 @@
 """Controls: what is left of a gain without a part of the teacher's answer."""
 
+from __future__ import annotations
+
 import jax
 import jax.numpy as jnp
 

@@ -12,6 +12,8 @@ those of each system, and `value` gives that system's number::
 Arguments that a system has of its own (``lam``, ``beta``) keep their name and meaning.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
@@ -281,7 +283,7 @@ def value(
     if entropy:
         soft = soft + _entropy(t)
     soft = average(soft, *of_classes) * (temperature**2 if squared else 1)
-    if weighs is None:
+    if weighs is None or labels is None or alpha is None:  # all or none, see above
         return soft
     hard = average(cross_entropy(student, labels), *of_classes)
     share = alpha if weighs == "teacher" else 1 - alpha

@@ -3,6 +3,8 @@
 What correlates over a batch takes two examples at least, and raises ValueError for one.
 """
 
+from __future__ import annotations
+
 import jax
 import jax.numpy as jnp
 

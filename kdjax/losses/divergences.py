@@ -10,6 +10,8 @@ gives 0. NaN gives NaN.
 A KL of 1e-6 keeps its digits in float32: see `kdjax.losses.arithmetic`.
 """
 
+from __future__ import annotations
+
 import jax
 import jax.numpy as jnp
 

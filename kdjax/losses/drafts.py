@@ -4,6 +4,8 @@ The draft is the student, the target the teacher. A token drafted from q is acce
 with probability :math:`\min(1, p / q)`, and what comes out is exactly p's.
 """
 
+from __future__ import annotations
+
 import jax.numpy as jnp
 
 from kdjax.losses.arithmetic import (

@@ -3,6 +3,8 @@ r"""Families of divergences that run from reverse to forward KL.
 Which class exists is said in `kdjax.losses.divergences`.
 """
 
+from __future__ import annotations
+
 import math
 
 import jax.numpy as jnp

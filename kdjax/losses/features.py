@@ -4,6 +4,8 @@ Where the student is narrower than its teacher, a projection stands between: it 
 parameter of the student's, applied by the caller before the loss.
 """
 
+from __future__ import annotations
+
 import chex
 import jax
 import jax.numpy as jnp

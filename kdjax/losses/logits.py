@@ -1,5 +1,7 @@
 """What a classifier's logits teach: student, teacher, and where needed the label."""
 
+from __future__ import annotations
+
 import jax
 import jax.numpy as jnp
 

@@ -3,6 +3,8 @@
 Which class exists is said in `kdjax.losses.divergences`.
 """
 
+from __future__ import annotations
+
 import jax.numpy as jnp
 
 from kdjax.losses.arithmetic import (

@@ -6,7 +6,7 @@ sweep before it is traced. A loss itself checks no values: they may be traced.
 
 from dataclasses import dataclass
 import math
-from typing import Annotated
+from typing import Annotated, Any
 
 from kdjax.losses.arithmetic import Scalar
 
@@ -20,7 +20,7 @@ class Range:
     high: float = math.inf
     above: bool = False
 
-    def __contains__(self, value: float) -> bool:
+    def __contains__(self, value: Any) -> bool:
         inside = self.low < value if self.above else self.low <= value
         return math.isfinite(value) and inside and value <= self.high
 

@@ -14,6 +14,8 @@ the usual recipe: each device takes the mean over its shard, and ``pmean`` joins
 and gradients of parameters.
 """
 
+from __future__ import annotations
+
 import chex
 import jax
 import jax.numpy as jnp

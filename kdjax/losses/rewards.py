@@ -4,6 +4,8 @@ Logits are ``[..., L, V]``, tokens ``[..., L]``, as in `kdjax.losses.sequences`.
 texts are given: who drew them, and how, is the caller's business.
 """
 
+from __future__ import annotations
+
 import jax
 import jax.numpy as jnp
 

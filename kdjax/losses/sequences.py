@@ -13,6 +13,8 @@ them each gives long sequences another weight::
     global_token_mean(values, where, tokens=n)  # of n tokens in all accumulated batches
 """
 
+from __future__ import annotations
+
 import jax
 import jax.numpy as jnp
 

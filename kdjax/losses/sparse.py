@@ -12,6 +12,8 @@ classes as one, is never more; the third renormalises the teacher alone, and is 
 first less the log of the student's probability of ``kept``.
 """
 
+from __future__ import annotations
+
 from typing import NamedTuple
 
 import jax

@@ -1,5 +1,7 @@
 """Losses that treat the label's class and the others apart."""
 
+from __future__ import annotations
+
 import jax
 import jax.numpy as jnp
 

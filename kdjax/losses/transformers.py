@@ -3,6 +3,8 @@
 What each takes is said in `kdjax.losses.attention`, which has the parts.
 """
 
+from __future__ import annotations
+
 import chex
 import jax.numpy as jnp
 
@@ -134,7 +136,8 @@ def minilm_v2(
         (student_keys, teacher_keys),
         (student_values, teacher_values),
     )
-    return sum(relation_kl(s, t, heads=heads, where=where) for s, t in pairs)
+    q, k, v = (relation_kl(s, t, heads=heads, where=where) for s, t in pairs)
+    return q + k + v
 
 
 def distilbert(

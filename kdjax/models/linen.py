@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -38,7 +39,8 @@ def _apply(
     key: jax.Array | None = None,
 ) -> tuple[Outputs, Variables]:
     state = variables["state"]
-    result = network.apply(
+    apply: Any = network.apply  # with a state or without
+    result = apply(
         {"params": variables["params"], **state},
         *(batch[n] for n in inputs),
         train=key is not None,

@@ -69,7 +69,11 @@ def variational(pairs: Pairs = ((-1, -1),)) -> Projector:
 
 
 def contrastive(
-    *, dataset_size: int, negatives: int = 4096, width: int = 128, pair=(-1, -1)
+    *,
+    dataset_size: int,
+    negatives: int = 4096,
+    width: int = 128,
+    pair: Sequence[int] = (-1, -1),
 ) -> Projector:
     """The embedding heads and the memory of `kdjax.losses.crd_with_memory`.
 
@@ -150,7 +154,7 @@ def _init_variational(
 def _init_contrastive(
     dataset_size: int,
     width: int,
-    pair: tuple[int, int],
+    pair: tuple[int, ...],
     key: jax.Array,
     student: Outputs,
     teacher: Outputs,
@@ -168,7 +172,7 @@ def _init_contrastive(
 
 def _apply_contrastive(
     negatives: int,
-    pair: tuple[int, int],
+    pair: tuple[int, ...],
     variables: Variables,
     student: Outputs,
     teacher: Outputs,
@@ -191,7 +195,8 @@ def _apply_contrastive(
     further = jax.random.randint(key, (len(rows), negatives), 1, count)
     others = (rows[:, None] + further) % count  # never the example itself
     _, remembered = losses.crd_with_memory(
-        *embedded,
+        embedded[0],
+        embedded[1],
         memory,
         rows,
         others,

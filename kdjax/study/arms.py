@@ -123,7 +123,7 @@ def tuned(arm: Arm, place: str = "") -> Tuned:
 def _with_own(rows: pd.DataFrame, own: pd.DataFrame) -> pd.DataFrame:
     """With the cells of every setting, of which there is one row a run and seed."""
     each = rows.groupby("seed").size().iloc[0] // len(own)  # rows of a run
-    cells = {n: np.resize(np.repeat(own[n], each), len(rows)) for n in own}
+    cells = {str(n): np.resize(np.repeat(own[n], each), len(rows)) for n in own}
     return rows.assign(**cells)
 
 

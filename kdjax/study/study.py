@@ -204,7 +204,7 @@ def _run(study: Study, config: Any, folder: str, data_dir: str | None) -> None:
 
 def print_table(frame: pd.DataFrame, title: str, index: str | None = None) -> None:
     """A data frame as a table: its columns, and its index as the first one."""
-    names = ", ".join(name for name in frame.index.names if name)
+    names = ", ".join(str(name) for name in frame.index.names if name)
     printed = Printed(index or names, title=title)
     for name in frame.columns:
         printed.add_column(_cell(name))

@@ -11,7 +11,7 @@ import optax
 import pandas as pd
 
 from kdjax.data.checks import check_labels, check_teacher
-from kdjax.data.source import Stream, feeder
+from kdjax.data.source import ResidentFeed, Stream, feeder
 from kdjax.data.types import Data
 from kdjax.models import Batch, Model, Outputs, Projector
 from kdjax.objectives import name_of
@@ -72,13 +72,13 @@ def check_fit(
       TypeError, ValueError: naming the part that does not take what it is given.
     """
     feed = feeder(data.train, training.batch_size)
-    if isinstance(data.train, Stream) and not feed.steps:
-        raise ValueError(f"steps of the stream is {feed.steps}, but takes 1 or more")
-    if not feed.steps:
+    if isinstance(feed, ResidentFeed) and not feed.steps:
         raise ValueError(
             f"batch_size is {training.batch_size}, but takes at most the "
             f"{feed.examples} examples of train"
         )
+    if not feed.steps:
+        raise ValueError(f"steps of the stream is {feed.steps}, but takes 1 or more")
     key, batch = jax.random.key(0), feed.example()
     has = f"a batch has {', '.join(batch)}"
     if isinstance(fixed, Mapping):
@@ -205,7 +205,7 @@ def _check_descent(
         )
         optimizer = stepping.transformation(training.optimizer, chosen, steps)
         updates, _ = optimizer.update(ones, optimizer.init(zeros), zeros)
-        return sum(jnp.sum(update) for update in jax.tree.leaves(updates))
+        return jnp.asarray(sum(jnp.sum(u) for u in jax.tree.leaves(updates)))
 
     own = {}
     if not isinstance(training.optimizer, optax.GradientTransformation):

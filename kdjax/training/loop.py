@@ -4,7 +4,7 @@ It does not know whether it runs one student or a group of them side by side, no
 whether batches come from resident arrays or from a stream.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
 from pathlib import Path
@@ -60,7 +60,7 @@ class Loop:
         states = self._shapes()
         self.curves = _blank_curves(self.phases, states, splits, fixed)
         self.losses = np.zeros(states[0].finite.shape)  # summed, of the epoch under way
-        self.run: Run | None = None
+        self.run: Any = None  # a `Run`, once it has begun
 
     def to_the_end(
         self,
@@ -202,7 +202,7 @@ class Loop:
         checkpoint.save(directory, self.at["steps"], tree, position)
 
     @contextmanager
-    def _clock(self) -> Iterator[None]:
+    def _clock(self) -> Generator[None]:
         """Counts to the epoch's seconds what is done in it, and no checkpoint."""
         began, done = time.monotonic(), self.at["done"]
         yield
@@ -225,7 +225,7 @@ def _blank_curves(
         jax.eval_shape(phase.finish, state, validation, fixed)[1]
         for phase, state, (_, validation) in zip(phases, states, splits, strict=True)
     ]
-    curves = {"seconds": np.zeros(epochs)}
+    curves: Curves = {"seconds": np.zeros(epochs)}
     curves["train_loss"] = np.zeros((epochs, *states[0].finite.shape), np.float32)
     for name, value in {n: v for own in metrics for n, v in own.items()}.items():
         everywhere = all(name in own for own in metrics)

@@ -6,6 +6,8 @@ work as they are: ``optax.adam`` has the axis ``learning_rate``, and ``optax.sgd
 with nothing left to choose, has none. To use another schedule, write such a function.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -85,7 +87,7 @@ def _cosine(steps: int, warmup: Fraction | None = None) -> optax.GradientTransfo
     if warmup is None:
         return optax.scale_by_schedule(fall)
 
-    def rise_and_fall(count: jax.Array) -> jax.Array:
+    def rise_and_fall(count: Any) -> jax.Array:
         rise = jnp.minimum(1, (count + 1) / jnp.maximum(warmup * steps, 1))
         return rise * fall(count)
 

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.stages import Wrapped
 
 from kdjax.data.source import ResidentFeed, StreamFeed, feeder
 from kdjax.data.types import Data
@@ -33,9 +34,9 @@ class Phase(NamedTuple):
 
     training: Training
     feed: ResidentFeed | StreamFeed
-    begin: Callable[..., Run]
-    program: Callable[..., tuple[Run, jax.Array]]  # of a call's steps, or of one step
-    finish: Callable[..., tuple[Run, Metrics]]  # at the end of an epoch
+    begin: Wrapped  # -> Run
+    program: Wrapped  # -> Run, loss: of a call's steps, or of one step
+    finish: Wrapped  # -> Run, Metrics: at the end of an epoch
     scanned: bool  # whether the program's steps are a loop inside it
     steps_a_call: int
 
@@ -49,7 +50,7 @@ class Phase(NamedTuple):
         """As many steps as there are keys; and the sum of their losses."""
         if self.scanned:
             return self.program(run, fed, keys, arrays, fixed)
-        total = 0.0
+        total: Any = 0.0
         for i in range(len(keys)):
             here = jax.tree.map(lambda a, i=i: a[i], fed)
             run, loss = self.program(run, here, keys[i], arrays, fixed)
@@ -267,7 +268,7 @@ def runs_per_program(training: Training, example: Batch, device: jax.Device) -> 
     variables = jax.eval_shape(training.model.init, jax.random.key(0), example)
     jaxpr = jax.make_jaxpr(training.model.apply)(variables, example)
     parameters = sum(leaf.size for leaf in jax.tree.leaves(variables))
-    activations = sum(v.aval.size for e in jaxpr.eqns for v in e.outvars)
+    activations = sum(getattr(v.aval, "size", 0) for e in jaxpr.eqns for v in e.outvars)
     cpu = device.platform == "cpu"
     stats = None if cpu else device.memory_stats()
     memory = (stats or {}).get("bytes_limit", 8 * 2**30) / 2

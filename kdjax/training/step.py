@@ -1,17 +1,17 @@
 """One step of training, a pure function: vmap it for a sweep, scan it for an epoch."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 import inspect
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from kdjax.models import Batch, Model, Outputs, Projector, projectors
-from kdjax.objectives import Objective
+from kdjax.objectives import Objective, signature
 from kdjax.training import optimizers, teacher, views
 from kdjax.training.metrics import Measure, Metrics, classification
 
@@ -129,7 +129,7 @@ def step(
     )
     optimizer = transformation(training.optimizer, state.hyperparameters, steps)
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
+    params = cast(dict, optax.apply_updates(state.params, updates))
     if training.constrain is not None:
         params = {**params, "student": training.constrain(params["student"])}
     return State(state.hyperparameters, params, model_state, opt_state), {"loss": loss}
@@ -177,8 +177,8 @@ def transformation(
 
 
 def of(
-    function: Callable, hyperparameters: Hyperparameters, *, by_keyword: bool = False
-) -> Hyperparameters:
+    function: Callable, hyperparameters: Mapping[str, Any], *, by_keyword: bool = False
+) -> dict[str, Any]:
     """Those that a function takes: see `takes`."""
     names = takes(function, by_keyword=by_keyword)
     return {name: hyperparameters[name] for name in names if name in hyperparameters}
@@ -189,8 +189,7 @@ def takes(
     function: Callable, *, by_keyword: bool = False
 ) -> dict[str, inspect.Parameter]:
     """The keyword-only arguments of a function; or all that can be given by keyword."""
-    kinds = {inspect.Parameter.KEYWORD_ONLY}
-    if by_keyword:
-        kinds.add(inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    parameters = inspect.signature(function).parameters
+    own = inspect.Parameter.KEYWORD_ONLY
+    kinds = (own, inspect.Parameter.POSITIONAL_OR_KEYWORD) if by_keyword else (own,)
+    parameters = signature(function).parameters
     return {n: p for n, p in parameters.items() if p.kind in kinds and n != "steps"}
