@@ -7,7 +7,8 @@ texts are given: who drew them, and how, is the caller's business.
 import jax
 import jax.numpy as jnp
 
-from kdjax.losses.arithmetic import Array, classes, compare, counted
+from kdjax.losses import checks
+from kdjax.losses.arithmetic import Array, classes, compare
 from kdjax.losses.divergences import reverse_kl
 from kdjax.losses.logits import cross_entropy
 from kdjax.losses.ranges import Fraction
@@ -26,7 +27,7 @@ def sampled_log_ratio(
       tokens: ``[..., L]``, what was written.
 
     Returns:
-      ``[..., L]``; 0 for a token that either side rules out.
+      ``[..., L]``; 0 for a token that either side rules out, or that is none.
 
     Example:
       >>> z = jnp.zeros((3, 4))
@@ -37,20 +38,22 @@ def sampled_log_ratio(
       Gu et al., `MiniLLM: Knowledge Distillation of Large Language Models
       <https://arxiv.org/abs/2306.08543>`_, 2024, section 2.2.
     """
-    p, q, gap = compare(*classes(student_logits, teacher_logits, None))
+    tokens, written = checks.labels(tokens, student_logits, "tokens")
+    written = written[..., None]
+    p, q, gap = compare(*classes(student_logits, teacher_logits, written))
     gap = jnp.where((p > 0) & (q > 0), gap, 0)
     return jnp.take_along_axis(gap, tokens[..., None], -1)[..., 0]
 
 
 def reward_to_go(
-    rewards: Array, *, discount: Fraction = 1.0, where: Array | None = None
+    rewards: Array, *, discount: Fraction = 1.0, mask: Array | None = None
 ) -> Array:
     r"""From each token on: :math:`R_t = \sum_{i \ge t} \gamma^{i - t} r_i`.
 
     Args:
       rewards: ``[..., L]``.
       discount: The gamma, in ``[0, 1]``.
-      where: Tokens that count, ``[..., L]``.
+      mask: Tokens that count, ``[..., L]``.
 
     Returns:
       ``[..., L]``.
@@ -63,7 +66,8 @@ def reward_to_go(
       Gu et al., `MiniLLM: Knowledge Distillation of Large Language Models
       <https://arxiv.org/abs/2306.08543>`_, 2024, section 2.2; discounted in its code.
     """
-    rewards = jnp.where(counted(where, rewards.shape), rewards, 0)
+    checks.scalars(discount=discount)
+    rewards = jnp.where(checks.mask(mask, rewards.shape), rewards, 0)
 
     def back(later: Array, now: Array) -> tuple[Array, Array]:
         return (now + discount * later,) * 2
@@ -74,7 +78,7 @@ def reward_to_go(
 
 
 def mean_reward_to_go(
-    rewards: Array, *, discount: Fraction = 1.0, where: Array | None = None
+    rewards: Array, *, discount: Fraction = 1.0, mask: Array | None = None
 ) -> Array:
     r"""`reward_to_go` over the number of tokens that it sums: length normalisation.
 
@@ -83,7 +87,7 @@ def mean_reward_to_go(
     Args:
       rewards: ``[..., L]``.
       discount: The gamma, in ``[0, 1]``. The authors' code has 0.95.
-      where: Tokens that count, ``[..., L]``.
+      mask: Tokens that count, ``[..., L]``.
 
     Returns:
       ``[..., L]``; 0 where no token is left.
@@ -96,9 +100,9 @@ def mean_reward_to_go(
       Gu et al., `MiniLLM: Knowledge Distillation of Large Language Models
       <https://arxiv.org/abs/2306.08543>`_, 2024, section 2.2; discounted in its code.
     """
-    counts = counted(where, rewards.shape)
+    counts = checks.mask(mask, rewards.shape)
     left = reward_to_go(counts.astype(rewards.dtype))
-    return reward_to_go(rewards, discount=discount, where=where) / jnp.maximum(left, 1)
+    return reward_to_go(rewards, discount=discount, mask=mask) / jnp.maximum(left, 1)
 
 
 def importance_weights(
@@ -121,7 +125,7 @@ def importance_weights(
       teacher_share: The paper's alpha, in ``[0, 1)``.
 
     Returns:
-      ``[..., L]``, at most :math:`1 / (1 - \alpha)`.
+      ``[..., L]``, at most :math:`1 / (1 - \alpha)`; 0 for what is no token.
 
     Example:
       >>> z = jnp.zeros((1, 4))
@@ -132,12 +136,14 @@ def importance_weights(
       Gu et al., `MiniLLM: Knowledge Distillation of Large Language Models
       <https://arxiv.org/abs/2306.08543>`_, 2024, section 2.2.
     """
+    checks.scalars(teacher_share=teacher_share)
+    tokens, written = checks.labels(tokens, student_logits, "tokens")
     p, q, _ = compare(*classes(student_logits, teacher_logits, None))
     p, q = (jnp.take_along_axis(x, tokens[..., None], -1)[..., 0] for x in (p, q))
     mixture = teacher_share * p + (1 - teacher_share) * q
     none = mixture == 0
     weights = jnp.where(none, 1, q) / jnp.where(none, 1, mixture)
-    return jax.lax.stop_gradient(weights)
+    return jax.lax.stop_gradient(jnp.where(written, weights, 0))
 
 
 def minillm(
@@ -147,7 +153,7 @@ def minillm(
     *,
     teacher_share: Fraction = 0.2,
     length_normalized: bool = True,
-    where: Array | None = None,
+    mask: Array | None = None,
 ) -> Array:
     r"""A loss whose gradient is MiniLLM's, on texts that student and teacher wrote.
 
@@ -167,7 +173,7 @@ def minillm(
       teacher_share: The teacher's in that mixture, the paper's alpha.
       length_normalized: Whether :math:`R` is the mean of the rewards to come, as in the
         paper, and not their sum.
-      where: Tokens that count, ``[..., L]``.
+      mask: Tokens that count, ``[..., L]``.
 
     Returns:
       ``[...]``, one value a text.
@@ -182,9 +188,10 @@ def minillm(
       <https://arxiv.org/abs/2306.08543>`_, 2024, section 2.2, equation 7.
     """
     rewards = sampled_log_ratio(student_logits, teacher_logits, tokens)
-    counts = counted(where, rewards.shape)
+    _, written = checks.labels(tokens, student_logits, "tokens")
+    counts = checks.mask(mask, rewards.shape) & written
     to_go = mean_reward_to_go if length_normalized else reward_to_go
-    later = to_go(jax.lax.stop_gradient(rewards), where=counts)[..., 1:]
+    later = to_go(jax.lax.stop_gradient(rewards), mask=counts)[..., 1:]
     later = jnp.concatenate([later, jnp.zeros_like(rewards[..., :1])], -1)
     weights = importance_weights(
         student_logits, teacher_logits, tokens, teacher_share=teacher_share

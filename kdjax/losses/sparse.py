@@ -3,7 +3,7 @@ r"""A part of the teacher's answer: its likeliest classes, or a sample of them.
 The likeliest classes go with every divergence::
 
     kept = top_k(teacher_logits, k=50)  # or the student's
-    forward_kl(student_logits, teacher_logits, where=kept)  # both renormalised
+    forward_kl(student_logits, teacher_logits, class_mask=kept)  # both renormalised
     forward_kl(*(tail_bucket(z, kept) for z in (student_logits, teacher_logits)))
     forward_kl(student_logits, jnp.where(kept, teacher_logits, -jnp.inf))
 
@@ -17,6 +17,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from kdjax.losses import checks
 from kdjax.losses.arithmetic import Array, Scalar, normalise, present, widen
 
 
@@ -69,6 +70,7 @@ def tail_bucket(logits: Array, kept: Array) -> Array:
       LLMs <https://arxiv.org/abs/2503.16870>`_, 2025, section 3.
     """
     (logits,) = widen(logits)
+    kept = checks.mask(kept, logits.shape, "kept")
     tail = present(logits) & ~kept
     _, top, rest = normalise(logits, tail)
     bucket = jnp.where(tail.any(-1, keepdims=True), top + rest, -jnp.inf)
@@ -96,7 +98,8 @@ def sample_logits(
       power: The exponent t; 1 draws from the teacher itself.
 
     Returns:
-      What `sampled_kl` takes: small enough to be stored.
+      What `sampled_kl` takes: small enough to be stored. Of a teacher without any class
+      the weights are 0.
 
     Example:
       >>> sample_logits(jax.random.key(0), jnp.zeros((2, 9)), draws=3).indices.shape
@@ -106,13 +109,17 @@ def sample_logits(
       Anshumann et al., `Sparse Logit Sampling: Accelerating Knowledge Distillation in
       LLMs <https://arxiv.org/abs/2503.16870>`_, 2025, section 4.
     """
+    checks.scalars(power=power)
     (teacher,) = widen(teacher_logits)
     log_p = jax.nn.log_softmax(teacher)
     proposal = jax.nn.log_softmax(power * teacher)
+    empty = ~present(teacher).any(-1, keepdims=True)
+    log_p, proposal = (jnp.where(empty, 0, x) for x in (log_p, proposal))
     indices = jax.random.categorical(key, proposal, shape=(draws, *teacher.shape[:-1]))
     indices = jnp.moveaxis(indices, 0, -1)
     log_p, proposal = (jnp.take_along_axis(x, indices, -1) for x in (log_p, proposal))
-    return Sampled(indices, jnp.exp(log_p - proposal) / draws, log_p)
+    weights = jnp.where(empty, 0, jnp.exp(log_p - proposal) / draws)
+    return Sampled(indices, weights, log_p)
 
 
 def sampled_kl(student_logits: Array, sampled: Sampled) -> Array:

@@ -49,7 +49,7 @@ def test_top_k_keeps_the_likeliest():
 @pytest.mark.parametrize("chooser", [0, 1], ids=["student's", "teacher's"])
 def test_renormalised_support_is_the_formula(chooser):
     kept = value(top(3), (STUDENT, TEACHER)[chooser])
-    found = value(losses.forward_kl, STUDENT, TEACHER, where=kept)
+    found = value(losses.forward_kl, STUDENT, TEACHER, class_mask=kept)
     for i, (s, t) in enumerate(zip(STUDENT, TEACHER, strict=True)):
         expected = kl(softmax(t[kept[i]]), softmax(s[kept[i]]))
         np.testing.assert_allclose(found[i], expected, rtol=1e-5)
@@ -60,7 +60,7 @@ def test_renormalising_the_teacher_alone_adds_the_students_tail():
     on_top = np.where(kept, TEACHER, np.float32(-INF))
     teacher_alone = value(losses.forward_kl, STUDENT, on_top)
     mass = np.where(kept, softmax(STUDENT, -1), 0).sum(-1)
-    both = value(losses.forward_kl, STUDENT, TEACHER, where=kept)
+    both = value(losses.forward_kl, STUDENT, TEACHER, class_mask=kept)
     np.testing.assert_allclose(teacher_alone, both - np.log(mass), rtol=1e-5)
 
 
