@@ -21,17 +21,24 @@ def labels(
       logits: ``[..., C]``.
       name: What the loss calls the labels.
     """
-    labels, (*shape, size) = _array(labels), logits.shape
-    if not jnp.issubdtype(labels.dtype, jnp.integer):
-        raise TypeError(f"{name} has type {labels.dtype}, but takes integers")
-    if labels.shape != tuple(shape):
-        raise ValueError(
-            f"{name} has shape {labels.shape}, but takes one class index for each "
-            f"example: {tuple(shape)}"
-        )
-    labels = labels.astype(int)  # a small type may not hold the number of classes
-    labelled = (labels >= 0) & (labels < size)
-    return jnp.where(labelled, labels, 0), labelled
+    *shape, size = logits.shape
+    return within(integers(labels, tuple(shape), name), size)
+
+
+def integers(x: jax.Array, shape: tuple[int, ...], name: str) -> jax.Array | np.ndarray:
+    """The integers, refused if they are of another type or shape."""
+    x = _array(x)
+    if not jnp.issubdtype(x.dtype, jnp.integer):
+        raise TypeError(f"{name} has type {x.dtype}, but takes integers")
+    if x.shape != shape:
+        raise ValueError(f"{name} has shape {x.shape}, but takes integers of {shape}")
+    return x.astype(int)  # a small type may not hold what they are compared with
+
+
+def within(x: jax.Array | np.ndarray, size: int) -> tuple[jax.Array, jax.Array]:
+    """The integers, 0 in place of those outside ``[0, size)``; and which are inside."""
+    inside = (x >= 0) & (x < size)
+    return jnp.where(inside, x, 0), inside
 
 
 def mask(

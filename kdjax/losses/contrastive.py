@@ -202,11 +202,14 @@ def crd_with_memory(
     student, teacher = (unit(x) for x in embeddings(student, teacher))
     chex.assert_equal_shape([student, teacher])
     memory = jax.lax.stop_gradient(jax.tree.map(jnp.asarray, memory))
-    size = len(memory.student)
+    (batch, _), size = student.shape, len(memory.student)
+    indices = checks.integers(indices, (batch,), "indices")
+    negatives = checks.integers(negatives, (batch, *negatives.shape[1:]), "negatives")
     ratio = negatives.shape[-1] / size
-    chosen = jnp.concatenate([indices[:, None], negatives], -1)
-    inside = ((chosen >= 0) & (chosen < size)).all(-1)
-    chosen = jnp.where(inside[:, None], chosen, 0)
+    chosen, inside = checks.within(
+        jnp.concatenate([indices[:, None], negatives], -1), size
+    )
+    inside = inside.all(-1)
 
     def one_way(anchors: Array, bank: Array, constant: Array) -> tuple[Array, Array]:
         scores = jnp.einsum("bd,bkd->bk", anchors, bank[chosen]) / temperature

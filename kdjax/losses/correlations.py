@@ -119,7 +119,8 @@ def dist(
       axis_name: Of the mapped axis that the batch is sharded over, if it is.
 
     Returns:
-      ``[B]``, one non-negative value an example, the batch's own part in each.
+      ``[B]``, one non-negative value an example, the batch's own part in each; 0 where
+      either side has no class.
 
     Example:
       >>> z = jnp.array([[2.0, 0.0, -1.0], [0.0, 1.0, 5.0]])
@@ -131,11 +132,12 @@ def dist(
       <https://arxiv.org/abs/2205.10536>`_, 2022, section 3.2.
     """
     checks.scalars(inter_weight=inter_weight, intra_weight=intra_weight)
+    _, _, rows = _probabilities(student_logits, teacher_logits, temperature)
     inter = dist_inter(student_logits, teacher_logits, temperature=temperature)
     intra = dist_intra(
         student_logits, teacher_logits, temperature=temperature, axis_name=axis_name
     )
-    return inter_weight * inter + intra_weight * intra
+    return jnp.where(rows, inter_weight * inter + intra_weight * intra, 0)
 
 
 def cka(
