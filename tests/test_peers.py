@@ -400,7 +400,7 @@ def test_cross_entropy_has_the_gradient_of_kl():
 @pytest.mark.parametrize(
     "preset, options, message",
     [
-        ("hinton", {}, "needs labels"),
+        ("hinton", {"alpha": 0.5}, "needs labels"),
         ("hinton", {"labels": inputs.LABELS}, "needs alpha"),
         ("keras", {"labels": inputs.LABELS}, "has no use for labels"),
         ("distillkit_tail", {}, "needs k"),
@@ -414,6 +414,18 @@ def test_cross_entropy_has_the_gradient_of_kl():
 def test_what_a_convention_lacks_or_does_not_take_is_refused(preset, options, message):
     with pytest.raises(TypeError, match=message):
         jax.eval_shape(lambda *z: conventions.value(preset, *z, **options), *IMAGES)
+
+
+@pytest.mark.parametrize("name", ["hinton", "torchdistill", "tunix", "maxtext"])
+def test_without_labels_and_alpha_the_teachers_term_is_left(name):
+    weight = {"labels": inputs.LABELS, "alpha": 0.0 if name == "torchdistill" else 1.0}
+    found, expected = (
+        value(
+            lambda *z, o=o: conventions.value(name, *z, temperature=4.0, **o), *IMAGES
+        )
+        for o in ({}, weight)
+    )
+    assert found == expected > 0
 
 
 def test_a_preset_that_is_not_there_is_refused():

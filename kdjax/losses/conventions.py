@@ -230,7 +230,8 @@ def value(
       convention: A name in `PRESETS`, or a `Convention` of your own.
       student_logits: ``[..., C]``, floating: ``[B, C]`` or ``[B, L, V]``.
       teacher_logits: ``[..., C]``, floating.
-      labels: ``[...]``, integers in ``[0, C)``, where alpha weighs them.
+      labels: ``[...]``, integers in ``[0, C)``, where alpha weighs them. Without both
+        labels and alpha the value is the teacher's term alone.
       mask: Tokens that count, ``[...]``; refused for a system that counts them all.
       temperature: Positive scalar.
       alpha: The weight that the system calls so: of the teacher, or of the labels, as
@@ -264,8 +265,12 @@ def value(
         hyperparameters["alpha"] = alpha
     for name, given, wanted in (
         ("mask", mask is not None, False if average in _WITHOUT_MASK else None),
-        ("labels", labels is not None, weighs is not None),
-        ("alpha", alpha is not None, weighs is not None or None),
+        (
+            "labels",
+            labels is not None,
+            (alpha is not None or None) if weighs else False,
+        ),
+        ("alpha", alpha is not None, bool(weighs and labels is not None) or None),
         ("k", k is not None, support is not None),
         ("tokens", tokens is not None, average is accumulated_mean),
     ):
@@ -288,7 +293,7 @@ def value(
     if entropy:
         soft = soft + _entropy(t)
     soft = average(soft, *of_classes) * (temperature**2 if squared else 1)
-    if weighs is None:
+    if labels is None:
         return soft
     hard = average(cross_entropy(student, labels), *of_classes)
     share = alpha if weighs == "teacher" else 1 - alpha

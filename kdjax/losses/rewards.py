@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from kdjax.losses import checks
-from kdjax.losses.arithmetic import Array, classes, compare
+from kdjax.losses.arithmetic import Array, classes, compare, kl
 from kdjax.losses.divergences import reverse_kl
 from kdjax.losses.logits import cross_entropy
 from kdjax.losses.ranges import Fraction
@@ -43,6 +43,96 @@ def sampled_log_ratio(
     p, q, gap = compare(*classes(student_logits, teacher_logits, written))
     gap = jnp.where((p > 0) & (q > 0), gap, 0)
     return jnp.take_along_axis(gap, tokens[..., None], -1)[..., 0]
+
+
+def reverse_kl_k1(student_logits: Array, teacher_logits: Array, tokens: Array) -> Array:
+    r"""Estimate k1 of `reverse_kl` from one token of the student: the log-ratio.
+
+    .. math:: k_1 = \log q(y) - \log p(y), \quad y \sim q
+
+    Unbiased as a value, with a large variance: single values may be negative. Not to be
+    differentiated: its gradient is that of :math:`\log q(y)`, whose mean is 0. With the
+    sign changed it is the reward of a policy gradient: see `minillm`.
+
+    Args:
+      student_logits: ``[..., L, V]``, floating.
+      teacher_logits: ``[..., L, V]``, floating.
+      tokens: ``[..., L]``, which the student drew.
+
+    Returns:
+      ``[..., L]``, one value in nats a token; 0 for a token that either
+      side rules out.
+
+    Example:
+      >>> student, teacher = jnp.zeros((1, 2)), jnp.log(jnp.array([[0.25, 0.75]]))
+      >>> print(f"{reverse_kl_k1(student, teacher, jnp.array([0]))[0]:.4f}")  # log 2
+      0.6931
+
+    References:
+      Schulman, `Approximating KL Divergence
+      <http://joschu.net/blog/kl-approx.html>`_, 2020.
+    """
+    return -sampled_log_ratio(student_logits, teacher_logits, tokens)
+
+
+def reverse_kl_k2(student_logits: Array, teacher_logits: Array, tokens: Array) -> Array:
+    r"""Estimate k2 of `reverse_kl` from one token of the student: half the square.
+
+    .. math:: k_2 = \tfrac12 (\log q(y) - \log p(y))^2, \quad y \sim q
+
+    Biased as a value, by terms of third order in the log-ratio, with a small variance
+    and never negative. The mean of its gradient is exactly that of `reverse_kl`.
+
+    Args:
+      student_logits: ``[..., L, V]``, floating.
+      teacher_logits: ``[..., L, V]``, floating.
+      tokens: ``[..., L]``, which the student drew.
+
+    Returns:
+      ``[..., L]``, one non-negative value in nats a token; 0 for a token that either
+      side rules out.
+
+    Example:
+      >>> student, teacher = jnp.zeros((1, 2)), jnp.log(jnp.array([[0.25, 0.75]]))
+      >>> print(f"{reverse_kl_k2(student, teacher, jnp.array([0]))[0]:.4f}")
+      0.2402
+
+    References:
+      Schulman, `Approximating KL Divergence
+      <http://joschu.net/blog/kl-approx.html>`_, 2020.
+    """
+    return sampled_log_ratio(student_logits, teacher_logits, tokens) ** 2 / 2
+
+
+def reverse_kl_k3(student_logits: Array, teacher_logits: Array, tokens: Array) -> Array:
+    r"""Estimate k3 of `reverse_kl` from one token of the student: never negative.
+
+    .. math:: k_3 = r - 1 - \log r, \quad r = p(y) / q(y), \quad y \sim q
+
+    Unbiased as a value, and of smaller variance than k1 where both sides are close. The
+    mean of its gradient is not that of `reverse_kl` but of `forward_kl`, wherever the
+    student can draw all that the teacher can. Log-ratios above 80 count as 80.
+
+    Args:
+      student_logits: ``[..., L, V]``, floating.
+      teacher_logits: ``[..., L, V]``, floating.
+      tokens: ``[..., L]``, which the student drew.
+
+    Returns:
+      ``[..., L]``, one non-negative value in nats a token; 0 for a token that either
+      side rules out.
+
+    Example:
+      >>> student, teacher = jnp.zeros((1, 2)), jnp.log(jnp.array([[0.25, 0.75]]))
+      >>> print(f"{reverse_kl_k3(student, teacher, jnp.array([0]))[0]:.4f}")
+      0.1931
+
+    References:
+      Schulman, `Approximating KL Divergence
+      <http://joschu.net/blog/kl-approx.html>`_, 2020.
+    """
+    ratio = sampled_log_ratio(student_logits, teacher_logits, tokens)[..., None]
+    return kl(jnp.ones_like(ratio), jnp.exp(jnp.minimum(ratio, 80)), -ratio)
 
 
 def reward_to_go(

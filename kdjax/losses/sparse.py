@@ -77,6 +77,51 @@ def tail_bucket(logits: Array, kept: Array) -> Array:
     return jnp.concatenate([jnp.where(kept, logits, -jnp.inf), bucket], -1)
 
 
+def from_top_k(
+    log_probabilities: Array, classes: Array, *, size: int
+) -> tuple[Array, Array]:
+    """A teacher of whom only the most probable classes were stored, with their tail.
+
+    What the stored probabilities lack of 1 is the probability of all other classes
+    together, as in `tail_bucket`::
+
+        teacher, kept = from_top_k(log_probabilities, classes, size=C)
+        forward_kl(tail_bucket(student_logits, kept), teacher)  # with the tail
+        forward_kl(student_logits, teacher[..., :-1], class_mask=kept)  # without
+
+    Args:
+      log_probabilities: ``[..., k]``, of a softmax over all classes, floating.
+      classes: ``[..., k]``, integers in ``[0, size)``, each once; others are left out.
+      size: The number C of all classes.
+
+    Returns:
+      The teacher's logits, ``[..., C + 1]``, and which classes are kept, ``[..., C]``.
+
+    Example:
+      >>> stored = jnp.log(jnp.array([0.5, 0.2])), jnp.array([2, 0])
+      >>> teacher, kept = from_top_k(*stored, size=3)
+      >>> [f"{p:.1f}" for p in jnp.exp(teacher)], kept.tolist()
+      (['0.2', '0.0', '0.5', '0.3'], [True, False, True])
+
+    References:
+      Anshumann et al., `Sparse Logit Sampling: Accelerating Knowledge Distillation in
+      LLMs <https://arxiv.org/abs/2503.16870>`_, 2025, section 3.
+    """
+    (log_p,) = widen(log_probabilities)
+    places, inside = checks.within(
+        checks.integers(classes, log_p.shape, "classes"), size
+    )
+    inside &= present(log_p)
+    empty = jnp.full((*log_p.shape[:-1], size + 1), -jnp.inf, log_p.dtype)
+    # What is left out goes to the last place, which the tail then takes.
+    places = jnp.where(inside, places, size)
+    logits = jnp.put_along_axis(empty, places, log_p, -1, inplace=False)
+    mass = jnp.sum(jnp.where(inside, jnp.exp(log_p), 0), -1)
+    tail = jnp.where(mass < 1, jnp.log1p(-jnp.minimum(mass, 1)), -jnp.inf)
+    logits = logits.at[..., -1].set(tail)
+    return logits, present(logits[..., :-1])
+
+
 class Sampled(NamedTuple):
     """Some of the teacher's classes, which on average stand for all."""
 

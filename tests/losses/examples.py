@@ -31,6 +31,7 @@ _TEXTS = {
 _OTHERS = {
     "acceptance": np.float32(0.8),
     "alpha": 0.5,
+    "classes": np.array([[3, 0], [1, 6], [2, 5], [0, 4]]),
     "cost": 0.1,
     "dataset_size": 9,
     "discount": 0.9,
@@ -44,6 +45,7 @@ _OTHERS = {
     "kept": np.arange(C) < np.array([[3], [5], [1], [4]]),
     "key": jax.random.key(0),
     "logits": _IMAGES["teacher_logits"],
+    "log_probabilities": np.full((B, 2), -1.5, np.float32),
     "masked": np.arange(L) % 2 == np.array([[0], [1], [0], [1]]),
     "memory": losses.Memory(*_normal(2, 9, D, seed=7), *np.zeros(2, np.float32)),
     "negatives": np.array([[1, 2, 5], [8, 6, 2], [1, 1, 0], [5, 8, 3]]),
@@ -52,6 +54,7 @@ _OTHERS = {
     "sampled": losses.Sampled(
         np.array([[0, 1]] * B), *np.ones((2, B, 2), dtype=np.float32)
     ),
+    "size": C,
     "smoothing": 0.1,
     "student_scale": 5.0,
     "teacher_scale": 5.0,
@@ -62,6 +65,7 @@ _OTHERS = {
 _HIDDEN = {"hidden_mse", "relation_kl", "pkd"}
 _MAPS = {"attention_transfer", "attention_transfer_distance", "fsp", "nst", "vid"}
 _OF_TEXTS = {"distilbert", "eagle", "gkd", "importance_weights", "medusa", "minillm"}
+_OF_TEXTS |= {"reverse_kl_k1", "reverse_kl_k2", "reverse_kl_k3"}
 _OF_TEXTS |= {"sampled_log_ratio", "sequence_nll"}
 
 

@@ -85,6 +85,27 @@ def test_tail_bucket_gradient_is_that_of_the_coarse_formula():
     np.testing.assert_allclose(grad, expected, rtol=1e-4, atol=1e-5)
 
 
+def test_a_stored_teacher_is_the_bucketed_one():
+    stored, classes = (
+        np.asarray(x) for x in jax.lax.top_k(log_softmax(TEACHER, -1), 3)
+    )
+    restore = partial(losses.from_top_k, size=6)
+    teacher, kept = value(restore, stored, classes)
+    np.testing.assert_array_equal(kept, value(top(3), TEACHER))
+    whole = value(losses.tail_bucket, log_softmax(TEACHER, -1), kept)
+    np.testing.assert_allclose(teacher, whole, rtol=1e-5, atol=1e-6)
+    padded = [
+        np.pad(x, ((0, 0), (0, 2)), constant_values=-1) for x in (stored, classes)
+    ]
+    for found, expected in zip(value(restore, *padded), (teacher, kept), strict=True):
+        np.testing.assert_array_equal(found, expected)
+    everything = value(restore, np.log(np.float32([0.25, 0.75])), np.array([0, 1]))
+    np.testing.assert_array_equal(everything[0][-5:], -INF)
+    for wrong, error in ((classes[:, :2], ValueError), (stored, TypeError)):
+        with pytest.raises(error, match="^classes has"):
+            restore(stored, wrong)
+
+
 @jit
 def whole_and_coarse(s, t, kept):
     """Each divergence of all classes and in buckets, and forward KL with all kept."""
