@@ -111,7 +111,7 @@ def reverse_kl_k3(student_logits: Array, teacher_logits: Array, tokens: Array) -
 
     Unbiased as a value, and of smaller variance than k1 where both sides are close. The
     mean of its gradient is not that of `reverse_kl` but of `forward_kl`, wherever the
-    student can draw all that the teacher can. Log-ratios above 80 count as 80.
+    student can draw all that the teacher can.
 
     Args:
       student_logits: ``[..., L, V]``, floating.
@@ -132,7 +132,7 @@ def reverse_kl_k3(student_logits: Array, teacher_logits: Array, tokens: Array) -
       <http://joschu.net/blog/kl-approx.html>`_, 2020.
     """
     ratio = sampled_log_ratio(student_logits, teacher_logits, tokens)[..., None]
-    return kl(jnp.ones_like(ratio), jnp.exp(jnp.minimum(ratio, 80)), -ratio)
+    return kl(jnp.ones_like(ratio), jnp.exp(ratio), -ratio)
 
 
 def reward_to_go(

@@ -111,7 +111,6 @@ def from_top_k(
     places, inside = checks.within(
         checks.integers(classes, log_p.shape, "classes"), size
     )
-    inside &= present(log_p)
     empty = jnp.full((*log_p.shape[:-1], size + 1), -jnp.inf, log_p.dtype)
     # What is left out goes to the last place, which the tail then takes.
     places = jnp.where(inside, places, size)

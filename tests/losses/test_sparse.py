@@ -99,8 +99,9 @@ def test_a_stored_teacher_is_the_bucketed_one():
     ]
     for found, expected in zip(value(restore, *padded), (teacher, kept), strict=True):
         np.testing.assert_array_equal(found, expected)
-    everything = value(restore, np.log(np.float32([0.25, 0.75])), np.array([0, 1]))
-    np.testing.assert_array_equal(everything[0][-5:], -INF)
+    for whole in ([0.25, 0.75], [0.25, 0.75001]):  # rounded up, too
+        restored, _ = value(restore, np.log(np.float32(whole)), np.array([0, 1]))
+        np.testing.assert_array_equal(restored[-5:], -INF)
     for wrong, error in ((classes[:, :2], ValueError), (stored, TypeError)):
         with pytest.raises(error, match="^classes has"):
             restore(stored, wrong)
