@@ -253,9 +253,7 @@ def value(
       >>> print(f"{by[0] / by[1]:.3f}")  # the number of classes
       4.000
     """
-    called = "this convention"
     if isinstance(convention, str):
-        called = f"convention {convention!r}"
         if convention not in PRESETS:
             listed = ", ".join(PRESETS)
             raise ValueError(f"convention is {convention!r}, but takes one of {listed}")
@@ -263,26 +261,21 @@ def value(
     divergence, entropy, squared, support, average, weighs, names = convention
     if weighs is None and alpha is not None:
         hyperparameters["alpha"] = alpha
+    mixed = weighs is not None and (labels is not None or alpha is not None)
     for name, given, wanted in (
         ("mask", mask is not None, False if average in _WITHOUT_MASK else None),
-        (
-            "labels",
-            labels is not None,
-            (alpha is not None or None) if weighs else False,
-        ),
-        ("alpha", alpha is not None, bool(weighs and labels is not None) or None),
+        ("labels", labels is not None, mixed),
+        ("alpha", alpha is not None, mixed if weighs else None),
         ("k", k is not None, support is not None),
         ("tokens", tokens is not None, average is accumulated_mean),
     ):
         if wanted is not None and given != wanted:
             verb = "needs" if wanted else "has no use for"
-            raise TypeError(f"{called} {verb} {name}")
+            raise TypeError(f"this convention {verb} {name}")
     checks.scalars(temperature=temperature, **{"alpha": alpha} | hyperparameters)
     student, teacher = widen(student_logits, teacher_logits)
     if student.ndim < 2:
-        raise ValueError(
-            f"student_logits has shape {student.shape}, but takes [B, C] or [B, L, V]"
-        )
+        raise ValueError(f"student_logits is {student.shape}, but takes [B, ..., C]")
     mask = checks.mask(mask, student.shape[:-1])
     of_classes = (mask, student.shape[-1], tokens)
     s, t = student / temperature, teacher / temperature

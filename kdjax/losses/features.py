@@ -3,8 +3,7 @@
 Where the student is narrower than its teacher, a projection stands between: it is a
 parameter of the student's, applied by the caller before the loss.
 
-Feature maps are ``[B, H, W, C]``, channels last. Maps with channels first have the same
-rank, and no loss can tell: ``jnp.moveaxis(x, 1, -1)`` makes them ours.
+Feature maps are ``[B, H, W, C]``; where channels come first, ``jnp.moveaxis(x, 1, -1)``.
 """
 
 import chex
@@ -90,10 +89,12 @@ def pkd(student: Array, teacher: Array) -> Array:
     return hint(unit(student), unit(teacher))
 
 
-def _attention_map(activations: Array, power: float) -> Array:
-    """Mean over channels of ``|a|^power``, flattened, of length 1: [B, H W]."""
-    map_ = jnp.mean(jnp.abs(activations) ** power, -1)
-    return unit(map_.reshape(len(map_), -1))
+def _attention_maps(student: Array, teacher: Array, power: float) -> list[Array]:
+    """Means over channels of ``|a|^power``, flattened, of length 1: [B, H W]."""
+    checks.scalars(power=power)
+    checks.maps(student=student, teacher=teacher)
+    maps = (jnp.mean(jnp.abs(x) ** power, -1) for x in widen(student, teacher))
+    return [unit(x.reshape(len(x), -1)) for x in maps]
 
 
 def attention_transfer(student: Array, teacher: Array, *, power: float = 2) -> Array:
@@ -119,9 +120,7 @@ def attention_transfer(student: Array, teacher: Array, *, power: float = 2) -> A
       Zagoruyko and Komodakis, `Paying More Attention to Attention
       <https://arxiv.org/abs/1612.03928>`_, 2017, section 3.1, as in its code.
     """
-    checks.scalars(power=power)
-    checks.maps(student=student, teacher=teacher)
-    student, teacher = (_attention_map(x, power) for x in widen(student, teacher))
+    student, teacher = _attention_maps(student, teacher, power)
     return hint(student, teacher)
 
 
@@ -149,9 +148,7 @@ def attention_transfer_distance(
       Zagoruyko and Komodakis, `Paying More Attention to Attention
       <https://arxiv.org/abs/1612.03928>`_, 2017, section 3.1, equation 2.
     """
-    checks.scalars(power=power)
-    checks.maps(student=student, teacher=teacher)
-    student, teacher = (_attention_map(x, power) for x in widen(student, teacher))
+    student, teacher = _attention_maps(student, teacher, power)
     return norm(student - teacher)
 
 

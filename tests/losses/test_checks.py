@@ -149,7 +149,7 @@ def test_a_convention_takes_scalars_and_gives_one(preset, name):
         )
     scalar = conventions.value(preset, student, teacher, **given, **{name: 0.5})
     assert scalar.shape == ()
-    with pytest.raises(ValueError, match=r"student_logits has shape \(7,\), but takes"):
+    with pytest.raises(ValueError, match=r"student_logits is \(7,\), but takes"):
         conventions.value("keras", student[0], teacher[0])
 
 
@@ -204,7 +204,7 @@ def test_a_convention_that_counts_all_tokens_refuses_a_mask(preset):
     if preset == "tunix":
         options = {"labels": EXAMPLES["sequence_nll"]["tokens"], "alpha": 0.5}
     conventions.value(preset, *pair, **options)
-    with pytest.raises(TypeError, match=f"'{preset}' has no use for mask"):
+    with pytest.raises(TypeError, match="has no use for mask"):
         conventions.value(preset, *pair, mask=texts["mask"], **options)
 
 
