@@ -3,7 +3,7 @@
 Where the student is narrower than its teacher, a projection stands between: it is a
 parameter of the student's, applied by the caller before the loss.
 
-Feature maps are ``[B, H, W, C]``; where channels come first, ``jnp.moveaxis(x, 1, -1)``.
+Feature maps are ``[B, H, W, C]``; for channels first: ``jnp.moveaxis(x, 1, -1)``.
 """
 
 import chex
