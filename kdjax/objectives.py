@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from kdjax.models import Batch, Outputs
 
 Objective = Callable[..., jax.Array]
-_NO_AXES = ("where", "axis_name")  # of a loss; arrays and names of devices
+_NO_AXES = ("class_mask", "mask", "axis_name")  # of a loss; arrays and names of devices
 
 
 def on_logits(loss: Callable[..., jax.Array]) -> Objective:

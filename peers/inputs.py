@@ -16,7 +16,7 @@ LABELS = np.array([0, 2, 5, 3])
 STUDENT_TEXT = waves(2, 5, 7, start=0.5, step=1.3)
 TEACHER_TEXT = waves(2, 5, 7, start=1.5, step=2.9, size=3.0)
 TOKENS = np.array([[0, 6, 2, 4, 1], [3, 5, 0, 2, 2]])
-WHERE = np.array([[1, 1, 1, 0, 0], [1, 1, 1, 1, 0]], bool)
+MASK = np.array([[1, 1, 1, 0, 0], [1, 1, 1, 1, 0]], bool)
 # Embeddings of a batch of four, of one width and of two.
 STUDENT_EMBEDDING = waves(4, 5, start=0.3, step=1.1)
 TEACHER_EMBEDDING = waves(4, 5, start=1.2, step=2.7)

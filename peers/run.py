@@ -260,7 +260,7 @@ def textbrewer_kd_mse():
 )
 def textbrewer_att_mse():
     scores = inputs.STUDENT_SCORES, inputs.TEACHER_SCORES
-    return by_torch(textbrewer.att_mse_loss, *scores, inputs.WHERE)
+    return by_torch(textbrewer.att_mse_loss, *scores, inputs.MASK)
 
 
 @peer(
@@ -275,13 +275,13 @@ def textbrewer_att_ce():
 
 @peer("textbrewer", "hidden_mse", "hid_mse_loss: mean over all tokens that count")
 def textbrewer_hid_mse():
-    return by_torch(textbrewer.hid_mse_loss, *HIDDEN, inputs.WHERE)
+    return by_torch(textbrewer.hid_mse_loss, *HIDDEN, inputs.MASK)
 
 
 @peer("textbrewer", "cosine_distance", "cos_loss: mean over all tokens that count")
 def textbrewer_cos():
     return by_torch(
-        lambda s, t: textbrewer.cos_loss(s, t, torch.tensor(inputs.WHERE)), *HIDDEN
+        lambda s, t: textbrewer.cos_loss(s, t, torch.tensor(inputs.MASK)), *HIDDEN
     )
 
 
@@ -320,7 +320,7 @@ def modelopt_batch_mean():
 
 
 def gkd(masked: bool = True, **options):
-    labels = torch.tensor(np.where(inputs.WHERE, inputs.TOKENS, -100))
+    labels = torch.tensor(np.where(inputs.MASK, inputs.TOKENS, -100))
     options |= {"labels": labels} if masked else {}
     return by_torch(
         lambda s, t: GKDTrainer.generalized_jsd_loss(s, t, **options), *TEXTS
@@ -386,7 +386,7 @@ def student_top_k(tail: bool):
             distillation_alpha=0.5,
             distillation_add_tail=tail,
         )
-        return values[torch.tensor(inputs.WHERE)].mean()
+        return values[torch.tensor(inputs.MASK)].mean()
 
     return by_torch(loss, *TEXTS)
 
@@ -420,7 +420,7 @@ def trl_sampled_token():
 
 def liger(beta: float):
     words = torch.eye(7, dtype=torch.float64)
-    labels = torch.tensor(np.where(inputs.WHERE, inputs.TOKENS, -100)).reshape(-1)
+    labels = torch.tensor(np.where(inputs.MASK, inputs.TOKENS, -100)).reshape(-1)
     module = LigerFusedLinearJSDLoss(
         weight_hard_loss=0.5,
         weight_soft_loss=0.5,

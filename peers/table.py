@@ -82,6 +82,34 @@ Written by `python -m peers.table`. In a formula p is the teacher and q the stud
 system in bold is run by `make peers`, and value and gradient agree with it; the others
 have the loss, too, but no package to run. What each takes and returns stands in its
 docstring: `help(losses.hinton)`.
+
+## What a loss takes
+
+The same rules hold for every loss. Types and shapes are checked in
+[`checks.py`](checks.py) while a program is traced; an error names the argument, what it
+got and what it takes.
+
+- **Logits** are floating, `[..., C]`, classes last. Losses compute in float32 or wider.
+- **Labels** (and `tokens`) are integers in exactly the logits' leading shape: no
+  one-hot labels, no `[B, 1]`, no floats. A label outside `[0, C)`, such as -1 or -100,
+  means that the example has no label: terms with the label are 0, with no gradient, and
+  do not count in a mean that the loss takes itself. Terms without the label stay, as
+  `soft_kl` in `hinton`; where every term needs the label, as in `dkd`, the whole
+  example is 0.
+- **Hyperparameters** are scalars, which may be traced. For one temperature an example,
+  use `jax.vmap`.
+- **Masks** are booleans, or integers of which 0 leaves out. Floats are refused. They
+  broadcast to what they mask by NumPy's rules, before anything is counted. `class_mask`
+  says which classes exist, `mask` which tokens count. A text without a token has the
+  value 0; a loss or convention that takes a mean over texts leaves it out.
+- **Masked logits.** A class whose logit is `-inf`, or below -1e30, has probability 0. A
+  finite mask of -1e9, or of float16's least number, -65504, is a logit like any other.
+  The remedy: `jnp.where(logits < -1e4, -jnp.inf, logits)`.
+- **A row without a class**, student's or teacher's, for instance all `-inf`: terms with
+  that row are 0, and no other example changes. NaN in a row stays NaN, for that example
+  alone, unless the loss relates the examples of a batch.
+- **Feature maps** are `[B, H, W, C]`, channels last. Only rank and size can be checked:
+  for channels first, `jnp.moveaxis(x, 1, -1)`.
 """
 CONVENTIONS = """\
 

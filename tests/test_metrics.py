@@ -59,6 +59,15 @@ def test_metrics_are_what_they_are_called():
     assert set(got) == {*expected, "errors", "ece"}
 
 
+def test_an_example_without_a_label_is_not_measured():
+    logits, batch = some(20, 10)
+    known = np.arange(20) % 3 != 0
+    expected = measured(logits[known], jax.tree.map(lambda x: x[known], batch))
+    batch["label"] = np.where(known, batch["label"], [-1, -100, 10, 99] * 5)
+    for name, value in measured(logits, batch).items():
+        np.testing.assert_allclose(value, expected[name], rtol=1e-5, err_msg=name)
+
+
 def test_without_a_teacher_nothing_is_said_of_one():
     logits, batch = some(20, 10)
     got = measured(logits, {"label": batch["label"]})

@@ -26,8 +26,10 @@ def taken(objective):
     }
 
 
-def mine(student_logits, teacher_logits, *, alpha, where=None):
-    return alpha * losses.logit_mse(student_logits, teacher_logits, where=where)
+def mine(student_logits, teacher_logits, *, alpha, class_mask=None):
+    return alpha * losses.logit_mse(
+        student_logits, teacher_logits, class_mask=class_mask
+    )
 
 
 def swapped(student_logits, labels, teacher_logits, *, alpha):

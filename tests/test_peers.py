@@ -24,13 +24,13 @@ ROOT = Path(__file__).parents[1]
 PEERS = json.loads((ROOT / "peers/values.json").read_text())
 TEXTS = inputs.STUDENT_TEXT, inputs.TEACHER_TEXT
 IMAGES = inputs.STUDENT, inputs.TEACHER
-WHERE = inputs.WHERE
+MASK = inputs.MASK
 
 
 # Conventions: a name of a preset, where it is another than the peer's, and arguments.
 
-GJSD = {"where": WHERE}
-LABELLED = {"labels": inputs.TOKENS, "where": WHERE, "alpha": 0.5, "temperature": 2.0}
+GJSD = {"mask": MASK}
+LABELLED = {"labels": inputs.TOKENS, "mask": MASK, "alpha": 0.5, "temperature": 2.0}
 TUNIX = {"labels": inputs.TOKENS, "alpha": 0.3, "temperature": 2.0}
 CONVENTIONS = {
     "torchdistill": ("", IMAGES, dict(labels=inputs.LABELS, alpha=0.1, temperature=4)),
@@ -74,8 +74,8 @@ def crd(s, t):
 
 
 def attention_mse(s, t):
-    squares = WHERE.sum(1) ** 2
-    return (losses.attention_mse(s, t, where=WHERE) * squares).sum() / squares.sum()
+    squares = MASK.sum(1) ** 2
+    return (losses.attention_mse(s, t, mask=MASK) * squares).sum() / squares.sum()
 
 
 def attention_ce(s, t):
@@ -84,7 +84,7 @@ def attention_ce(s, t):
 
 
 def over_tokens(loss):
-    tokens = WHERE.sum(1) / WHERE.sum()
+    tokens = MASK.sum(1) / MASK.sum()
     return lambda s, t: (loss(s, t) * tokens).sum()
 
 
@@ -135,11 +135,11 @@ LOSSES = {
     "textbrewer_att_mse": (attention_mse, SCORES),
     "textbrewer_att_ce": (attention_ce, SCORES),
     "textbrewer_hid_mse": (
-        over_tokens(lambda s, t: losses.hidden_mse(s, t, where=WHERE)),
+        over_tokens(lambda s, t: losses.hidden_mse(s, t, mask=MASK)),
         HIDDEN,
     ),
     "textbrewer_cos": (
-        lambda s, t: losses.token_mean(losses.cosine_distance(s, t), WHERE),
+        lambda s, t: losses.token_mean(losses.cosine_distance(s, t), MASK),
         HIDDEN,
     ),
     "textbrewer_pkd": (
@@ -208,11 +208,11 @@ def probabilities(temperature=1.0):
 
 
 def masked(values):
-    return (values * WHERE).sum() / WHERE.sum()
+    return (values * MASK).sum() / MASK.sum()
 
 
 def by_sequence(values):
-    return ((values * WHERE).sum(1) / WHERE.sum(1)).mean()
+    return ((values * MASK).sum(1) / MASK.sum(1)).mean()
 
 
 def hard(s, y):
@@ -268,7 +268,7 @@ def maxtext():
 
 
 HOT = dict(temperature=2.0)
-MAXTEXT = dict(labels=inputs.TOKENS, alpha=0.3, temperature=2.0, where=WHERE)
+MAXTEXT = dict(labels=inputs.TOKENS, alpha=0.3, temperature=2.0, mask=MASK)
 VISION = dict(labels=inputs.LABELS, alpha=0.9, temperature=4.0)
 FORMULAS = {
     "hinton": (vision, IMAGES, VISION),
@@ -318,11 +318,11 @@ FORMULAS = {
     "distillkit_zero": (zero_of_distillkit, TEXTS, dict(k=3)),
     "distillkit_tail": (tail_of_distillkit, TEXTS, dict(k=3)),
     "eagle": (
-        lambda: (cross(*probabilities()) * WHERE).sum() / (WHERE.sum() + 1e-5),
+        lambda: (cross(*probabilities()) * MASK).sum() / (MASK.sum() + 1e-5),
         TEXTS,
         {},
     ),
-    "eagle3": (lambda: (cross(*probabilities()) * WHERE).mean(), TEXTS, {}),
+    "eagle3": (lambda: (cross(*probabilities()) * MASK).mean(), TEXTS, {}),
 }
 IGNORE_THE_MASK = {"hinton", "mdistiller", "repdistiller", "tinybert", "big_vision"}
 
@@ -331,7 +331,7 @@ IGNORE_THE_MASK = {"hinton", "mdistiller", "repdistiller", "tinybert", "big_visi
 def test_value_is_the_formula_of_the_systems_code(name):
     formula, arrays, options = FORMULAS[name]
     if name not in IGNORE_THE_MASK:
-        options = options | {"where": WHERE}
+        options = options | {"mask": MASK}
     with jax.enable_x64(True):
         found = value(lambda *z: conventions.value(name, *z, **options), *arrays)
     np.testing.assert_allclose(found, formula(), rtol=1e-10)
@@ -356,7 +356,7 @@ def test_the_page_of_losses_is_what_their_docstrings_say():
 def test_a_detached_mixture_has_the_value_and_another_gradient():
     def loss(name, **options):
         return value_and_grad(
-            lambda s: conventions.value(name, s, TEXTS[1], where=WHERE, **options),
+            lambda s: conventions.value(name, s, TEXTS[1], mask=MASK, **options),
             TEXTS[0],
         )
 
@@ -369,7 +369,7 @@ def test_a_detached_mixture_has_the_value_and_another_gradient():
         np.testing.assert_allclose(attached[0], detached[0], rtol=1e-12)
         q, p = probabilities()
         slope = np.log(q / (0.9 * p + 0.1 * q))
-        tokens = (WHERE / WHERE.sum(1, keepdims=True) / 2)[..., None]
+        tokens = (MASK / MASK.sum(1, keepdims=True) / 2)[..., None]
         expected = tokens * q * (slope - (q * slope).sum(-1, keepdims=True))
         np.testing.assert_allclose(detached[1], expected, rtol=1e-9, atol=1e-12)
         assert np.abs(attached[1] - detached[1]).max() > 1e-3
@@ -390,7 +390,7 @@ def test_beta_jumps_at_both_ends_as_it_does_there():
 def test_cross_entropy_has_the_gradient_of_kl():
     without, within = (
         value_and_grad(
-            lambda s, c=c: conventions.value(c, s, TEXTS[1], where=WHERE), TEXTS[0]
+            lambda s, c=c: conventions.value(c, s, TEXTS[1], mask=MASK), TEXTS[0]
         )[1]
         for c in (conventions.PRESETS["distillm"]._replace(entropy=False), "distillm")
     )
@@ -400,7 +400,7 @@ def test_cross_entropy_has_the_gradient_of_kl():
 @pytest.mark.parametrize(
     "preset, options, message",
     [
-        ("hinton", {}, "needs labels"),
+        ("hinton", {"alpha": 0.5}, "needs labels"),
         ("hinton", {"labels": inputs.LABELS}, "needs alpha"),
         ("keras", {"labels": inputs.LABELS}, "has no use for labels"),
         ("distillkit_tail", {}, "needs k"),
@@ -414,6 +414,18 @@ def test_cross_entropy_has_the_gradient_of_kl():
 def test_what_a_convention_lacks_or_does_not_take_is_refused(preset, options, message):
     with pytest.raises(TypeError, match=message):
         jax.eval_shape(lambda *z: conventions.value(preset, *z, **options), *IMAGES)
+
+
+@pytest.mark.parametrize("name", ["hinton", "torchdistill", "tunix", "maxtext"])
+def test_without_labels_and_alpha_the_teachers_term_is_left(name):
+    weight = {"labels": inputs.LABELS, "alpha": 0.0 if name == "torchdistill" else 1.0}
+    found, expected = (
+        value(
+            lambda *z, o=o: conventions.value(name, *z, temperature=4.0, **o), *IMAGES
+        )
+        for o in ({}, weight)
+    )
+    assert found == expected > 0
 
 
 def test_a_preset_that_is_not_there_is_refused():

@@ -85,10 +85,13 @@ from kdjax.losses.relations import rkd_angle as rkd_angle
 from kdjax.losses.relations import rkd_distance as rkd_distance
 from kdjax.losses.relations import similarity_preserving as similarity_preserving
 
-# Learning from what the student wrote: MiniLLM, and the parts it is made of.
+# Learning from what the student wrote: MiniLLM and its parts, and estimates of KL.
 from kdjax.losses.rewards import importance_weights as importance_weights
 from kdjax.losses.rewards import mean_reward_to_go as mean_reward_to_go
 from kdjax.losses.rewards import minillm as minillm
+from kdjax.losses.rewards import reverse_kl_k1 as reverse_kl_k1
+from kdjax.losses.rewards import reverse_kl_k2 as reverse_kl_k2
+from kdjax.losses.rewards import reverse_kl_k3 as reverse_kl_k3
 from kdjax.losses.rewards import reward_to_go as reward_to_go
 from kdjax.losses.rewards import sampled_log_ratio as sampled_log_ratio
 
@@ -101,6 +104,7 @@ from kdjax.losses.sequences import token_mean as token_mean
 
 # A part of the teacher's answer: its likeliest classes, or a sample of them.
 from kdjax.losses.sparse import Sampled as Sampled
+from kdjax.losses.sparse import from_top_k as from_top_k
 from kdjax.losses.sparse import sample_logits as sample_logits
 from kdjax.losses.sparse import sampled_kl as sampled_kl
 from kdjax.losses.sparse import tail_bucket as tail_bucket

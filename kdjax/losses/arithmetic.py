@@ -18,6 +18,8 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from kdjax.losses import checks
+
 Array = jax.Array
 Scalar = Array | float
 
@@ -38,9 +40,10 @@ class Pair(NamedTuple):
 
 
 def present(logits: Array) -> Array:
-    """Where a class has a probability: not at ``-inf``, nor at a mask near it.
+    """Where a class has a probability: not at ``-inf``, nor below -1e30.
 
-    NaN is present, so that it is passed on and not taken for an absent class.
+    A mask of -1e9, or of float16's least number, -65504, is a logit like any
+    other. NaN is present, so that it is passed on and not taken for an absent class.
     """
     return ~(logits < _ABSENT)
 
@@ -90,16 +93,19 @@ def cosine_distance(a: Array, b: Array) -> Array:
     return jnp.where(either, 1, jnp.sum((unit(a) - unit(b)) ** 2, -1) / 2)
 
 
-def counted(where: Array | None, shape: tuple[int, ...]) -> Array:
-    """``where``, or everywhere, in full shape."""
-    return jnp.broadcast_to(True if where is None else where, shape)
-
-
-def mean(values: Array, where: Array, axis: int | tuple[int, ...] = -1) -> Array:
+def mean(values: Array, counts: Array, axis: int | tuple[int, ...] = -1) -> Array:
     """Mean of the values that count; 0 of none."""
-    where = jnp.broadcast_to(where, values.shape)
-    count = jnp.maximum(jnp.sum(where, axis), 1)
-    return jnp.sum(jnp.where(where, values, 0), axis) / count
+    counts = jnp.broadcast_to(counts, values.shape)
+    count = jnp.maximum(jnp.sum(counts, axis), 1)
+    return jnp.sum(jnp.where(counts, values, 0), axis) / count
+
+
+def batch_mean(values: Array, counts: Array, axis_name: str | None) -> Array:
+    """Mean of the values that count in all shards of the batch; 0 of none."""
+    total, count = jnp.sum(jnp.where(counts, values, 0)), jnp.sum(counts)
+    if axis_name is not None:
+        total, count = jax.lax.psum((total, count), axis_name)
+    return total / jnp.maximum(count, 1)
 
 
 def embeddings(*arrays: Array) -> list[Array]:
@@ -115,18 +121,21 @@ def gather(x: Array, axis_name: str | None) -> Array:
 
 
 def classes(
-    student_logits: Array, teacher_logits: Array, where: Array | None
+    student_logits: Array, teacher_logits: Array, class_mask: Array | None
 ) -> tuple[Array, Array, Array]:
-    """Logits in float32 or wider, and ``where`` broadcast to their shape."""
+    """Logits in float32 or wider, and the mask of classes in their shape."""
     chex.assert_equal_shape([student_logits, teacher_logits])
     student, teacher = widen(student_logits, teacher_logits)
-    return student, teacher, counted(where, student.shape)
+    return student, teacher, checks.mask(class_mask, student.shape, "class_mask")
 
 
 def compare(
-    student: Array, teacher: Array, where: Array, temperature: Scalar = 1.0
+    student: Array, teacher: Array, class_mask: Array, temperature: Scalar = 1.0
 ) -> Pair:
-    in_student, in_teacher = where & present(student), where & present(teacher)
+    in_student, in_teacher = (
+        class_mask & present(student),
+        class_mask & present(teacher),
+    )
     anywhere = in_student.any(-1, keepdims=True) & in_teacher.any(-1, keepdims=True)
     in_student, in_teacher = in_student & anywhere, in_teacher & anywhere
     q, top_q, rest_q = normalise(student / temperature, in_student)
@@ -185,13 +194,14 @@ def tempered_kl(
     teacher_logits: Array,
     *,
     temperature: Scalar,
-    where: Array | None = None,
+    class_mask: Array | None = None,
 ) -> Array:
     """Forward KL of both logits over ``temperature``.
 
     The difference of logits is taken before the division rounds them. A class that the
     student rules out is as if absent.
     """
-    student, teacher, where = classes(student_logits, teacher_logits, where)
-    p, q, gap = compare(student, teacher, where & present(student), temperature)
+    checks.scalars(temperature=temperature)
+    student, teacher, class_mask = classes(student_logits, teacher_logits, class_mask)
+    p, q, gap = compare(student, teacher, class_mask & present(student), temperature)
     return kl(p, q, gap)

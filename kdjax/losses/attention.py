@@ -2,7 +2,7 @@ r"""What a transformer teaches: hidden states, attention, and relations of token
 
 Attention is given as *scores*, before the softmax: ``[..., heads, L, L]``, queries by
 keys; hidden states, queries, keys and values as ``[..., L, d]``, heads side by side.
-``where``, ``[..., L]``, marks the tokens that count; the others are as if absent, as
+``mask``, ``[..., L]``, marks the tokens that count; the others are as if absent, as
 queries and as keys. A score of ``-inf`` is a key that its query may not see.
 
 Which layer of the teacher answers to which of the student is the caller's choice.
@@ -13,11 +13,12 @@ from __future__ import annotations
 import chex
 import jax.numpy as jnp
 
-from kdjax.losses.arithmetic import Array, counted, mean, present, widen
+from kdjax.losses import checks
+from kdjax.losses.arithmetic import Array, mean, present, widen
 from kdjax.losses.divergences import forward_kl
 
 
-def hidden_mse(student: Array, teacher: Array, *, where: Array | None = None) -> Array:
+def hidden_mse(student: Array, teacher: Array, *, mask: Array | None = None) -> Array:
     r"""TinyBERT's distance of hidden states, or of embeddings: mean square.
 
     .. math:: \frac{1}{L d} \sum_{t} \| h^s_t W - h^t_t \|^2
@@ -25,7 +26,7 @@ def hidden_mse(student: Array, teacher: Array, *, where: Array | None = None) ->
     Args:
       student: ``[..., L, d]``, after the projection W if the widths differ.
       teacher: ``[..., L, d]``.
-      where: Tokens that count, ``[..., L]``.
+      mask: Tokens that count, ``[..., L]``.
 
     Returns:
       ``[...]``, one non-negative value an example.
@@ -40,12 +41,12 @@ def hidden_mse(student: Array, teacher: Array, *, where: Array | None = None) ->
     """
     student, teacher = widen(student, teacher)
     chex.assert_equal_shape([student, teacher])
-    tokens = counted(where, student.shape[:-1])
+    tokens = checks.mask(mask, student.shape[:-1])
     return mean(jnp.mean((student - teacher) ** 2, -1), tokens)
 
 
 def attention_mse(
-    student_scores: Array, teacher_scores: Array, *, where: Array | None = None
+    student_scores: Array, teacher_scores: Array, *, mask: Array | None = None
 ) -> Array:
     r"""TinyBERT's distance of attention: mean square of scores before the softmax.
 
@@ -54,7 +55,7 @@ def attention_mse(
     Args:
       student_scores: ``[..., heads, L, L]``.
       teacher_scores: ``[..., heads, L, L]``.
-      where: Tokens that count, ``[..., L]``.
+      mask: Tokens that count, ``[..., L]``.
 
     Returns:
       ``[...]``, one non-negative value an example: the mean over heads and over pairs
@@ -70,7 +71,7 @@ def attention_mse(
     """
     student, teacher = widen(student_scores, teacher_scores)
     chex.assert_equal_shape([student, teacher])
-    tokens = counted(where, (*student.shape[:-3], student.shape[-1]))
+    tokens = checks.mask(mask, (*student.shape[:-3], student.shape[-1]))
     pairs = (tokens[..., None, :, None] & tokens[..., None, None, :]) & (
         present(student) & present(teacher)
     )
@@ -79,7 +80,7 @@ def attention_mse(
 
 
 def attention_kl(
-    student_scores: Array, teacher_scores: Array, *, where: Array | None = None
+    student_scores: Array, teacher_scores: Array, *, mask: Array | None = None
 ) -> Array:
     r"""MiniLM's distance of attention: KL of what each query attends to.
 
@@ -88,7 +89,7 @@ def attention_kl(
     Args:
       student_scores: ``[..., heads, L, L]``, before the softmax.
       teacher_scores: ``[..., heads, L, L]``.
-      where: Tokens that count, ``[..., L]``.
+      mask: Tokens that count, ``[..., L]``.
 
     Returns:
       ``[...]``, one non-negative value in nats an example: the mean over heads and
@@ -106,15 +107,14 @@ def attention_kl(
     """
     chex.assert_equal_shape([student_scores, teacher_scores])
     shape = student_scores.shape
-    tokens = counted(where, (*shape[:-3], shape[-1]))
-    values = forward_kl(
-        student_scores, teacher_scores, where=tokens[..., None, None, :]
-    )
+    tokens = checks.mask(mask, (*shape[:-3], shape[-1]))
+    keys = tokens[..., None, None, :]
+    values = forward_kl(student_scores, teacher_scores, class_mask=keys)
     return mean(values, tokens[..., None, :], (-2, -1))
 
 
 def relation_kl(
-    student: Array, teacher: Array, *, heads: int, where: Array | None = None
+    student: Array, teacher: Array, *, heads: int, mask: Array | None = None
 ) -> Array:
     r"""KL between relations of tokens: MiniLM's values, and all of MiniLMv2.
 
@@ -128,7 +128,7 @@ def relation_kl(
       student: ``[..., L, d]``: queries, keys, values or any hidden states.
       teacher: ``[..., L, e]``.
       heads: Relation heads, which divide d and e. MiniLMv2 takes 48, or 64.
-      where: Tokens that count, ``[..., L]``.
+      mask: Tokens that count, ``[..., L]``.
 
     Returns:
       ``[...]``, one non-negative value in nats an example.
@@ -154,5 +154,5 @@ def relation_kl(
         return jnp.einsum("...qhd,...khd->...hqk", x, x) / jnp.sqrt(x.shape[-1])
 
     return attention_kl(
-        relations("student", student), relations("teacher", teacher), where=where
+        relations("student", student), relations("teacher", teacher), mask=mask
     )

@@ -8,7 +8,15 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from kdjax.losses.arithmetic import Array, Scalar, embeddings, gather, unit
+from kdjax.losses import checks
+from kdjax.losses.arithmetic import (
+    Array,
+    Scalar,
+    batch_mean,
+    embeddings,
+    gather,
+    unit,
+)
 from kdjax.losses.ranges import Fraction, Positive
 
 
@@ -48,6 +56,7 @@ def clip_affinity(
       Wu et al., `TinyCLIP: CLIP Distillation via Affinity Mimicking and Weight
       Inheritance <https://arxiv.org/abs/2309.12314>`_, 2023, section 3.1.
     """
+    checks.scalars(student_scale=student_scale, teacher_scale=teacher_scale)
     images_s, texts_s, images_t, texts_t = (
         unit(x)
         for x in embeddings(
@@ -100,6 +109,7 @@ def crd(
       Tian et al., `Contrastive Representation Distillation
       <https://arxiv.org/abs/1910.10699>`_, 2020, section 3.1, equations 16 to 19.
     """
+    checks.scalars(dataset_size=dataset_size, temperature=temperature)
     student, teacher = (unit(x) for x in embeddings(student, teacher))
     chex.assert_equal_shape([student, teacher])
 
@@ -168,7 +178,7 @@ def crd_with_memory(
       student: ``[B, d]``, after its linear embedding, scaled to length 1 here.
       teacher: ``[B, d]``, after an embedding of its own.
       memory: From `crd_memory`, or from the step before.
-      indices: ``[B]``, of the examples in the data.
+      indices: ``[B]``, of the examples in the data, integers in ``[0, M)``.
       negatives: ``[B, K]``, those of others: drawn at random, or of another class.
       temperature: Positive, the tau.
       momentum: What stays of an example's embedding when it is seen, in ``[0, 1]``.
@@ -176,7 +186,8 @@ def crd_with_memory(
         is then the same on each device, and sees all shards.
 
     Returns:
-      ``[B]``, one non-negative value an example, and the memory for the next step.
+      ``[B]``, one non-negative value an example, and the memory for the next step. An
+      example with an index outside the memory has NaN, and leaves no trace in it.
 
     Example:
       >>> memory = crd_memory(jax.random.key(0), dataset_size=9, width=4)
@@ -189,28 +200,35 @@ def crd_with_memory(
       Tian et al., `Contrastive Representation Distillation
       <https://arxiv.org/abs/1910.10699>`_, 2020, section 3.3, as in its code.
     """
+    checks.scalars(temperature=temperature, momentum=momentum)
     student, teacher = (unit(x) for x in embeddings(student, teacher))
     chex.assert_equal_shape([student, teacher])
-    ratio = negatives.shape[-1] / len(memory.student)
-    chosen = jnp.concatenate([indices[:, None], negatives], -1)
+    memory = jax.lax.stop_gradient(jax.tree.map(jnp.asarray, memory))
+    (batch, _), size = student.shape, len(memory.student)
+    indices = checks.integers(indices, (batch,), "indices")
+    negatives = checks.integers(negatives, (batch, *negatives.shape[1:]), "negatives")
+    ratio = negatives.shape[-1] / size
+    chosen, inside = checks.within(
+        jnp.concatenate([indices[:, None], negatives], -1), size
+    )
+    inside = inside.all(-1)
 
     def one_way(anchors: Array, bank: Array, constant: Array) -> tuple[Array, Array]:
         scores = jnp.einsum("bd,bkd->bk", anchors, bank[chosen]) / temperature
-        fresh = jnp.mean(jnp.exp(scores)) * len(bank)
-        if axis_name is not None:
-            fresh = jax.lax.pmean(fresh, axis_name)
+        counts = jnp.broadcast_to(inside[:, None], scores.shape)
+        fresh = batch_mean(jnp.exp(scores), counts, axis_name) * size
         constant = jax.lax.stop_gradient(jnp.where(constant > 0, constant, fresh))
         odds = scores - jnp.log(ratio * constant)
         own = jnp.arange(chosen.shape[-1]) == 0
         values = jax.nn.softplus(jnp.where(own[None], -odds, odds))
-        return jnp.sum(values, -1), constant
+        return jnp.where(inside, jnp.sum(values, -1), jnp.nan), constant
 
     def remember(bank: Array, seen: Array) -> Array:
-        rows, seen = (gather(x, axis_name) for x in (indices, seen))
+        rows = jnp.where(inside, indices, size)  # of no example
+        rows, seen = (gather(x, axis_name) for x in (rows, seen))
         mixed = momentum * bank[rows] + (1 - momentum) * jax.lax.stop_gradient(seen)
-        return bank.at[rows].set(unit(mixed))
+        return bank.at[rows].set(unit(mixed), mode="drop")
 
-    memory = jax.lax.stop_gradient(memory)
     of_student, constant_s = one_way(student, memory.teacher, memory.student_constant)
     of_teacher, constant_t = one_way(teacher, memory.student, memory.teacher_constant)
     banks = remember(memory.student, student), remember(memory.teacher, teacher)

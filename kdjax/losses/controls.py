@@ -5,7 +5,8 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from kdjax.losses.arithmetic import Array, classes, normalise, present
+from kdjax.losses import checks
+from kdjax.losses.arithmetic import Array, batch_mean, classes, normalise, present
 from kdjax.losses.logits import cross_entropy
 from kdjax.losses.ranges import Fraction
 
@@ -15,7 +16,7 @@ def label_smoothing(
     labels: Array,
     *,
     smoothing: Fraction,
-    where: Array | None = None,
+    class_mask: Array | None = None,
 ) -> Array:
     r"""Cross-entropy with the label mixed with a uniform distribution.
 
@@ -28,11 +29,11 @@ def label_smoothing(
       student_logits: ``[..., C]``, floating.
       labels: ``[...]``, integers in ``[0, C)``.
       smoothing: The uniform distribution's share, in ``[0, 1]``.
-      where: Classes to keep, broadcastable to ``[..., C]``.
+      class_mask: Classes to keep, broadcastable to ``[..., C]``.
 
     Returns:
-      ``[...]``, one non-negative value in nats an example; of a label that is ruled out
-      the uniform part alone.
+      ``[...]``, one non-negative value in nats an example; 0 without a label, and of a
+      label that is ruled out the uniform part alone.
 
     Example:
       >>> print(f"{label_smoothing(jnp.zeros(4), jnp.array(1), smoothing=0.1):.6f}")
@@ -42,18 +43,20 @@ def label_smoothing(
       Szegedy et al., `Rethinking the Inception Architecture for Computer Vision
       <https://arxiv.org/abs/1512.00567>`_, 2015, section 7.
     """
-    logits, _, where = classes(student_logits, student_logits, where)
-    exists = where & present(logits)
+    checks.scalars(smoothing=smoothing)
+    logits, _, class_mask = classes(student_logits, student_logits, class_mask)
+    _, labelled = checks.labels(labels, logits)
+    exists = class_mask & present(logits) & labelled[..., None]
     _, top, rest = normalise(logits, exists)
     count = jnp.maximum(jnp.sum(exists, -1), 1)
     below = jnp.sum(jnp.where(exists, top - logits, 0), -1) / count
     uniform = below + rest[..., 0]
-    hard = cross_entropy(logits, labels, where=exists)
+    hard = cross_entropy(logits, labels, class_mask=exists)
     return (1 - smoothing) * hard + smoothing * uniform
 
 
 def teacher_argmax(
-    student_logits: Array, teacher_logits: Array, *, where: Array | None = None
+    student_logits: Array, teacher_logits: Array, *, class_mask: Array | None = None
 ) -> Array:
     """Cross-entropy with the class that the teacher holds most likely.
 
@@ -63,7 +66,7 @@ def teacher_argmax(
     Args:
       student_logits: ``[..., C]``, floating.
       teacher_logits: ``[..., C]``, floating.
-      where: Classes to keep, broadcastable to ``[..., C]``.
+      class_mask: Classes to keep, broadcastable to ``[..., C]``.
 
     Returns:
       ``[...]``, one non-negative value in nats an example.
@@ -77,10 +80,12 @@ def teacher_argmax(
       Loss in Knowledge Distillation <https://arxiv.org/abs/2105.08919>`_, 2021,
       section 3 (the limit T -> 0).
     """
-    student, teacher, where = classes(student_logits, teacher_logits, where)
-    exists = where & present(student)
-    labels = jnp.argmax(jnp.where(exists, teacher, -jnp.inf), -1)
-    return cross_entropy(student, labels, where=exists)
+    student, teacher, class_mask = classes(student_logits, teacher_logits, class_mask)
+    exists = class_mask & present(student)
+    known = exists & present(teacher)
+    labels = jnp.argmax(jnp.where(known, teacher, -jnp.inf), -1)
+    labels = jnp.where(known.any(-1), labels, -1)
+    return cross_entropy(student, labels, class_mask=exists)
 
 
 def confidence_weighted(
@@ -88,7 +93,7 @@ def confidence_weighted(
     teacher_logits: Array,
     labels: Array,
     *,
-    where: Array | None = None,
+    class_mask: Array | None = None,
     axis_name: str | None = None,
 ) -> Array:
     r"""CWTM: cross-entropy with the labels, weighted by the teacher's confidence.
@@ -102,11 +107,12 @@ def confidence_weighted(
       student_logits: ``[B, C]``, floating.
       teacher_logits: ``[B, C]``, floating.
       labels: ``[B]``, integers in ``[0, C)``.
-      where: Classes to keep, broadcastable to ``[B, C]``.
+      class_mask: Classes to keep, broadcastable to ``[B, C]``.
       axis_name: Of the mapped axis that the batch is sharded over, if it is.
 
     Returns:
-      ``[B]``, one non-negative value in nats an example.
+      ``[B]``, one non-negative value in nats an example; 0 without a label, or where
+      the teacher has no class: the mean of the weights is that of the others.
 
     Example:
       >>> z = jnp.array([[0.0, 0.0], [0.0, 9.0]])
@@ -118,11 +124,18 @@ def confidence_weighted(
       Furlanello et al., `Born-Again Neural Networks
       <https://arxiv.org/abs/1805.04770>`_, 2018, section 3.2.
     """
-    student, teacher, where = classes(student_logits, teacher_logits, where)
-    confidence = jnp.max(jax.nn.softmax(teacher, -1, where=where), -1)
-    mean = jnp.mean(confidence)
-    mean = mean if axis_name is None else jax.lax.pmean(mean, axis_name)
-    return confidence / mean * cross_entropy(student, labels, where=where)
+    student, teacher, class_mask = classes(student_logits, teacher_logits, class_mask)
+    _, labelled = checks.labels(labels, student)
+    exists = class_mask & present(teacher) & labelled[..., None]
+    p, _, _ = normalise(teacher, exists)
+    confidence = jnp.max(p, -1)
+    counts = exists.any(-1) & ~jnp.isnan(confidence)
+    mean = batch_mean(confidence, counts, axis_name)
+    return (
+        confidence
+        / jnp.where(mean == 0, 1, mean)
+        * cross_entropy(student, labels, class_mask=class_mask)
+    )
 
 
 def permute_others(key: Array, teacher_logits: Array) -> Array:

@@ -6,7 +6,7 @@ times the squared temperature or not; on which classes; averaged over what; and 
 alpha weighs the teacher or the labels. A `Convention` is the answers, `PRESETS` has
 those of each system, and `value` gives that system's number::
 
-    value("trl", student, teacher, where=answer, beta=0.1)
+    value("trl", student, teacher, mask=answer, beta=0.1)
     value("torchdistill", student, teacher, labels, temperature=4.0, alpha=0.1)
 
 Arguments that a system has of its own (``lam``, ``beta``) keep their name and meaning.
@@ -20,12 +20,12 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from kdjax.losses import checks
 from kdjax.losses.arithmetic import (
     Array,
     Scalar,
     classes,
     compare,
-    counted,
     log_ratio_to_mixture,
     normalise,
     present,
@@ -41,46 +41,44 @@ from kdjax.losses.sparse import tail_bucket, top_k
 # classes, and that of tokens in all accumulated batches.
 
 
-def batch_mean(values: Array, where: Array, classes: int, tokens: Scalar) -> Array:
+def batch_mean(values: Array, mask: Array, classes: int, tokens: Scalar) -> Array:
     """The sum, over the batch; no token is left out, and long texts count for more."""
     return jnp.sum(values) / len(values)
 
 
-def all_mean(values: Array, where: Array, classes: int, tokens: Scalar) -> Array:
+def all_mean(values: Array, mask: Array, classes: int, tokens: Scalar) -> Array:
     """Over all positions; no token is left out."""
     return jnp.mean(values)
 
 
-def element_mean(values: Array, where: Array, classes: int, tokens: Scalar) -> Array:
+def element_mean(values: Array, mask: Array, classes: int, tokens: Scalar) -> Array:
     """Over positions and classes: smaller by the size of the vocabulary."""
     return jnp.mean(values) / classes
 
 
-def tokens_mean(values: Array, where: Array, classes: int, tokens: Scalar) -> Array:
+def tokens_mean(values: Array, mask: Array, classes: int, tokens: Scalar) -> Array:
     """Over the tokens that count."""
-    return token_mean(values, where)
+    return token_mean(values, mask)
 
 
-def sequences_mean(values: Array, where: Array, classes: int, tokens: Scalar) -> Array:
-    """Over the tokens of each text, then over texts."""
-    return jnp.mean(sequence_mean(values, where))
+def sequences_mean(values: Array, mask: Array, classes: int, tokens: Scalar) -> Array:
+    """Over the tokens of each text, then over texts that have any."""
+    return token_mean(sequence_mean(values, mask), mask.any(-1))
 
 
-def accumulated_mean(
-    values: Array, where: Array, classes: int, tokens: Scalar
-) -> Array:
+def accumulated_mean(values: Array, mask: Array, classes: int, tokens: Scalar) -> Array:
     """Over the ``tokens`` of all accumulated batches."""
-    return global_token_mean(values, where, tokens=tokens)
+    return global_token_mean(values, mask, tokens=tokens)
 
 
-def positions_mean(values: Array, where: Array, classes: int, tokens: Scalar) -> Array:
+def positions_mean(values: Array, mask: Array, classes: int, tokens: Scalar) -> Array:
     """Of tokens that count, over all positions: padding makes it smaller."""
-    return global_token_mean(values, where, tokens=values.size)
+    return global_token_mean(values, mask, tokens=values.size)
 
 
-def padded_mean(values: Array, where: Array, classes: int, tokens: Scalar) -> Array:
+def padded_mean(values: Array, mask: Array, classes: int, tokens: Scalar) -> Array:
     """Over the tokens that count and a hundred-thousandth more."""
-    return global_token_mean(values, where, tokens=jnp.sum(where) + 1e-5)
+    return global_token_mean(values, mask, tokens=jnp.sum(mask) + 1e-5)
 
 
 # Supports: student and teacher on k classes.
@@ -152,6 +150,7 @@ class Convention(NamedTuple):
     names: tuple[tuple[str, str], ...] = ()  # of the system's arguments, and ours
 
 
+_WITHOUT_MASK = (batch_mean, all_mean, element_mean)
 _DISTILLM = Convention(entropy=True, squared_temperature=False, average=tokens_mean)
 _TRUE_DISTILLM = _DISTILLM._replace(entropy=False)
 _DISTILLM2 = Convention(squared_temperature=False, average=sequences_mean)
@@ -220,7 +219,7 @@ def value(
     teacher_logits: Array,
     labels: Array | None = None,
     *,
-    where: Array | None = None,
+    mask: Array | None = None,
     temperature: Scalar = 1.0,
     alpha: Scalar | None = None,
     k: int | None = None,
@@ -233,8 +232,9 @@ def value(
       convention: A name in `PRESETS`, or a `Convention` of your own.
       student_logits: ``[..., C]``, floating: ``[B, C]`` or ``[B, L, V]``.
       teacher_logits: ``[..., C]``, floating.
-      labels: ``[...]``, integers in ``[0, C)``, where alpha weighs them.
-      where: Tokens that count, ``[...]``; some systems ignore it.
+      labels: ``[...]``, integers in ``[0, C)``, where alpha weighs them. Without both
+        labels and alpha the value is the teacher's term alone.
+      mask: Tokens that count, ``[...]``; refused for a system that counts them all.
       temperature: Positive scalar.
       alpha: The weight that the system calls so: of the teacher, or of the labels, as
         `Convention.alpha_weighs` says, or a parameter of its divergence.
@@ -243,7 +243,7 @@ def value(
       **hyperparameters: Of the divergence, under the system's names.
 
     Returns:
-      ``[]``.
+      ``[]``, always.
 
     Raises:
       ValueError: if there is no such preset.
@@ -263,18 +263,22 @@ def value(
     divergence, entropy, squared, support, average, weighs, names = convention
     if weighs is None and alpha is not None:
         hyperparameters["alpha"] = alpha
+    mixed = weighs is not None and (labels is not None or alpha is not None)
     for name, given, wanted in (
-        ("labels", labels is not None, weighs is not None),
-        ("alpha", alpha is not None, weighs is not None or None),
+        ("mask", mask is not None, False if average in _WITHOUT_MASK else None),
+        ("labels", labels is not None, mixed),
+        ("alpha", alpha is not None, mixed if weighs else None),
         ("k", k is not None, support is not None),
         ("tokens", tokens is not None, average is accumulated_mean),
     ):
         if wanted is not None and given != wanted:
             verb = "needs" if wanted else "has no use for"
             raise TypeError(f"this convention {verb} {name}")
+    checks.scalars(temperature=temperature, **{"alpha": alpha} | hyperparameters)
     student, teacher = widen(student_logits, teacher_logits)
-    where = counted(where, student.shape[:-1])
-    of_classes = (where, student.shape[-1], tokens)
+    if student.ndim < 2:
+        raise ValueError(f"student_logits is {student.shape}, but takes [B, ..., C]")
+    of_classes = (checks.mask(mask, student.shape[:-1]), student.shape[-1], tokens)
     s, t = student / temperature, teacher / temperature
     if support is not None:
         s, t = support(s, t, k)

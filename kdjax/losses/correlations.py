@@ -5,23 +5,37 @@ What correlates over a batch takes two examples at least, and raises ValueError 
 
 from __future__ import annotations
 
-import jax
 import jax.numpy as jnp
 
+from kdjax.losses import checks
 from kdjax.losses.arithmetic import (
     Array,
     Scalar,
     classes,
+    compare,
     cosine_distance,
     embeddings,
     gather,
+    mean,
 )
 from kdjax.losses.ranges import Positive
 
 
-def _pearson_distance(a: Array, b: Array) -> Array:
+def _probabilities(
+    student_logits: Array, teacher_logits: Array, temperature: Scalar
+) -> tuple[Array, Array, Array]:
+    """Of student and teacher; and which rows have any class on both sides."""
+    checks.scalars(temperature=temperature)
+    sides = classes(student_logits, teacher_logits, None)
+    p, q, _ = compare(*sides, temperature)
+    return q, p, ~(p == 0).all(-1)
+
+
+def _pearson_distance(a: Array, b: Array, counts: Array) -> Array:
     """One less the correlation along the last axis; 1 where either is constant."""
-    return cosine_distance(*(x - jnp.mean(x, -1, keepdims=True) for x in (a, b)))
+    counts = jnp.broadcast_to(counts, a.shape)
+    centred = (jnp.where(counts, x - mean(x, counts)[..., None], 0) for x in (a, b))
+    return cosine_distance(*centred)
 
 
 def dist_inter(
@@ -48,9 +62,8 @@ def dist_inter(
       Huang et al., `Knowledge Distillation from A Stronger Teacher
       <https://arxiv.org/abs/2205.10536>`_, 2022, section 3.2; the factor of the code.
     """
-    student, teacher, _ = classes(student_logits, teacher_logits, None)
-    q, p = (jax.nn.softmax(z / temperature, -1) for z in (student, teacher))
-    return temperature**2 * _pearson_distance(q, p)
+    q, p, rows = _probabilities(student_logits, teacher_logits, temperature)
+    return jnp.where(rows, temperature**2 * _pearson_distance(q, p, rows[:, None]), 0)
 
 
 def dist_intra(
@@ -82,11 +95,10 @@ def dist_intra(
       Huang et al., `Knowledge Distillation from A Stronger Teacher
       <https://arxiv.org/abs/2205.10536>`_, 2022, section 3.2; the factor of the code.
     """
-    student, teacher, _ = classes(student_logits, teacher_logits, None)
-    q, p = (jax.nn.softmax(z / temperature, -1) for z in (student, teacher))
-    q, p = gather(q, axis_name), gather(p, axis_name)
+    sides = _probabilities(student_logits, teacher_logits, temperature)
+    q, p, rows = (gather(x, axis_name) for x in sides)
     _check_batch(q, 2)
-    return temperature**2 * jnp.mean(_pearson_distance(q.T, p.T))
+    return temperature**2 * jnp.mean(_pearson_distance(q.T, p.T, rows[None]))
 
 
 def dist(
@@ -109,7 +121,8 @@ def dist(
       axis_name: Of the mapped axis that the batch is sharded over, if it is.
 
     Returns:
-      ``[B]``, one non-negative value an example, the batch's own part in each.
+      ``[B]``, one non-negative value an example, the batch's own part in each; 0 where
+      either side has no class.
 
     Example:
       >>> z = jnp.array([[2.0, 0.0, -1.0], [0.0, 1.0, 5.0]])
@@ -120,11 +133,13 @@ def dist(
       Huang et al., `Knowledge Distillation from A Stronger Teacher
       <https://arxiv.org/abs/2205.10536>`_, 2022, section 3.2.
     """
+    checks.scalars(inter_weight=inter_weight, intra_weight=intra_weight)
+    _, _, rows = _probabilities(student_logits, teacher_logits, temperature)
     inter = dist_inter(student_logits, teacher_logits, temperature=temperature)
     intra = dist_intra(
         student_logits, teacher_logits, temperature=temperature, axis_name=axis_name
     )
-    return inter_weight * inter + intra_weight * intra
+    return jnp.where(rows, inter_weight * inter + intra_weight * intra, 0)
 
 
 def cka(

@@ -1,11 +1,11 @@
 r"""Divergences between two categorical distributions given as logits.
 
-Which class exists? One outside ``where`` is as if absent. A logit of ``-inf`` is a
-probability of exactly 0, and so is one below -1e30, for some mask with their least
-number. Where that would make the divergence infinite (forward KL with a class that the
-student rules out), the class is as if absent too: values, and gradients by the logits,
-are finite for all logits of moderate size. A row in which either side has no class
-gives 0. NaN gives NaN.
+Masked classes and logits of ``-inf``: a class outside ``class_mask`` is as if absent. A
+logit of ``-inf`` is a probability of exactly 0, and so is one below -1e30, for some
+mask with their least number. Where that would make the divergence infinite (forward KL
+with a class that the student rules out), the class is as if absent too: values, and
+gradients by the logits, are finite for all logits of moderate size. A row in which
+either side has no class gives 0. NaN gives NaN.
 
 A KL of 1e-6 keeps its digits in float32: see `kdjax.losses.arithmetic`.
 """
@@ -15,8 +15,10 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from kdjax.losses import checks
 from kdjax.losses.arithmetic import (
     Array,
+    batch_mean,
     classes,
     compare,
     excess,
@@ -28,14 +30,14 @@ from kdjax.losses.ranges import Fraction
 
 
 def forward_kl(
-    student_logits: Array, teacher_logits: Array, *, where: Array | None = None
+    student_logits: Array, teacher_logits: Array, *, class_mask: Array | None = None
 ) -> Array:
     r""":math:`\mathrm{KL}(p \| q) = \sum_c p_c \log(p_c / q_c)`, p the teacher.
 
     Args:
       student_logits: ``[..., C]``, floating.
       teacher_logits: ``[..., C]``, floating.
-      where: Classes to keep, broadcastable to ``[..., C]``.
+      class_mask: Classes to keep, broadcastable to ``[..., C]``.
 
     Returns:
       ``[...]``, one non-negative value in nats an example.
@@ -49,18 +51,20 @@ def forward_kl(
       Hinton et al., `Distilling the Knowledge in a Neural Network
       <https://arxiv.org/abs/1503.02531>`_, 2015, section 2, at T = 1.
     """
-    return tempered_kl(student_logits, teacher_logits, temperature=1.0, where=where)
+    return tempered_kl(
+        student_logits, teacher_logits, temperature=1.0, class_mask=class_mask
+    )
 
 
 def reverse_kl(
-    student_logits: Array, teacher_logits: Array, *, where: Array | None = None
+    student_logits: Array, teacher_logits: Array, *, class_mask: Array | None = None
 ) -> Array:
     r""":math:`\mathrm{KL}(q \| p) = \sum_c q_c \log(q_c / p_c)`, q the student.
 
     Args:
       student_logits: ``[..., C]``, floating.
       teacher_logits: ``[..., C]``, floating.
-      where: Classes to keep, broadcastable to ``[..., C]``.
+      class_mask: Classes to keep, broadcastable to ``[..., C]``.
 
     Returns:
       ``[...]``, one non-negative value in nats an example.
@@ -74,11 +78,11 @@ def reverse_kl(
       Gu et al., `MiniLLM: Knowledge Distillation of Large Language Models
       <https://arxiv.org/abs/2306.08543>`_, 2024, section 2.1.
     """
-    return forward_kl(teacher_logits, student_logits, where=where)
+    return forward_kl(teacher_logits, student_logits, class_mask=class_mask)
 
 
 def total_variation(
-    student_logits: Array, teacher_logits: Array, *, where: Array | None = None
+    student_logits: Array, teacher_logits: Array, *, class_mask: Array | None = None
 ) -> Array:
     r""":math:`\tfrac12 \sum_c |p_c - q_c| = 1 - \sum_c \min(p_c, q_c)`.
 
@@ -87,7 +91,7 @@ def total_variation(
     Args:
       student_logits: ``[..., C]``, floating.
       teacher_logits: ``[..., C]``, floating.
-      where: Classes to keep, broadcastable to ``[..., C]``.
+      class_mask: Classes to keep, broadcastable to ``[..., C]``.
 
     Returns:
       ``[...]``, one value in ``[0, 1]`` an example.
@@ -101,7 +105,7 @@ def total_variation(
       Wen et al., `f-Divergence Minimization for Sequence-Level Knowledge
       Distillation <https://arxiv.org/abs/2307.15190>`_, 2023, section 3.
     """
-    pair = compare(*classes(student_logits, teacher_logits, where))
+    pair = compare(*classes(student_logits, teacher_logits, class_mask))
     return jnp.sum(jnp.abs(excess(pair)), -1) / 2
 
 
@@ -110,7 +114,7 @@ def symmetric_kl(
     teacher_logits: Array,
     *,
     reverse_share: Fraction = 0.5,
-    where: Array | None = None,
+    class_mask: Array | None = None,
 ) -> Array:
     r"""Forward and reverse KL in shares, :math:`(1 - r)` and :math:`r`.
 
@@ -120,7 +124,7 @@ def symmetric_kl(
       student_logits: ``[..., C]``, floating.
       teacher_logits: ``[..., C]``, floating.
       reverse_share: Reverse KL's, in ``[0, 1]``.
-      where: Classes to keep, broadcastable to ``[..., C]``.
+      class_mask: Classes to keep, broadcastable to ``[..., C]``.
 
     Returns:
       ``[...]``, one non-negative value in nats an example.
@@ -133,8 +137,9 @@ def symmetric_kl(
     References:
       Du et al., `BitDistiller <https://arxiv.org/abs/2402.10631>`_, 2024, section 3.2.
     """
-    forward = forward_kl(student_logits, teacher_logits, where=where)
-    reverse = reverse_kl(student_logits, teacher_logits, where=where)
+    forward = forward_kl(student_logits, teacher_logits, class_mask=class_mask)
+    reverse = reverse_kl(student_logits, teacher_logits, class_mask=class_mask)
+    checks.scalars(reverse_share=reverse_share)
     return (1 - reverse_share) * forward + reverse_share * reverse
 
 
@@ -144,22 +149,23 @@ def cakld(
     labels: Array,
     *,
     axis_name: str | None = None,
-    where: Array | None = None,
+    class_mask: Array | None = None,
 ) -> Array:
     r"""BitDistiller's confidence-aware KL: `symmetric_kl`, reverse for a sure teacher.
 
     .. math:: \gamma \mathrm{KL}(q \| p) + (1 - \gamma) \mathrm{KL}(p \| q), \quad
               \gamma = \overline{p_y}
 
-    with the mean over the batch; the authors take it over the data beforehand, for
-    which there is `symmetric_kl`.
+    with the mean over the examples of the batch that have a label and a teacher; the
+    authors take it over the data beforehand, for which there is `symmetric_kl`.
 
     Args:
       student_logits: ``[..., C]``, floating.
       teacher_logits: ``[..., C]``, floating.
-      labels: ``[...]``, integers in ``[0, C)``: classes, or the text's own tokens.
+      labels: ``[...]``, integers in ``[0, C)``: classes, or the text's own tokens. An
+        example without one is 0.
       axis_name: Of the mapped axis that the batch is sharded over, if it is.
-      where: Classes to keep, broadcastable to ``[..., C]``.
+      class_mask: Classes to keep, broadcastable to ``[..., C]``.
 
     Returns:
       ``[...]``, one non-negative value in nats an example.
@@ -172,13 +178,17 @@ def cakld(
     References:
       Du et al., `BitDistiller <https://arxiv.org/abs/2402.10631>`_, 2024, section 3.2.
     """
-    student, teacher, where = classes(student_logits, teacher_logits, where)
-    p, _, _ = normalise(teacher, where & present(teacher))
-    confidence = jnp.mean(jnp.take_along_axis(p, labels[..., None], -1))
-    if axis_name is not None:
-        confidence = jax.lax.pmean(confidence, axis_name)
+    student, teacher, class_mask = classes(student_logits, teacher_logits, class_mask)
+    labels, labelled = checks.labels(labels, teacher)
+    class_mask = class_mask & labelled[..., None]
+    exists = class_mask & present(teacher)
+    p, _, _ = normalise(teacher, exists)
+    p = jnp.take_along_axis(p, labels[..., None], -1)[..., 0]
+    confidence = batch_mean(p, exists.any(-1) & ~jnp.isnan(p), axis_name)
     confidence = jax.lax.stop_gradient(confidence)
-    return symmetric_kl(student, teacher, reverse_share=confidence, where=where)
+    return symmetric_kl(
+        student, teacher, reverse_share=confidence, class_mask=class_mask
+    )
 
 
 def adaptive_kl(
@@ -186,7 +196,7 @@ def adaptive_kl(
     teacher_logits: Array,
     *,
     head_mass: Fraction = 0.5,
-    where: Array | None = None,
+    class_mask: Array | None = None,
 ) -> Array:
     r"""Forward and reverse KL, weighted by where the student errs.
 
@@ -201,7 +211,7 @@ def adaptive_kl(
       teacher_logits: ``[..., C]``, floating.
       head_mass: The head is the largest set of the teacher's likeliest classes with at
         most this probability together, and its likeliest always; the paper's mu.
-      where: Classes to keep, broadcastable to ``[..., C]``.
+      class_mask: Classes to keep, broadcastable to ``[..., C]``.
 
     Returns:
       ``[...]``, one non-negative value in nats an example.
@@ -215,7 +225,8 @@ def adaptive_kl(
       Wu et al., `Rethinking Kullback-Leibler Divergence in Knowledge Distillation for
       Large Language Models <https://arxiv.org/abs/2404.02657>`_, 2024, section 4.
     """
-    pair = compare(*classes(student_logits, teacher_logits, where))
+    checks.scalars(head_mass=head_mass)
+    pair = compare(*classes(student_logits, teacher_logits, class_mask))
     order = jnp.argsort(pair.p, -1, descending=True)
     mass = jnp.cumsum(jnp.take_along_axis(pair.p, order, -1), -1)
     in_head = (mass <= head_mass).at[..., 0].set(True)
@@ -224,6 +235,6 @@ def adaptive_kl(
     head_gap, all_gap = jnp.sum(jnp.where(head, gap, 0), -1), jnp.sum(gap, -1)
     none = all_gap == 0
     share = jnp.where(none, 0.5, head_gap / jnp.where(none, 1, all_gap))
-    forward = forward_kl(student_logits, teacher_logits, where=where)
-    reverse = reverse_kl(student_logits, teacher_logits, where=where)
+    forward = forward_kl(student_logits, teacher_logits, class_mask=class_mask)
+    reverse = reverse_kl(student_logits, teacher_logits, class_mask=class_mask)
     return share * forward + (1 - share) * reverse

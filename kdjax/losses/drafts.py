@@ -6,14 +6,15 @@ with probability :math:`\min(1, p / q)`, and what comes out is exactly p's.
 
 from __future__ import annotations
 
+import chex
 import jax.numpy as jnp
 
+from kdjax.losses import checks
 from kdjax.losses.arithmetic import (
     Array,
     Scalar,
     classes,
     compare,
-    counted,
     excess,
     huber,
     mean,
@@ -26,14 +27,14 @@ from kdjax.losses.logits import cross_entropy
 
 
 def acceptance_rate(
-    student_logits: Array, teacher_logits: Array, *, where: Array | None = None
+    student_logits: Array, teacher_logits: Array, *, class_mask: Array | None = None
 ) -> Array:
     r"""How likely the target accepts a token: :math:`\sum_c \min(p_c, q_c)`.
 
     Args:
       student_logits: The draft's, ``[..., C]``, floating.
       teacher_logits: The target's, ``[..., C]``, floating.
-      where: Classes to keep, broadcastable to ``[..., C]``.
+      class_mask: Classes to keep, broadcastable to ``[..., C]``.
 
     Returns:
       ``[...]``, in ``[0, 1]``: one less `total_variation`.
@@ -46,7 +47,7 @@ def acceptance_rate(
       Leviathan et al., `Fast Inference from Transformers via Speculative Decoding
       <https://arxiv.org/abs/2211.17192>`_, 2023, theorem 3.5.
     """
-    return 1 - total_variation(student_logits, teacher_logits, where=where)
+    return 1 - total_variation(student_logits, teacher_logits, class_mask=class_mask)
 
 
 def expected_tokens(acceptance: Array, *, drafted: int) -> Array:
@@ -91,11 +92,12 @@ def expected_speedup(acceptance: Array, *, drafted: int, cost: Scalar) -> Array:
       Leviathan et al., `Fast Inference from Transformers via Speculative Decoding
       <https://arxiv.org/abs/2211.17192>`_, 2023, theorem 3.8.
     """
+    checks.scalars(cost=cost)
     return expected_tokens(acceptance, drafted=drafted) / (drafted * cost + 1)
 
 
 def negative_log_acceptance(
-    student_logits: Array, teacher_logits: Array, *, where: Array | None = None
+    student_logits: Array, teacher_logits: Array, *, class_mask: Array | None = None
 ) -> Array:
     r"""Minus the log of `acceptance_rate`: its gradient does not vanish for bad drafts.
 
@@ -104,7 +106,7 @@ def negative_log_acceptance(
     Args:
       student_logits: The draft's, ``[..., C]``, floating.
       teacher_logits: The target's, ``[..., C]``, floating.
-      where: Classes to keep, broadcastable to ``[..., C]``.
+      class_mask: Classes to keep, broadcastable to ``[..., C]``.
 
     Returns:
       ``[...]``, one non-negative value in nats an example; 0 where no class is both the
@@ -119,10 +121,13 @@ def negative_log_acceptance(
       Leviathan et al., `Fast Inference from Transformers via Speculative Decoding
       <https://arxiv.org/abs/2211.17192>`_, 2023, theorem 3.5, for the rate.
     """
-    student, teacher, where = classes(student_logits, teacher_logits, where)
-    student_has, teacher_has = where & present(student), where & present(teacher)
+    student, teacher, class_mask = classes(student_logits, teacher_logits, class_mask)
+    student_has, teacher_has = (
+        class_mask & present(student),
+        class_mask & present(teacher),
+    )
     both = student_has & teacher_has
-    pair = compare(student, teacher, where)
+    pair = compare(student, teacher, class_mask)
     distance = jnp.sum(jnp.abs(excess(pair)), -1) / 2
     near = distance < 0.5
     close = -jnp.log1p(-jnp.where(near, distance, 0))
@@ -140,7 +145,7 @@ def medusa(
     tokens: Array,
     *,
     decay: Scalar = 0.8,
-    where: Array | None = None,
+    mask: Array | None = None,
 ) -> Array:
     r"""Medusa's heads: cross-entropy with the token that each foretells.
 
@@ -149,13 +154,16 @@ def medusa(
     Args:
       head_logits: ``[..., K, L, V]``; head k, from 1, foretells at t the token at
         t + k + 1, for the language model's own head has that at t + 1.
-      tokens: ``[..., L]``, integers in ``[0, V)``.
+      tokens: ``[..., L]``, integers in ``[0, V)``; K + 2 or more.
       decay: The lambda; 1 in the authors' first trainer.
-      where: Tokens that count when foretold, ``[..., L]``.
+      mask: Tokens that count when foretold, ``[..., L]``.
 
     Returns:
       ``[...]``, one non-negative value a text: over heads the sum, over the tokens that
       a head foretells the mean.
+
+    Raises:
+      ValueError: if the text is too short for the last head to foretell a token.
 
     Example:
       >>> loss = medusa(jnp.zeros((1, 5, 4)), jnp.arange(5) % 4, decay=1.0)
@@ -166,13 +174,19 @@ def medusa(
       Cai et al., `Medusa: Simple LLM Inference Acceleration Framework with Multiple
       Decoding Heads <https://arxiv.org/abs/2401.10774>`_, 2024, section 2.2.1.
     """
-    heads = head_logits.shape[-3]
-    where = counted(where, tokens.shape)
+    checks.scalars(decay=decay)
+    tokens, labelled = checks.labels(tokens, head_logits[..., 0, :, :], "tokens")
+    counts = checks.mask(mask, tokens.shape) & labelled
+    heads, length = head_logits.shape[-3:-1]
+    if length < heads + 2:
+        raise ValueError(
+            f"tokens has texts of {length}, but {heads} heads take {heads + 2} or more"
+        )
     total = jnp.zeros(tokens.shape[:-1], jnp.float32)
     for k in range(1, heads + 1):
         logits = head_logits[..., k - 1, : -(k + 1), :]
         values = cross_entropy(logits, tokens[..., k + 1 :])
-        total += decay**k * mean(values, where[..., k + 1 :])
+        total += decay**k * mean(values, counts[..., k + 1 :])
     return total
 
 
@@ -184,7 +198,7 @@ def eagle(
     *,
     feature_weight: Scalar = 1.0,
     logit_weight: Scalar = 0.1,
-    where: Array | None = None,
+    mask: Array | None = None,
 ) -> Array:
     r"""EAGLE: the next feature by Huber's loss, and the next token by KL.
 
@@ -200,7 +214,7 @@ def eagle(
       teacher_logits: ``[..., L, V]``.
       feature_weight: Of the first term.
       logit_weight: Of the second.
-      where: Tokens that count, ``[..., L]``.
+      mask: Tokens that count, ``[..., L]``.
 
     Returns:
       ``[...]``, one non-negative value a text.
@@ -214,11 +228,13 @@ def eagle(
       Li et al., `EAGLE: Speculative Sampling Requires Rethinking Feature Uncertainty
       <https://arxiv.org/abs/2401.15077>`_, 2024, section 3.2.
     """
+    checks.scalars(feature_weight=feature_weight, logit_weight=logit_weight)
     student, teacher = widen(student_features, teacher_features)
+    chex.assert_equal_shape([student, teacher])
     features = jnp.mean(huber(student - teacher), -1)
     values = logit_weight * forward_kl(student_logits, teacher_logits)
     values += feature_weight * features
-    return mean(values, counted(where, values.shape))
+    return mean(values, checks.mask(mask, values.shape))
 
 
 def eagle3(
@@ -226,7 +242,7 @@ def eagle3(
     teacher_logits: Array,
     *,
     decay: Scalar = 0.8,
-    where: Array | None = None,
+    mask: Array | None = None,
 ) -> Array:
     r"""EAGLE-3: KL at each step of a draft that reads its own output, no features.
 
@@ -240,7 +256,7 @@ def eagle3(
       teacher_logits: The target's of the same tokens, ``[..., S, L, V]``; ``-inf``
         outside the draft's vocabulary.
       decay: The lambda.
-      where: Tokens that count, ``[..., S, L]``, or broadcastable to it.
+      mask: Tokens that count, ``[..., S, L]``, or broadcastable to it.
 
     Returns:
       ``[...]``, one non-negative value a text.
@@ -254,6 +270,7 @@ def eagle3(
       Li et al., `EAGLE-3: Scaling up Inference Acceleration via Training-Time Test
       <https://arxiv.org/abs/2503.01840>`_, 2025, section 3.2.
     """
+    checks.scalars(decay=decay)
     values = forward_kl(student_logits, teacher_logits)
-    steps = mean(values, counted(where, values.shape))
+    steps = mean(values, checks.mask(mask, values.shape))
     return jnp.polyval(jnp.moveaxis(steps, -1, 0)[::-1], decay)

@@ -9,6 +9,7 @@ import math
 
 import jax.numpy as jnp
 
+from kdjax.losses import checks
 from kdjax.losses.arithmetic import (
     NEAR,
     Array,
@@ -28,7 +29,7 @@ def alpha_divergence(
     teacher_logits: Array,
     *,
     alpha: Fraction = 0.5,
-    where: Array | None = None,
+    class_mask: Array | None = None,
 ) -> Array:
     r"""Amari's family, `reverse_kl` at 0, four times squared Hellinger at 1/2.
 
@@ -41,7 +42,7 @@ def alpha_divergence(
       student_logits: ``[..., C]``, floating.
       teacher_logits: ``[..., C]``, floating.
       alpha: In ``[0, 1]``.
-      where: Classes to keep, broadcastable to ``[..., C]``.
+      class_mask: Classes to keep, broadcastable to ``[..., C]``.
 
     Returns:
       ``[...]``, one non-negative value an example, at most
@@ -56,10 +57,11 @@ def alpha_divergence(
       Wang et al., `AlphaNet: Improved Training of Supernets with Alpha-Divergence
       <https://arxiv.org/abs/2102.07954>`_, 2021, section 3.2.
     """
-    student, teacher, where = classes(student_logits, teacher_logits, where)
+    checks.scalars(alpha=alpha)
+    student, teacher, class_mask = classes(student_logits, teacher_logits, class_mask)
     alpha = jnp.asarray(alpha, student.dtype)
     finite = (present(student) | (alpha < 1)) & (present(teacher) | (alpha > 0))
-    p, q, gap = compare(student, teacher, where & finite)
+    p, q, gap = compare(student, teacher, class_mask & finite)
     # By symmetry in (p, q, alpha) and (q, p, 1 - alpha) only half the family is left.
     flip = alpha >= 0.5
     a, b, r = jnp.where(flip, p, q), jnp.where(flip, q, p), jnp.where(flip, -gap, gap)
@@ -92,7 +94,7 @@ def renyi_divergence(
     teacher_logits: Array,
     *,
     alpha: Fraction = 0.5,
-    where: Array | None = None,
+    class_mask: Array | None = None,
 ) -> Array:
     r"""Renyi's family: 0 at 0, twice Bhattacharyya's distance at 1/2, forward KL at 1.
 
@@ -102,7 +104,7 @@ def renyi_divergence(
       student_logits: ``[..., C]``, floating.
       teacher_logits: ``[..., C]``, floating.
       alpha: In ``[0, 1]``.
-      where: Classes to keep, broadcastable to ``[..., C]``.
+      class_mask: Classes to keep, broadcastable to ``[..., C]``.
 
     Returns:
       ``[...]``, one non-negative value in nats an example; 0 where no class is both the
@@ -117,11 +119,15 @@ def renyi_divergence(
       Renyi, `On Measures of Entropy and Information
       <https://projecteuclid.org/euclid.bsmsp/1200512181>`_, 1961, section 3.
     """
-    student, teacher, where = classes(student_logits, teacher_logits, where)
+    checks.scalars(alpha=alpha)
+    student, teacher, class_mask = classes(student_logits, teacher_logits, class_mask)
     alpha = jnp.asarray(alpha, student.dtype)
-    student_has, teacher_has = where & present(student), where & present(teacher)
+    student_has, teacher_has = (
+        class_mask & present(student),
+        class_mask & present(teacher),
+    )
     both = student_has & teacher_has
-    divergence = alpha_divergence(student, teacher, alpha=alpha, where=where)
+    divergence = alpha_divergence(student, teacher, alpha=alpha, class_mask=class_mask)
     missing = alpha * (1 - alpha) * divergence  # 1 less the sum of the formula
     near = missing < 0.5
     small = jnp.where(near, missing, 0)

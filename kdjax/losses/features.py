@@ -2,6 +2,8 @@
 
 Where the student is narrower than its teacher, a projection stands between: it is a
 parameter of the student's, applied by the caller before the loss.
+
+Feature maps are ``[B, H, W, C]``; for channels first: ``jnp.moveaxis(x, 1, -1)``.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from kdjax.losses import arithmetic
+from kdjax.losses import arithmetic, checks
 from kdjax.losses.arithmetic import Array, norm, unit, widen
 
 
@@ -89,11 +91,12 @@ def pkd(student: Array, teacher: Array) -> Array:
     return hint(unit(student), unit(teacher))
 
 
-def _attention_map(activations: Array, power: float) -> Array:
-    """Mean over channels of ``|a|^power``, flattened, of length 1: [B, H W]."""
-    chex.assert_rank(activations, 4)
-    map_ = jnp.mean(jnp.abs(activations) ** power, -1)
-    return unit(map_.reshape(len(map_), -1))
+def _attention_maps(student: Array, teacher: Array, power: float) -> list[Array]:
+    """Means over channels of ``|a|^power``, flattened, of length 1: [B, H W]."""
+    checks.scalars(power=power)
+    checks.maps(student=student, teacher=teacher)
+    maps = (jnp.mean(jnp.abs(x) ** power, -1) for x in widen(student, teacher))
+    return [unit(x.reshape(len(x), -1)) for x in maps]
 
 
 def attention_transfer(student: Array, teacher: Array, *, power: float = 2) -> Array:
@@ -119,7 +122,7 @@ def attention_transfer(student: Array, teacher: Array, *, power: float = 2) -> A
       Zagoruyko and Komodakis, `Paying More Attention to Attention
       <https://arxiv.org/abs/1612.03928>`_, 2017, section 3.1, as in its code.
     """
-    student, teacher = (_attention_map(x, power) for x in widen(student, teacher))
+    student, teacher = _attention_maps(student, teacher, power)
     return hint(student, teacher)
 
 
@@ -147,8 +150,7 @@ def attention_transfer_distance(
       Zagoruyko and Komodakis, `Paying More Attention to Attention
       <https://arxiv.org/abs/1612.03928>`_, 2017, section 3.1, equation 2.
     """
-    student, teacher = (_attention_map(x, power) for x in widen(student, teacher))
-    chex.assert_equal_shape([student, teacher])
+    student, teacher = _attention_maps(student, teacher, power)
     return norm(student - teacher)
 
 
@@ -183,8 +185,9 @@ def fsp(
       Yim et al., `A Gift from Knowledge Distillation
       <https://doi.org/10.1109/CVPR.2017.754>`_, 2017, section 3.2.
     """
+    checks.maps(student_first=student_first, student_second=student_second)
+    checks.maps(teacher_first=teacher_first, teacher_second=teacher_second)
     maps = widen(student_first, student_second, teacher_first, teacher_second)
-    chex.assert_rank(maps, 4)
 
     def flow(first: Array, second: Array) -> Array:
         _, height, width, _ = first.shape
@@ -217,8 +220,8 @@ def nst(student: Array, teacher: Array) -> Array:
       Huang and Wang, `Like What You Like: Knowledge Distill via Neuron Selectivity
       Transfer <https://arxiv.org/abs/1707.01219>`_, 2017, section 4, polynomial kernel.
     """
+    checks.maps(student=student, teacher=teacher)
     student, teacher = widen(student, teacher)
-    chex.assert_rank([student, teacher], 4)
 
     def channels(x: Array) -> Array:
         return unit(jnp.moveaxis(x.reshape(len(x), -1, x.shape[-1]), -1, 1))
@@ -284,6 +287,11 @@ def vid(student: Array, teacher: Array, raw_variance: Array) -> Array:
     """
     student, teacher, raw_variance = widen(student, teacher, raw_variance)
     chex.assert_equal_shape([student, teacher])
+    if raw_variance.shape != student.shape[-1:]:
+        raise ValueError(
+            f"raw_variance has shape {raw_variance.shape}, but takes one value a "
+            f"channel: {student.shape[-1:]}"
+        )
     variance = jax.nn.softplus(raw_variance) + 1e-5
     variance = variance.reshape((1,) * (student.ndim - 1) + variance.shape)
     values = ((teacher - student) ** 2 / variance + jnp.log(variance)) / 2

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import jax
 import jax.numpy as jnp
 
+from kdjax.losses import checks
 from kdjax.losses.arithmetic import (
     Array,
     classes,
@@ -22,7 +22,7 @@ def soft_kl(
     teacher_logits: Array,
     *,
     temperature: Positive,
-    where: Array | None = None,
+    class_mask: Array | None = None,
 ) -> Array:
     r"""KL divergence from the softened teacher to the softened student.
 
@@ -37,7 +37,7 @@ def soft_kl(
       student_logits: ``[..., C]``, floating.
       teacher_logits: ``[..., C]``, floating.
       temperature: Positive scalar.
-      where: Classes to keep, broadcastable to ``[..., C]``.
+      class_mask: Classes to keep, broadcastable to ``[..., C]``.
 
     Returns:
       ``[...]``, one non-negative value an example.
@@ -52,31 +52,32 @@ def soft_kl(
       <https://arxiv.org/abs/1503.02531>`_, 2015, section 2.
     """
     kl = tempered_kl(
-        student_logits, teacher_logits, temperature=temperature, where=where
+        student_logits, teacher_logits, temperature=temperature, class_mask=class_mask
     )
     return temperature**2 * kl
 
 
 def cross_entropy(
-    student_logits: Array, labels: Array, *, where: Array | None = None
+    student_logits: Array, labels: Array, *, class_mask: Array | None = None
 ) -> Array:
     r"""Cross-entropy with the labels, :math:`-\log q_y`: training without a teacher.
 
     Args:
       student_logits: ``[..., C]``, floating.
       labels: ``[...]``, integers in ``[0, C)``.
-      where: Classes to keep, broadcastable to ``[..., C]``.
+      class_mask: Classes to keep, broadcastable to ``[..., C]``.
 
     Returns:
-      ``[...]``, one non-negative value in nats an example; 0 where the label's class
-      is ruled out, by ``where`` or by a logit of ``-inf``.
+      ``[...]``, one non-negative value in nats an example; 0 without a label, and
+      where the label's class is ruled out, by ``class_mask`` or a logit of ``-inf``.
 
     Example:
       >>> print(f"{cross_entropy(jnp.zeros(4), jnp.array(1)):.6f}")  # log 4
       1.386294
     """
-    logits, _, where = classes(student_logits, student_logits, where)
-    exists = where & present(logits)
+    logits, _, class_mask = classes(student_logits, student_logits, class_mask)
+    labels, labelled = checks.labels(labels, logits)
+    exists = class_mask & present(logits) & labelled[..., None]
     _, top, rest = normalise(logits, exists)
     labels = labels[..., None]
     here = jnp.take_along_axis(exists, labels, -1)
@@ -91,9 +92,11 @@ def hinton(
     *,
     temperature: Positive,
     alpha: Fraction,
-    where: Array | None = None,
+    class_mask: Array | None = None,
 ) -> Array:
     """``alpha * soft_kl + (1 - alpha) * cross_entropy``, an example at a time.
+
+    An example without a label keeps the first term.
 
     Args:
       student_logits: ``[..., C]``, floating.
@@ -101,7 +104,7 @@ def hinton(
       labels: ``[...]``, integers in ``[0, C)``.
       temperature: Positive; softens both distributions of the first term only.
       alpha: Weight of the teacher in ``[0, 1]``; 0 is training without one.
-      where: Classes to keep, broadcastable to ``[..., C]``.
+      class_mask: Classes to keep, broadcastable to ``[..., C]``.
 
     Returns:
       ``[...]``, one non-negative value an example.
@@ -116,23 +119,26 @@ def hinton(
       Hinton et al., `Distilling the Knowledge in a Neural Network
       <https://arxiv.org/abs/1503.02531>`_, 2015, section 2.
     """
-    soft = soft_kl(student_logits, teacher_logits, temperature=temperature, where=where)
-    hard = cross_entropy(student_logits, labels, where=where)
+    checks.scalars(alpha=alpha)
+    soft = soft_kl(
+        student_logits, teacher_logits, temperature=temperature, class_mask=class_mask
+    )
+    hard = cross_entropy(student_logits, labels, class_mask=class_mask)
     return alpha * soft + (1 - alpha) * hard
 
 
 def _difference(
-    student_logits: Array, teacher_logits: Array, where: Array | None
+    student_logits: Array, teacher_logits: Array, class_mask: Array | None
 ) -> tuple[Array, Array, Array]:
     """Teacher's logits less the student's, on classes both have; mask; count."""
-    student, teacher, where = classes(student_logits, teacher_logits, where)
-    both = where & present(student) & present(teacher)
+    student, teacher, class_mask = classes(student_logits, teacher_logits, class_mask)
+    both = class_mask & present(student) & present(teacher)
     count = jnp.maximum(jnp.sum(both, -1), 1)
     return jnp.where(both, teacher, 0) - jnp.where(both, student, 0), both, count
 
 
 def logit_mse(
-    student_logits: Array, teacher_logits: Array, *, where: Array | None = None
+    student_logits: Array, teacher_logits: Array, *, class_mask: Array | None = None
 ) -> Array:
     r"""Mean square of the difference of logits, :math:`\|z^s - z^t\|^2 / C`.
 
@@ -142,7 +148,7 @@ def logit_mse(
     Args:
       student_logits: ``[..., C]``, floating.
       teacher_logits: ``[..., C]``, floating.
-      where: Classes to keep, broadcastable to ``[..., C]``.
+      class_mask: Classes to keep, broadcastable to ``[..., C]``.
 
     Returns:
       ``[...]``, one non-negative value an example.
@@ -155,12 +161,12 @@ def logit_mse(
       Ba and Caruana, `Do Deep Nets Really Need to be Deep?
       <https://arxiv.org/abs/1312.6184>`_, 2014, section 2.2 (there half the sum).
     """
-    difference, _, count = _difference(student_logits, teacher_logits, where)
+    difference, _, count = _difference(student_logits, teacher_logits, class_mask)
     return jnp.sum(difference**2, -1) / count
 
 
 def centered_logit_mse(
-    student_logits: Array, teacher_logits: Array, *, where: Array | None = None
+    student_logits: Array, teacher_logits: Array, *, class_mask: Array | None = None
 ) -> Array:
     r"""What `soft_kl` becomes as the temperature grows without bound.
 
@@ -172,7 +178,7 @@ def centered_logit_mse(
     Args:
       student_logits: ``[..., C]``, floating.
       teacher_logits: ``[..., C]``, floating.
-      where: Classes to keep, broadcastable to ``[..., C]``.
+      class_mask: Classes to keep, broadcastable to ``[..., C]``.
 
     Returns:
       ``[...]``, one non-negative value an example.
@@ -185,13 +191,13 @@ def centered_logit_mse(
       Hinton et al., `Distilling the Knowledge in a Neural Network
       <https://arxiv.org/abs/1503.02531>`_, 2015, section 2.1.
     """
-    difference, both, count = _difference(student_logits, teacher_logits, where)
+    difference, both, count = _difference(student_logits, teacher_logits, class_mask)
     mean = jnp.sum(difference, -1) / count
     centred = jnp.where(both, difference - mean[..., None], 0)
     return jnp.sum(centred**2, -1) / (2 * count)
 
 
-def standardize(logits: Array, *, where: Array | None = None) -> Array:
+def standardize(logits: Array, *, class_mask: Array | None = None) -> Array:
     r"""Logits less their mean, over their standard deviation, for any loss.
 
     .. math:: \frac{z - \bar z}{\sigma(z) + 10^{-7}}, \quad
@@ -202,7 +208,8 @@ def standardize(logits: Array, *, where: Array | None = None) -> Array:
 
     Args:
       logits: ``[..., C]``, floating.
-      where: Classes to keep, broadcastable to ``[..., C]``; others stay as they are.
+      class_mask: Classes to keep, broadcastable to ``[..., C]``; others stay as they
+        are.
 
     Returns:
       ``[..., C]``.
@@ -215,8 +222,8 @@ def standardize(logits: Array, *, where: Array | None = None) -> Array:
       Sun et al., `Logit Standardization in Knowledge Distillation
       <https://arxiv.org/abs/2403.01427>`_, 2024, section 4.
     """
-    logits, _, where = classes(logits, logits, where)
-    exists = where & present(logits)
+    logits, _, class_mask = classes(logits, logits, class_mask)
+    exists = class_mask & present(logits)
     z = jnp.where(exists, logits, 0)
     count = jnp.sum(exists, -1, keepdims=True)
     mean = jnp.sum(z, -1, keepdims=True) / jnp.maximum(count, 1)
@@ -253,9 +260,10 @@ def uld(student_logits: Array, teacher_logits: Array) -> Array:
     size = max(student.shape[-1], teacher.shape[-1])
 
     def sorted_probabilities(logits: Array) -> Array:
-        fill = [(0, 0)] * (logits.ndim - 1) + [(0, size - logits.shape[-1])]
-        logits = jnp.pad(logits, fill, constant_values=-jnp.inf)
-        return jnp.sort(jax.nn.softmax(logits, -1), descending=True)
+        p, _, _ = normalise(logits, present(logits))
+        fill = [(0, 0)] * (p.ndim - 1) + [(0, size - p.shape[-1])]
+        return jnp.sort(jnp.pad(p, fill), descending=True)
 
     q, p = sorted_probabilities(student), sorted_probabilities(teacher)
-    return jnp.sum(jnp.abs(q - p), -1)
+    empty = (q == 0).all(-1) | (p == 0).all(-1)
+    return jnp.where(empty, 0, jnp.sum(jnp.abs(q - p), -1))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 
+from kdjax.losses import checks
 from kdjax.losses.arithmetic import (
     Array,
     classes,
@@ -24,7 +25,7 @@ def skew_forward_kl(
     teacher_logits: Array,
     *,
     skew: Fraction = 0.1,
-    where: Array | None = None,
+    class_mask: Array | None = None,
 ) -> Array:
     r""":math:`\mathrm{KL}(p \| s p + (1 - s) q)`, with s the skew.
 
@@ -35,7 +36,7 @@ def skew_forward_kl(
       student_logits: ``[..., C]``, floating.
       teacher_logits: ``[..., C]``, floating.
       skew: The teacher's share of the mixture, in ``[0, 1]``. The paper's alpha.
-      where: Classes to keep, broadcastable to ``[..., C]``.
+      class_mask: Classes to keep, broadcastable to ``[..., C]``.
 
     Returns:
       ``[...]``, one non-negative value in nats an example.
@@ -49,9 +50,10 @@ def skew_forward_kl(
       Ko et al., `DistiLLM: Towards Streamlined Distillation for Large Language
       Models <https://arxiv.org/abs/2402.03898>`_, 2024, section 3.1.
     """
-    student, teacher, where = classes(student_logits, teacher_logits, where)
+    checks.scalars(skew=skew)
+    student, teacher, class_mask = classes(student_logits, teacher_logits, class_mask)
     finite = present(student) | (jnp.asarray(skew) > 0)
-    p, q, gap = compare(student, teacher, where & finite)
+    p, q, gap = compare(student, teacher, class_mask & finite)
     return kl(p, skew * p + (1 - skew) * q, log_ratio_to_mixture(gap, skew))
 
 
@@ -60,7 +62,7 @@ def skew_reverse_kl(
     teacher_logits: Array,
     *,
     skew: Fraction = 0.1,
-    where: Array | None = None,
+    class_mask: Array | None = None,
 ) -> Array:
     r""":math:`\mathrm{KL}(q \| (1 - s) p + s q)`, with s the skew.
 
@@ -71,7 +73,7 @@ def skew_reverse_kl(
       student_logits: ``[..., C]``, floating.
       teacher_logits: ``[..., C]``, floating.
       skew: The student's share of the mixture, in ``[0, 1]``. The paper's alpha.
-      where: Classes to keep, broadcastable to ``[..., C]``.
+      class_mask: Classes to keep, broadcastable to ``[..., C]``.
 
     Returns:
       ``[...]``, one non-negative value in nats an example.
@@ -85,7 +87,9 @@ def skew_reverse_kl(
       Ko et al., `DistiLLM: Towards Streamlined Distillation for Large Language
       Models <https://arxiv.org/abs/2402.03898>`_, 2024, section 3.1.
     """
-    return skew_forward_kl(teacher_logits, student_logits, skew=skew, where=where)
+    return skew_forward_kl(
+        teacher_logits, student_logits, skew=skew, class_mask=class_mask
+    )
 
 
 def jensen_shannon(
@@ -93,7 +97,7 @@ def jensen_shannon(
     teacher_logits: Array,
     *,
     beta: Fraction = 0.5,
-    where: Array | None = None,
+    class_mask: Array | None = None,
 ) -> Array:
     r"""GKD's generalised Jensen-Shannon divergence.
 
@@ -107,7 +111,7 @@ def jensen_shannon(
       student_logits: ``[..., C]``, floating.
       teacher_logits: ``[..., C]``, floating.
       beta: The teacher's share of the mixture, in ``[0, 1]``.
-      where: Classes to keep, broadcastable to ``[..., C]``.
+      class_mask: Classes to keep, broadcastable to ``[..., C]``.
 
     Returns:
       ``[...]``, one non-negative value in nats an example.
@@ -121,7 +125,8 @@ def jensen_shannon(
       Agarwal et al., `On-Policy Distillation of Language Models
       <https://arxiv.org/abs/2306.13649>`_, 2024, section 2.
     """
-    pair = compare(*classes(student_logits, teacher_logits, where))
+    checks.scalars(beta=beta)
+    pair = compare(*classes(student_logits, teacher_logits, class_mask))
     teacher_part, student_part = kls_to_mixture(pair, beta)
     return beta * teacher_part + (1 - beta) * student_part
 
@@ -131,7 +136,7 @@ def normalized_jensen_shannon(
     teacher_logits: Array,
     *,
     beta: Fraction = 0.5,
-    where: Array | None = None,
+    class_mask: Array | None = None,
 ) -> Array:
     r"""`jensen_shannon` over :math:`\beta (1 - \beta)`, continuous to its ends.
 
@@ -142,7 +147,7 @@ def normalized_jensen_shannon(
       student_logits: ``[..., C]``, floating.
       teacher_logits: ``[..., C]``, floating.
       beta: The teacher's share of the mixture, in ``[0, 1]``.
-      where: Classes to keep, broadcastable to ``[..., C]``.
+      class_mask: Classes to keep, broadcastable to ``[..., C]``.
 
     Returns:
       ``[...]``, one non-negative value in nats an example.
@@ -157,11 +162,12 @@ def normalized_jensen_shannon(
       Agarwal et al., `On-Policy Distillation of Language Models
       <https://arxiv.org/abs/2306.13649>`_, 2024, section 2 (the limits).
     """
-    student, teacher, where = classes(student_logits, teacher_logits, where)
+    checks.scalars(beta=beta)
+    student, teacher, class_mask = classes(student_logits, teacher_logits, class_mask)
     beta = jnp.asarray(beta, student.dtype)
     finite = present(student) | (beta > 0)
     finite &= present(teacher) | (beta < 1)
-    pair = compare(student, teacher, where & finite)
+    pair = compare(student, teacher, class_mask & finite)
     teacher_part, student_part = kls_to_mixture(pair, beta)
     # At an end its own part is 0 / 0, with limit 0: KL to m shrinks as the square.
     teacher_part = teacher_part / jnp.where(beta < 1, 1 - beta, 1)

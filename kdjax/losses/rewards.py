@@ -9,7 +9,8 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from kdjax.losses.arithmetic import Array, classes, compare, counted
+from kdjax.losses import checks
+from kdjax.losses.arithmetic import Array, classes, compare, kl
 from kdjax.losses.divergences import reverse_kl
 from kdjax.losses.logits import cross_entropy
 from kdjax.losses.ranges import Fraction
@@ -28,7 +29,7 @@ def sampled_log_ratio(
       tokens: ``[..., L]``, what was written.
 
     Returns:
-      ``[..., L]``; 0 for a token that either side rules out.
+      ``[..., L]``; 0 for a token that either side rules out, or that is none.
 
     Example:
       >>> z = jnp.zeros((3, 4))
@@ -39,20 +40,112 @@ def sampled_log_ratio(
       Gu et al., `MiniLLM: Knowledge Distillation of Large Language Models
       <https://arxiv.org/abs/2306.08543>`_, 2024, section 2.2.
     """
-    p, q, gap = compare(*classes(student_logits, teacher_logits, None))
+    tokens, written = checks.labels(tokens, student_logits, "tokens")
+    written = written[..., None]
+    p, q, gap = compare(*classes(student_logits, teacher_logits, written))
     gap = jnp.where((p > 0) & (q > 0), gap, 0)
     return jnp.take_along_axis(gap, tokens[..., None], -1)[..., 0]
 
 
+def reverse_kl_k1(student_logits: Array, teacher_logits: Array, tokens: Array) -> Array:
+    r"""Estimate k1 of `reverse_kl` from one token of the student: the log-ratio.
+
+    .. math:: k_1 = \log q(y) - \log p(y), \quad y \sim q
+
+    Unbiased as a value, with a large variance: single values may be negative. Not to be
+    differentiated: its gradient is that of :math:`\log q(y)`, whose mean is 0. With the
+    sign changed it is the reward of a policy gradient: see `minillm`.
+
+    Args:
+      student_logits: ``[..., L, V]``, floating.
+      teacher_logits: ``[..., L, V]``, floating.
+      tokens: ``[..., L]``, which the student drew.
+
+    Returns:
+      ``[..., L]``, one value in nats a token; 0 for a token that either
+      side rules out.
+
+    Example:
+      >>> student, teacher = jnp.zeros((1, 2)), jnp.log(jnp.array([[0.25, 0.75]]))
+      >>> print(f"{reverse_kl_k1(student, teacher, jnp.array([0]))[0]:.4f}")  # log 2
+      0.6931
+
+    References:
+      Schulman, `Approximating KL Divergence
+      <http://joschu.net/blog/kl-approx.html>`_, 2020.
+    """
+    return -sampled_log_ratio(student_logits, teacher_logits, tokens)
+
+
+def reverse_kl_k2(student_logits: Array, teacher_logits: Array, tokens: Array) -> Array:
+    r"""Estimate k2 of `reverse_kl` from one token of the student: half the square.
+
+    .. math:: k_2 = \tfrac12 (\log q(y) - \log p(y))^2, \quad y \sim q
+
+    Biased as a value, by terms of third order in the log-ratio, with a small variance
+    and never negative. The mean of its gradient is exactly that of `reverse_kl`.
+
+    Args:
+      student_logits: ``[..., L, V]``, floating.
+      teacher_logits: ``[..., L, V]``, floating.
+      tokens: ``[..., L]``, which the student drew.
+
+    Returns:
+      ``[..., L]``, one non-negative value in nats a token; 0 for a token that either
+      side rules out.
+
+    Example:
+      >>> student, teacher = jnp.zeros((1, 2)), jnp.log(jnp.array([[0.25, 0.75]]))
+      >>> print(f"{reverse_kl_k2(student, teacher, jnp.array([0]))[0]:.4f}")
+      0.2402
+
+    References:
+      Schulman, `Approximating KL Divergence
+      <http://joschu.net/blog/kl-approx.html>`_, 2020.
+    """
+    return sampled_log_ratio(student_logits, teacher_logits, tokens) ** 2 / 2
+
+
+def reverse_kl_k3(student_logits: Array, teacher_logits: Array, tokens: Array) -> Array:
+    r"""Estimate k3 of `reverse_kl` from one token of the student: never negative.
+
+    .. math:: k_3 = r - 1 - \log r, \quad r = p(y) / q(y), \quad y \sim q
+
+    Unbiased as a value, and of smaller variance than k1 where both sides are close. The
+    mean of its gradient is not that of `reverse_kl` but of `forward_kl`, wherever the
+    student can draw all that the teacher can.
+
+    Args:
+      student_logits: ``[..., L, V]``, floating.
+      teacher_logits: ``[..., L, V]``, floating.
+      tokens: ``[..., L]``, which the student drew.
+
+    Returns:
+      ``[..., L]``, one non-negative value in nats a token; 0 for a token that either
+      side rules out.
+
+    Example:
+      >>> student, teacher = jnp.zeros((1, 2)), jnp.log(jnp.array([[0.25, 0.75]]))
+      >>> print(f"{reverse_kl_k3(student, teacher, jnp.array([0]))[0]:.4f}")
+      0.1931
+
+    References:
+      Schulman, `Approximating KL Divergence
+      <http://joschu.net/blog/kl-approx.html>`_, 2020.
+    """
+    ratio = sampled_log_ratio(student_logits, teacher_logits, tokens)[..., None]
+    return kl(jnp.ones_like(ratio), jnp.exp(ratio), -ratio)
+
+
 def reward_to_go(
-    rewards: Array, *, discount: Fraction = 1.0, where: Array | None = None
+    rewards: Array, *, discount: Fraction = 1.0, mask: Array | None = None
 ) -> Array:
     r"""From each token on: :math:`R_t = \sum_{i \ge t} \gamma^{i - t} r_i`.
 
     Args:
       rewards: ``[..., L]``.
       discount: The gamma, in ``[0, 1]``.
-      where: Tokens that count, ``[..., L]``.
+      mask: Tokens that count, ``[..., L]``.
 
     Returns:
       ``[..., L]``.
@@ -65,7 +158,8 @@ def reward_to_go(
       Gu et al., `MiniLLM: Knowledge Distillation of Large Language Models
       <https://arxiv.org/abs/2306.08543>`_, 2024, section 2.2; discounted in its code.
     """
-    rewards = jnp.where(counted(where, rewards.shape), rewards, 0)
+    checks.scalars(discount=discount)
+    rewards = jnp.where(checks.mask(mask, rewards.shape), rewards, 0)
 
     def back(later: Array, now: Array) -> tuple[Array, Array]:
         return (now + discount * later,) * 2
@@ -76,7 +170,7 @@ def reward_to_go(
 
 
 def mean_reward_to_go(
-    rewards: Array, *, discount: Fraction = 1.0, where: Array | None = None
+    rewards: Array, *, discount: Fraction = 1.0, mask: Array | None = None
 ) -> Array:
     r"""`reward_to_go` over the number of tokens that it sums: length normalisation.
 
@@ -85,7 +179,7 @@ def mean_reward_to_go(
     Args:
       rewards: ``[..., L]``.
       discount: The gamma, in ``[0, 1]``. The authors' code has 0.95.
-      where: Tokens that count, ``[..., L]``.
+      mask: Tokens that count, ``[..., L]``.
 
     Returns:
       ``[..., L]``; 0 where no token is left.
@@ -98,9 +192,9 @@ def mean_reward_to_go(
       Gu et al., `MiniLLM: Knowledge Distillation of Large Language Models
       <https://arxiv.org/abs/2306.08543>`_, 2024, section 2.2; discounted in its code.
     """
-    counts = counted(where, rewards.shape)
+    counts = checks.mask(mask, rewards.shape)
     left = reward_to_go(counts.astype(rewards.dtype))
-    return reward_to_go(rewards, discount=discount, where=where) / jnp.maximum(left, 1)
+    return reward_to_go(rewards, discount=discount, mask=mask) / jnp.maximum(left, 1)
 
 
 def importance_weights(
@@ -123,7 +217,7 @@ def importance_weights(
       teacher_share: The paper's alpha, in ``[0, 1)``.
 
     Returns:
-      ``[..., L]``, at most :math:`1 / (1 - \alpha)`.
+      ``[..., L]``, at most :math:`1 / (1 - \alpha)`; 0 for what is no token.
 
     Example:
       >>> z = jnp.zeros((1, 4))
@@ -134,12 +228,14 @@ def importance_weights(
       Gu et al., `MiniLLM: Knowledge Distillation of Large Language Models
       <https://arxiv.org/abs/2306.08543>`_, 2024, section 2.2.
     """
+    checks.scalars(teacher_share=teacher_share)
+    tokens, written = checks.labels(tokens, student_logits, "tokens")
     p, q, _ = compare(*classes(student_logits, teacher_logits, None))
     p, q = (jnp.take_along_axis(x, tokens[..., None], -1)[..., 0] for x in (p, q))
     mixture = teacher_share * p + (1 - teacher_share) * q
     none = mixture == 0
     weights = jnp.where(none, 1, q) / jnp.where(none, 1, mixture)
-    return jax.lax.stop_gradient(weights)
+    return jax.lax.stop_gradient(jnp.where(written, weights, 0))
 
 
 def minillm(
@@ -149,7 +245,7 @@ def minillm(
     *,
     teacher_share: Fraction = 0.2,
     length_normalized: bool = True,
-    where: Array | None = None,
+    mask: Array | None = None,
 ) -> Array:
     r"""A loss whose gradient is MiniLLM's, on texts that student and teacher wrote.
 
@@ -169,7 +265,7 @@ def minillm(
       teacher_share: The teacher's in that mixture, the paper's alpha.
       length_normalized: Whether :math:`R` is the mean of the rewards to come, as in the
         paper, and not their sum.
-      where: Tokens that count, ``[..., L]``.
+      mask: Tokens that count, ``[..., L]``.
 
     Returns:
       ``[...]``, one value a text.
@@ -184,9 +280,10 @@ def minillm(
       <https://arxiv.org/abs/2306.08543>`_, 2024, section 2.2, equation 7.
     """
     rewards = sampled_log_ratio(student_logits, teacher_logits, tokens)
-    counts = counted(where, rewards.shape)
+    _, written = checks.labels(tokens, student_logits, "tokens")
+    counts = checks.mask(mask, rewards.shape) & written
     to_go = mean_reward_to_go if length_normalized else reward_to_go
-    later = to_go(jax.lax.stop_gradient(rewards), where=counts)[..., 1:]
+    later = to_go(jax.lax.stop_gradient(rewards), mask=counts)[..., 1:]
     later = jnp.concatenate([later, jnp.zeros_like(rewards[..., :1])], -1)
     weights = importance_weights(
         student_logits, teacher_logits, tokens, teacher_share=teacher_share

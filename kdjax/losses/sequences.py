@@ -1,16 +1,21 @@
 r"""Sequences: what a divergence of every token comes to.
 
 Logits are ``[..., L, V]``, tokens ``[..., L]``: the logits at a position predict the
-token of the same index, so the caller shifts them by one. ``where``, ``[..., L]``,
+token of the same index, so the caller shifts them by one. ``mask``, ``[..., L]``,
 marks the tokens that count, as a rule those of the answer.
 
 The divergences of this library give one value a token here; of the three ways to join
 them each gives long sequences another weight::
 
     values = forward_kl(student_logits, teacher_logits)  # [B, L]
-    token_mean(values, where)  # every token alike
-    sequence_mean(values, where).mean()  # every sequence alike
-    global_token_mean(values, where, tokens=n)  # of n tokens in all accumulated batches
+    token_mean(values, mask)  # every token alike
+    sequence_mean(values, mask).mean()  # every sequence alike
+    global_token_mean(values, mask, tokens=n)  # of n tokens in all accumulated batches
+
+A sequence without a token has a value of 0, which counts in the second. To leave it out
+of the mean, ask which sequences count, too::
+
+    token_mean(sequence_mean(values, mask), mask.any(-1))
 """
 
 from __future__ import annotations
@@ -18,18 +23,19 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from kdjax.losses.arithmetic import Array, Scalar, counted, mean
+from kdjax.losses import checks
+from kdjax.losses.arithmetic import Array, Scalar, batch_mean, mean
 from kdjax.losses.logits import cross_entropy
 from kdjax.losses.mixtures import jensen_shannon
 from kdjax.losses.ranges import Fraction
 
 
-def token_mean(values: Array, where: Array, *, axis_name: str | None = None) -> Array:
+def token_mean(values: Array, mask: Array, *, axis_name: str | None = None) -> Array:
     """Mean over all tokens of a batch that count.
 
     Args:
       values: ``[...]``, one a token.
-      where: Tokens that count, ``[...]``.
+      mask: Tokens that count, ``[...]``.
       axis_name: Of the mapped axis that the batch is sharded over, if it is. The mean
         over shards is then the mean over the tokens of all, however they are spread.
 
@@ -37,40 +43,41 @@ def token_mean(values: Array, where: Array, *, axis_name: str | None = None) -> 
       ``[]``; 0 if there is no token.
 
     Example:
-      >>> where = jnp.array([[True, True, True], [True, False, False]])
-      >>> float(token_mean(jnp.array([[1.0, 1, 1], [5, 9, 9]]), where))
+      >>> mask = jnp.array([[True, True, True], [True, False, False]])
+      >>> float(token_mean(jnp.array([[1.0, 1, 1], [5, 9, 9]]), mask))
       2.0
     """
-    count = jnp.sum(where)
+    mask = checks.mask(mask, values.shape)
+    count = jnp.sum(mask)
     if axis_name is not None:
         count = jax.lax.pmean(count, axis_name)
-    return global_token_mean(values, where, tokens=jnp.where(count == 0, 1, count))
+    return global_token_mean(values, mask, tokens=jnp.where(count == 0, 1, count))
 
 
-def sequence_mean(values: Array, where: Array) -> Array:
+def sequence_mean(values: Array, mask: Array) -> Array:
     """Mean over the tokens of each sequence that count.
 
     Args:
       values: ``[..., L]``, one a token.
-      where: Tokens that count, ``[..., L]``.
+      mask: Tokens that count, ``[..., L]``.
 
     Returns:
       ``[...]``, one value a sequence; 0 if it has no token.
 
     Example:
-      >>> where = jnp.array([[True, True, True], [True, False, False]])
-      >>> sequence_mean(jnp.array([[1.0, 1, 1], [5, 9, 9]]), where).tolist()
+      >>> mask = jnp.array([[True, True, True], [True, False, False]])
+      >>> sequence_mean(jnp.array([[1.0, 1, 1], [5, 9, 9]]), mask).tolist()
       [1.0, 5.0]
     """
-    return mean(values, where)
+    return mean(values, checks.mask(mask, values.shape))
 
 
-def global_token_mean(values: Array, where: Array, *, tokens: Scalar) -> Array:
+def global_token_mean(values: Array, mask: Array, *, tokens: Scalar) -> Array:
     """A part's share of the mean over a number of tokens, to be summed over parts.
 
     Args:
       values: ``[...]``, one a token.
-      where: Tokens that count, ``[...]``.
+      mask: Tokens that count, ``[...]``.
       tokens: How many count in all parts together: those of the batches whose gradients
         are accumulated.
 
@@ -78,15 +85,17 @@ def global_token_mean(values: Array, where: Array, *, tokens: Scalar) -> Array:
       ``[]``.
 
     Example:
-      >>> where = jnp.array([True, True, False])
-      >>> float(global_token_mean(jnp.array([1.0, 5.0, 9.0]), where, tokens=4))
+      >>> mask = jnp.array([True, True, False])
+      >>> float(global_token_mean(jnp.array([1.0, 5.0, 9.0]), mask, tokens=4))
       1.5
     """
-    return jnp.sum(jnp.where(where, values, 0)) / tokens
+    checks.scalars(tokens=tokens)
+    mask = checks.mask(mask, values.shape)
+    return jnp.sum(jnp.where(mask, values, 0)) / tokens
 
 
 def sequence_nll(
-    student_logits: Array, tokens: Array, *, where: Array | None = None
+    student_logits: Array, tokens: Array, *, mask: Array | None = None
 ) -> Array:
     r"""SeqKD: negative log-likelihood of a text that the teacher wrote.
 
@@ -96,7 +105,7 @@ def sequence_nll(
       student_logits: ``[..., L, V]``, floating.
       tokens: ``[..., L]``, integers in ``[0, V)``; the paper's are found by
         beam search.
-      where: Tokens that count, ``[..., L]``.
+      mask: Tokens that count, ``[..., L]``.
 
     Returns:
       ``[...]``, one non-negative value in nats a sequence.
@@ -109,8 +118,9 @@ def sequence_nll(
       Kim and Rush, `Sequence-Level Knowledge Distillation
       <https://arxiv.org/abs/1606.07947>`_, 2016, section 3.2.
     """
+    checks.labels(tokens, student_logits, "tokens")
     values = cross_entropy(student_logits, tokens)
-    return jnp.sum(jnp.where(counted(where, values.shape), values, 0), -1)
+    return jnp.sum(jnp.where(checks.mask(mask, values.shape), values, 0), -1)
 
 
 def gkd(
@@ -121,7 +131,7 @@ def gkd(
     student_share: Fraction = 0.5,
     beta: Fraction = 0.5,
     axis_name: str | None = None,
-    where: Array | None = None,
+    mask: Array | None = None,
 ) -> Array:
     r"""Generalised distillation: texts of the data and of the student, in shares.
 
@@ -129,8 +139,8 @@ def gkd(
               + \lambda \, \mathbb E_{y \sim q} D(y), \quad
               D(y) = \frac{1}{L} \sum_t \mathrm{JSD}_\beta(p_t, q_t)
 
-    whatever the share of either in the batch. Nothing is differentiated through the
-    student's writing.
+    whatever the share of either in the batch, in which a text without a token does not
+    count. Nothing is differentiated through the student's writing.
 
     Args:
       student_logits: ``[B, L, V]``, floating.
@@ -139,7 +149,7 @@ def gkd(
       student_share: The paper's lambda, in ``[0, 1]``.
       beta: See `jensen_shannon`.
       axis_name: Of the mapped axis that the batch is sharded over, if it is.
-      where: Tokens that count, ``[B, L]``.
+      mask: Tokens that count, ``[B, L]``.
 
     Returns:
       ``[B]``, one non-negative value a text, whose mean is the loss.
@@ -153,11 +163,13 @@ def gkd(
       Agarwal et al., `On-Policy Distillation of Language Models
       <https://arxiv.org/abs/2306.13649>`_, 2024, section 3.
     """
+    checks.scalars(student_share=student_share)
     values = jensen_shannon(student_logits, teacher_logits, beta=beta)
-    values = mean(values, counted(where, values.shape))
-    share = jnp.mean(from_student.astype(values.dtype))
-    if axis_name is not None:
-        share = jax.lax.pmean(share, axis_name)
-    one, other = (jnp.where(s == 0, 1, s) for s in (share, 1 - share))
-    weights = jnp.where(from_student, student_share / one, (1 - student_share) / other)
+    mask = checks.mask(mask, values.shape)
+    values, texts = mean(values, mask), mask.any(-1)
+    own = checks.mask(from_student, values.shape, "from_student")
+    of_kind = (kind.astype(values.dtype) for kind in (own & texts, ~own & texts))
+    shares = (batch_mean(kind, jnp.ones(kind.shape), axis_name) for kind in of_kind)
+    one, other = (jnp.where(share == 0, 1, share) for share in shares)
+    weights = jnp.where(own, student_share / one, (1 - student_share) / other)
     return weights * values

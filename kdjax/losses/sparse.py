@@ -3,7 +3,7 @@ r"""A part of the teacher's answer: its likeliest classes, or a sample of them.
 The likeliest classes go with every divergence::
 
     kept = top_k(teacher_logits, k=50)  # or the student's
-    forward_kl(student_logits, teacher_logits, where=kept)  # both renormalised
+    forward_kl(student_logits, teacher_logits, class_mask=kept)  # both renormalised
     forward_kl(*(tail_bucket(z, kept) for z in (student_logits, teacher_logits)))
     forward_kl(student_logits, jnp.where(kept, teacher_logits, -jnp.inf))
 
@@ -19,6 +19,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from kdjax.losses import checks
 from kdjax.losses.arithmetic import Array, Scalar, normalise, present, widen
 
 
@@ -71,10 +72,55 @@ def tail_bucket(logits: Array, kept: Array) -> Array:
       LLMs <https://arxiv.org/abs/2503.16870>`_, 2025, section 3.
     """
     (logits,) = widen(logits)
+    kept = checks.mask(kept, logits.shape, "kept")
     tail = present(logits) & ~kept
     _, top, rest = normalise(logits, tail)
     bucket = jnp.where(tail.any(-1, keepdims=True), top + rest, -jnp.inf)
     return jnp.concatenate([jnp.where(kept, logits, -jnp.inf), bucket], -1)
+
+
+def from_top_k(
+    log_probabilities: Array, classes: Array, *, size: int
+) -> tuple[Array, Array]:
+    """A teacher of whom only the most probable classes were stored, with their tail.
+
+    What the stored probabilities lack of 1 is the probability of all other classes
+    together, as in `tail_bucket`::
+
+        teacher, kept = from_top_k(log_probabilities, classes, size=C)
+        forward_kl(tail_bucket(student_logits, kept), teacher)  # with the tail
+        forward_kl(student_logits, teacher[..., :-1], class_mask=kept)  # without
+
+    Args:
+      log_probabilities: ``[..., k]``, of a softmax over all classes, floating.
+      classes: ``[..., k]``, integers in ``[0, size)``, each once; others are left out.
+      size: The number C of all classes.
+
+    Returns:
+      The teacher's logits, ``[..., C + 1]``, and which classes are kept, ``[..., C]``.
+
+    Example:
+      >>> stored = jnp.log(jnp.array([0.5, 0.2])), jnp.array([2, 0])
+      >>> teacher, kept = from_top_k(*stored, size=3)
+      >>> [f"{p:.1f}" for p in jnp.exp(teacher)], kept.tolist()
+      (['0.2', '0.0', '0.5', '0.3'], [True, False, True])
+
+    References:
+      Anshumann et al., `Sparse Logit Sampling: Accelerating Knowledge Distillation in
+      LLMs <https://arxiv.org/abs/2503.16870>`_, 2025, section 3.
+    """
+    (log_p,) = widen(log_probabilities)
+    places, inside = checks.within(
+        checks.integers(classes, log_p.shape, "classes"), size
+    )
+    empty = jnp.full((*log_p.shape[:-1], size + 1), -jnp.inf, log_p.dtype)
+    # What is left out goes to the last place, which the tail then takes.
+    places = jnp.where(inside, places, size)
+    logits = jnp.put_along_axis(empty, places, log_p, -1, inplace=False)
+    mass = jnp.sum(jnp.where(inside, jnp.exp(log_p), 0), -1)
+    tail = jnp.where(mass < 1, jnp.log1p(-jnp.minimum(mass, 1)), -jnp.inf)
+    logits = logits.at[..., -1].set(tail)
+    return logits, present(logits[..., :-1])
 
 
 class Sampled(NamedTuple):
@@ -98,7 +144,8 @@ def sample_logits(
       power: The exponent t; 1 draws from the teacher itself.
 
     Returns:
-      What `sampled_kl` takes: small enough to be stored.
+      What `sampled_kl` takes: small enough to be stored. Of a teacher without any class
+      the weights are 0.
 
     Example:
       >>> sample_logits(jax.random.key(0), jnp.zeros((2, 9)), draws=3).indices.shape
@@ -108,13 +155,17 @@ def sample_logits(
       Anshumann et al., `Sparse Logit Sampling: Accelerating Knowledge Distillation in
       LLMs <https://arxiv.org/abs/2503.16870>`_, 2025, section 4.
     """
+    checks.scalars(power=power)
     (teacher,) = widen(teacher_logits)
     log_p = jax.nn.log_softmax(teacher)
     proposal = jax.nn.log_softmax(power * teacher)
+    empty = ~present(teacher).any(-1, keepdims=True)
+    log_p, proposal = (jnp.where(empty, 0, x) for x in (log_p, proposal))
     indices = jax.random.categorical(key, proposal, shape=(draws, *teacher.shape[:-1]))
     indices = jnp.moveaxis(indices, 0, -1)
     log_p, proposal = (jnp.take_along_axis(x, indices, -1) for x in (log_p, proposal))
-    return Sampled(indices, jnp.exp(log_p - proposal) / draws, log_p)
+    weights = jnp.where(empty, 0, jnp.exp(log_p - proposal) / draws)
+    return Sampled(indices, weights, log_p)
 
 
 def sampled_kl(student_logits: Array, sampled: Sampled) -> Array:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from kdjax.losses import checks
 from kdjax.losses.arithmetic import (
     Array,
     Scalar,
@@ -20,12 +21,16 @@ from kdjax.losses.ranges import Positive
 
 
 def _apart(
-    student_logits: Array, teacher_logits: Array, labels: Array, where: Array | None
+    student_logits: Array,
+    teacher_logits: Array,
+    labels: Array,
+    class_mask: Array | None,
 ) -> tuple[Array, Array, Array, Array]:
-    """Both logits, classes kept, and where the label is."""
-    student, teacher, where = classes(student_logits, teacher_logits, where)
+    """Both logits, the classes kept, and where the label is: no class without one."""
+    student, teacher, class_mask = classes(student_logits, teacher_logits, class_mask)
+    labels, labelled = checks.labels(labels, student)
     target = jax.nn.one_hot(labels, student.shape[-1], dtype=bool)
-    return student, teacher, where, target
+    return student, teacher, class_mask & labelled[..., None], target
 
 
 def tckd(
@@ -34,7 +39,7 @@ def tckd(
     labels: Array,
     *,
     temperature: Positive,
-    where: Array | None = None,
+    class_mask: Array | None = None,
 ) -> Array:
     r"""Target-class distillation: KL between label's class and all others together.
 
@@ -45,7 +50,7 @@ def tckd(
       teacher_logits: ``[..., C]``, floating.
       labels: ``[...]``, integers in ``[0, C)``.
       temperature: Positive scalar.
-      where: Classes to keep, broadcastable to ``[..., C]``.
+      class_mask: Classes to keep, broadcastable to ``[..., C]``.
 
     Returns:
       ``[...]``, one non-negative value an example.
@@ -59,19 +64,21 @@ def tckd(
       Zhao et al., `Decoupled Knowledge Distillation
       <https://arxiv.org/abs/2203.08679>`_, 2022, section 3.1.
     """
-    student, teacher, where, target = _apart(
-        student_logits, teacher_logits, labels, where
+    student, teacher, class_mask, target = _apart(
+        student_logits, teacher_logits, labels, class_mask
     )
-
-    where = where & present(student)
-    pair = compare(student, teacher, where, temperature)
+    checks.scalars(temperature=temperature)
+    class_mask = class_mask & present(student)
+    pair = compare(student, teacher, class_mask, temperature)
     p, q, gap = pair
     p_label, q_label, gap_label = (
         jnp.sum(jnp.where(target, x, 0), -1) for x in (p, q, gap)
     )
     p_rest, q_rest = (jnp.sum(jnp.where(target, 0, x), -1) for x in (p, q))
     change = jnp.sum(jnp.where(target, 0, excess(pair)), -1)  # of the mass of the rest
-    shares = [_log_rest(z / temperature, where, target) for z in (teacher, student)]
+    shares = [
+        _log_rest(z / temperature, class_mask, target) for z in (teacher, student)
+    ]
     far = shares[0] - shares[1]
     near = (jnp.abs(far) < 0.5) & (q_rest > 0)
     gap_rest = jnp.where(
@@ -84,9 +91,9 @@ def tckd(
     )
 
 
-def _log_rest(logits: Array, where: Array, target: Array) -> Array:
+def _log_rest(logits: Array, class_mask: Array, target: Array) -> Array:
     """Log of the probability of all classes but the target."""
-    exists = where & present(logits)
+    exists = class_mask & present(logits)
     _, top, rest = normalise(logits, exists)
     _, top_others, rest_others = normalise(logits, exists & ~target)
     others = jnp.any(exists & ~target, -1, keepdims=True)
@@ -100,7 +107,7 @@ def nckd(
     labels: Array,
     *,
     temperature: Positive,
-    where: Array | None = None,
+    class_mask: Array | None = None,
 ) -> Array:
     r"""Non-target distillation: KL among the classes that are not the label's.
 
@@ -112,7 +119,7 @@ def nckd(
       teacher_logits: ``[..., C]``, floating.
       labels: ``[...]``, integers in ``[0, C)``.
       temperature: Positive scalar.
-      where: Classes to keep, broadcastable to ``[..., C]``.
+      class_mask: Classes to keep, broadcastable to ``[..., C]``.
 
     Returns:
       ``[...]``, one non-negative value an example.
@@ -126,11 +133,11 @@ def nckd(
       Zhao et al., `Decoupled Knowledge Distillation
       <https://arxiv.org/abs/2203.08679>`_, 2022, section 3.1.
     """
-    student, teacher, where, target = _apart(
-        student_logits, teacher_logits, labels, where
+    student, teacher, class_mask, target = _apart(
+        student_logits, teacher_logits, labels, class_mask
     )
     return temperature**2 * tempered_kl(
-        student, teacher, temperature=temperature, where=where & ~target
+        student, teacher, temperature=temperature, class_mask=class_mask & ~target
     )
 
 
@@ -142,7 +149,7 @@ def dkd(
     temperature: Positive = 4.0,
     target_weight: Scalar = 1.0,
     nontarget_weight: Scalar = 8.0,
-    where: Array | None = None,
+    class_mask: Array | None = None,
 ) -> Array:
     r"""Decoupled distillation: `tckd` and `nckd`, each with a weight of its own.
 
@@ -157,7 +164,7 @@ def dkd(
       temperature: Positive scalar.
       target_weight: The paper's alpha.
       nontarget_weight: The paper's beta.
-      where: Classes to keep, broadcastable to ``[..., C]``.
+      class_mask: Classes to keep, broadcastable to ``[..., C]``.
 
     Returns:
       ``[...]``, one non-negative value an example.
@@ -171,8 +178,9 @@ def dkd(
       Zhao et al., `Decoupled Knowledge Distillation
       <https://arxiv.org/abs/2203.08679>`_, 2022, section 3.2.
     """
+    checks.scalars(target_weight=target_weight, nontarget_weight=nontarget_weight)
     both = (student_logits, teacher_logits, labels)
-    options = {"temperature": temperature, "where": where}
+    options = {"temperature": temperature, "class_mask": class_mask}
     return target_weight * tckd(*both, **options) + nontarget_weight * nckd(
         *both, **options
     )
@@ -185,7 +193,7 @@ def nkd(
     *,
     temperature: Positive = 1.0,
     nontarget_weight: Scalar = 1.5,
-    where: Array | None = None,
+    class_mask: Array | None = None,
 ) -> Array:
     r"""Normalised distillation: the label weighted by the teacher, and the rest.
 
@@ -201,7 +209,7 @@ def nkd(
       labels: ``[...]``, integers in ``[0, C)``.
       temperature: Positive scalar; the paper's lambda.
       nontarget_weight: The paper's gamma.
-      where: Classes to keep, broadcastable to ``[..., C]``.
+      class_mask: Classes to keep, broadcastable to ``[..., C]``.
 
     Returns:
       ``[...]``, one non-negative value an example.
@@ -214,9 +222,11 @@ def nkd(
       Yang et al., `From Knowledge Distillation to Self-Knowledge Distillation: A
       Unified Approach <https://arxiv.org/abs/2303.13005>`_, 2023, section 3.2.
     """
-    student, teacher, where, target = _apart(
-        student_logits, teacher_logits, labels, where
+    student, teacher, class_mask, target = _apart(
+        student_logits, teacher_logits, labels, class_mask
     )
+
+    checks.scalars(temperature=temperature, nontarget_weight=nontarget_weight)
 
     def crossed(p_logits: Array, q_logits: Array, support: Array, terms: Array):
         """Cross-entropy over ``support``, of which ``terms`` count."""
@@ -227,7 +237,7 @@ def nkd(
         log_q = jnp.where(counts, (q_logits - top) - rest, 0)
         return -jnp.sum(jnp.where(counts, p * log_q, 0), -1)
 
-    label = crossed(teacher, student, where, where & target)
-    rest = where & ~target
+    label = crossed(teacher, student, class_mask, class_mask & target)
+    rest = class_mask & ~target
     others = crossed(teacher / temperature, student / temperature, rest, rest)
     return label + nontarget_weight * temperature**2 * others

@@ -8,8 +8,8 @@ from __future__ import annotations
 import chex
 import jax.numpy as jnp
 
-from kdjax.losses import arithmetic
-from kdjax.losses.arithmetic import Array, Scalar, counted, mean, widen
+from kdjax.losses import arithmetic, checks
+from kdjax.losses.arithmetic import Array, Scalar, mean, widen
 from kdjax.losses.attention import attention_kl, attention_mse, hidden_mse, relation_kl
 from kdjax.losses.logits import cross_entropy, soft_kl
 from kdjax.losses.ranges import Positive
@@ -21,7 +21,7 @@ def tinybert(
     student_hidden: Array,
     teacher_hidden: Array,
     *,
-    where: Array | None = None,
+    mask: Array | None = None,
 ) -> Array:
     r"""TinyBERT's first phase: attention and hidden states of every layer, embeddings.
 
@@ -37,7 +37,7 @@ def tinybert(
       student_hidden: ``[..., layers + 1, L, d]``, embeddings first, after the
         projection.
       teacher_hidden: ``[..., layers + 1, L, d]``.
-      where: Tokens that count, ``[..., L]``.
+      mask: Tokens that count, ``[..., L]``.
 
     Returns:
       ``[...]``, one non-negative value an example.
@@ -51,9 +51,9 @@ def tinybert(
       Jiao et al., `TinyBERT: Distilling BERT for Natural Language Understanding
       <https://arxiv.org/abs/1909.10351>`_, 2020, section 3.1, equation 11.
     """
-    where = None if where is None else where[..., None, :]
-    attention = attention_mse(student_scores, teacher_scores, where=where)
-    hidden = hidden_mse(student_hidden, teacher_hidden, where=where)
+    mask = None if mask is None else mask[..., None, :]
+    attention = attention_mse(student_scores, teacher_scores, mask=mask)
+    hidden = hidden_mse(student_hidden, teacher_hidden, mask=mask)
     return jnp.sum(attention, -1) + jnp.sum(hidden, -1)
 
 
@@ -63,7 +63,7 @@ def minilm(
     student_values: Array,
     teacher_values: Array,
     *,
-    where: Array | None = None,
+    mask: Array | None = None,
 ) -> Array:
     r"""MiniLM: attention and value relation of the last layer.
 
@@ -75,7 +75,7 @@ def minilm(
       teacher_scores: ``[..., heads, L, L]``.
       student_values: ``[..., L, d]``.
       teacher_values: ``[..., L, e]``.
-      where: Tokens that count, ``[..., L]``.
+      mask: Tokens that count, ``[..., L]``.
 
     Returns:
       ``[...]``, one non-negative value in nats an example.
@@ -90,8 +90,8 @@ def minilm(
       <https://arxiv.org/abs/2002.10957>`_, 2020, section 3, equation 10.
     """
     heads = student_scores.shape[-3]
-    relation = relation_kl(student_values, teacher_values, heads=heads, where=where)
-    return attention_kl(student_scores, teacher_scores, where=where) + relation
+    relation = relation_kl(student_values, teacher_values, heads=heads, mask=mask)
+    return attention_kl(student_scores, teacher_scores, mask=mask) + relation
 
 
 def minilm_v2(
@@ -103,7 +103,7 @@ def minilm_v2(
     teacher_values: Array,
     *,
     heads: int,
-    where: Array | None = None,
+    mask: Array | None = None,
 ) -> Array:
     r"""MiniLMv2: relations among queries, among keys and among values, of one layer.
 
@@ -117,7 +117,7 @@ def minilm_v2(
       teacher_keys: ``[..., L, e]``.
       teacher_values: ``[..., L, e]``.
       heads: Relation heads, which divide d and e.
-      where: Tokens that count, ``[..., L]``.
+      mask: Tokens that count, ``[..., L]``.
 
     Returns:
       ``[...]``, one non-negative value in nats an example.
@@ -136,7 +136,7 @@ def minilm_v2(
         (student_keys, teacher_keys),
         (student_values, teacher_values),
     )
-    q, k, v = (relation_kl(s, t, heads=heads, where=where) for s, t in pairs)
+    q, k, v = (relation_kl(s, t, heads=heads, mask=mask) for s, t in pairs)
     return q + k + v
 
 
@@ -152,7 +152,7 @@ def distilbert(
     soft_weight: Scalar = 5.0,
     label_weight: Scalar = 2.0,
     cosine_weight: Scalar = 1.0,
-    where: Array | None = None,
+    mask: Array | None = None,
 ) -> Array:
     r"""DistilBERT's three: the teacher's predictions, masked words, hidden states.
 
@@ -170,7 +170,7 @@ def distilbert(
       soft_weight: Of the first term.
       label_weight: Of the second.
       cosine_weight: Of the third.
-      where: Tokens that count, ``[..., L]``.
+      mask: Tokens that count, ``[..., L]``.
 
     Returns:
       ``[...]``, one non-negative value an example.
@@ -185,7 +185,12 @@ def distilbert(
       Sanh et al., `DistilBERT <https://arxiv.org/abs/1910.01108>`_, 2019, section 3,
       with the weights of its code.
     """
-    tokens = counted(where, student_logits.shape[:-1])
+    checks.scalars(
+        soft_weight=soft_weight, label_weight=label_weight, cosine_weight=cosine_weight
+    )
+    tokens = checks.mask(mask, student_logits.shape[:-1])
+    guessed = tokens & checks.mask(masked, tokens.shape, "masked")
+    _, labelled = checks.labels(labels, student_logits)
     soft = soft_kl(student_logits, teacher_logits, temperature=temperature)
     hard = cross_entropy(student_logits, labels)
     hidden = widen(student_hidden, teacher_hidden)
@@ -193,6 +198,6 @@ def distilbert(
     cosine = arithmetic.cosine_distance(*hidden)
     return (
         soft_weight * mean(soft, tokens)
-        + label_weight * mean(hard, tokens & masked)
+        + label_weight * mean(hard, guessed & labelled)
         + cosine_weight * mean(cosine, tokens)
     )

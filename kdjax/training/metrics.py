@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from kdjax import losses
+from kdjax.losses import checks
 from kdjax.models import Batch, Outputs
 
 Sums = dict[str, jax.Array]
@@ -36,7 +37,8 @@ def classification(bins: int = 15) -> Measure:
     calibration error; with a teacher, ``agreement`` (share of examples for which both
     predict the same class) and ``teacher_kl`` (forward KL at temperature 1, nats).
     Logits are ``[B, C]`` and labels ``[B]``, or ``[B, tokens, C]`` and ``[B, tokens]``;
-    of tokens, those count that the batch's ``mask`` of that shape holds.
+    of tokens, those count that the batch's ``mask`` of that shape holds, and of either
+    those whose label is a class: one of -1 or -100 says that there is none.
 
     Args:
       bins: How many bins of equal width divide [0, 1] for the calibration error: the
@@ -53,9 +55,9 @@ def _classification_sums(
     bins: int, student: Outputs, teacher: Outputs | None, batch: Batch
 ) -> Sums:
     logits, labels = student.logits, batch["label"]
-    counts = jnp.ones(labels.shape, bool)
+    labels, counts = checks.labels(labels, logits, "label")
     if "mask" in batch and batch["mask"].shape == labels.shape:
-        counts = batch["mask"] != 0
+        counts &= batch["mask"] != 0
     predicted = jnp.argmax(logits, -1)
     correct = predicted == labels
     log_q = jax.nn.log_softmax(logits)

@@ -50,18 +50,18 @@ def call(name: str, s: Any, t: Any, **options: Any) -> Any:
 
 
 def run(
-    name: str, s: np.ndarray, t: np.ndarray, where: np.ndarray | bool = True
+    name: str, s: np.ndarray, t: np.ndarray, class_mask: np.ndarray | bool = True
 ) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
     """Values and both gradients, by the one program of the loss."""
     loss = LOSSES[name]
-    where = np.broadcast_to(where, s.shape)
+    class_mask = np.broadcast_to(class_mask, s.shape)
     return value_and_grads(
-        loss.function, s, t, labels=labels_of(s), where=where, **loss.hparams
+        loss.function, s, t, labels=labels_of(s), class_mask=class_mask, **loss.hparams
     )
 
 
 def run_on_those_kept(name: str) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
-    """The same in float64, of the classes in `KEEP` and without ``where``."""
+    """The same in float64, of the classes in `KEEP` and without ``class_mask``."""
     loss = LOSSES[name]
     s, t = (z[:, KEEP].astype(np.float64) for z in (STUDENT, TEACHER))
     with jax.enable_x64(True):
@@ -128,8 +128,8 @@ def offsets_cost_no_digits(name):
             np.testing.assert_allclose(shifted, expected, rtol=1e-5, atol=1e-6)
 
 
-def where_is_absence_in_value_and_gradient(name):
-    values, grads = run(name, STUDENT, TEACHER, where=KEEP)
+def a_masked_class_is_absent_in_value_and_gradient(name):
+    values, grads = run(name, STUDENT, TEACHER, class_mask=KEEP)
     expected, slopes = run_on_those_kept(name)
     np.testing.assert_allclose(values, expected, rtol=1e-5)
     np.testing.assert_allclose(grads[0][:, KEEP], slopes[0], rtol=1e-5, atol=1e-6)
@@ -173,8 +173,8 @@ def finite_at_extreme_logits(name):
 
 
 def a_row_without_any_class_gives_zero(name):
-    where = np.array([[True], [False], [True], [False]])
-    values, grads = run(name, STUDENT, TEACHER, where=where)
+    class_mask = np.array([[True], [False], [True], [False]])
+    values, grads = run(name, STUDENT, TEACHER, class_mask=class_mask)
     np.testing.assert_array_equal(values[1::2], 0)
     np.testing.assert_array_equal(grads[0][1::2], 0)
     assert_finite((values, grads[0]))
@@ -209,7 +209,7 @@ LAWS = {
     zero_and_stationary_where_student_is_teacher: DIVERGENCES,
     unchanged_by_a_constant_added_to_all_logits: ALL - {"logit_mse"},
     offsets_cost_no_digits: ALL - {"logit_mse"},
-    where_is_absence_in_value_and_gradient: ALL,
+    a_masked_class_is_absent_in_value_and_gradient: ALL,
     a_class_that_is_minus_infinity_for_both_is_absent: ALL,
     the_least_number_is_a_mask_as_minus_infinity_is: ALL
     - {"logit_mse", "centered_logit_mse"},

@@ -18,7 +18,7 @@ from tests.losses.programs import (
 
 INF = np.inf
 B, HEADS, L, D, E, V = 2, 4, 5, 8, 16, 7
-WHERE = np.array([[1, 1, 1, 0, 0], [1, 1, 1, 1, 0]], bool)
+MASK = np.array([[1, 1, 1, 0, 0], [1, 1, 1, 1, 0]], bool)
 
 
 def normal(*shape, seed=0):
@@ -102,16 +102,16 @@ each = pytest.mark.parametrize("loss, args, oracle", CASES.values(), ids=CASES.k
 
 @each
 def test_value_is_the_formula_over_the_tokens_that_count(loss, args, oracle):
-    for where in (WHERE, np.ones_like(WHERE)):
-        expected = [oracle(*(x[b] for x in args), where[b]) for b in range(B)]
-        found, _ = value_and_grad(loss, *args, where=where)
+    for mask in (MASK, np.ones_like(MASK)):
+        expected = [oracle(*(x[b] for x in args), mask[b]) for b in range(B)]
+        found, _ = value_and_grad(loss, *args, mask=mask)
         np.testing.assert_allclose(found, expected, rtol=2e-5)
     np.testing.assert_allclose(value(loss, *args), expected, rtol=2e-5)
 
 
 @each
 def test_gradient_passes_finite_differences(loss, args, oracle):
-    check_gradients(loss, *args, where=WHERE)
+    check_gradients(loss, *args, mask=MASK)
 
 
 @each
@@ -121,26 +121,26 @@ def test_gradient_is_the_difference_quotient_of_the_formula(loss, args, oracle):
 
     def total(shift):
         moved = (args[0] + shift * direction, *(x.astype(np.float64) for x in args[1:]))
-        return sum(oracle(*(x[b] for x in moved), WHERE[b]) for b in range(B))
+        return sum(oracle(*(x[b] for x in moved), MASK[b]) for b in range(B))
 
     expected = (total(step) - total(-step)) / (2 * step)
-    _, grad = value_and_grad(loss, *args, where=WHERE)
+    _, grad = value_and_grad(loss, *args, mask=MASK)
     np.testing.assert_allclose((grad * direction).sum(), expected, rtol=1e-3, atol=1e-5)
 
 
 @each
 def test_padding_is_absent_whatever_it_holds(loss, args, oracle):
-    expected, slope = value_and_grad(loss, *args, where=WHERE)
+    expected, slope = value_and_grad(loss, *args, mask=MASK)
 
     def spoil(x):
         square = x.shape[-1] == L
-        tokens = WHERE.reshape(B, *(1,) * (x.ndim - 3 - square), *(1,) * square, L, 1)
+        tokens = MASK.reshape(B, *(1,) * (x.ndim - 3 - square), *(1,) * square, L, 1)
         if square:
-            keys = WHERE.reshape(B, *(1,) * (x.ndim - 2), L)
-            tokens = WHERE.reshape(B, *(1,) * (x.ndim - 3), L, 1) & keys
+            keys = MASK.reshape(B, *(1,) * (x.ndim - 2), L)
+            tokens = MASK.reshape(B, *(1,) * (x.ndim - 3), L, 1) & keys
         return np.where(tokens, x, np.float32(1e4))
 
-    found, grad = value_and_grad(loss, *(spoil(x) for x in args), where=WHERE)
+    found, grad = value_and_grad(loss, *(spoil(x) for x in args), mask=MASK)
     np.testing.assert_allclose(found, expected, rtol=1e-5)
     np.testing.assert_allclose(grad, slope, rtol=1e-4, atol=1e-6)
     assert_finite(grad)
@@ -148,10 +148,10 @@ def test_padding_is_absent_whatever_it_holds(loss, args, oracle):
 
 @each
 def test_no_token_gives_zero_and_one_token_a_number(loss, args, oracle):
-    for where in (np.zeros_like(WHERE), np.eye(L, dtype=bool)[:B]):
-        found, grad = value_and_grad(loss, *args, where=where)
+    for mask in (np.zeros_like(MASK), np.eye(L, dtype=bool)[:B]):
+        found, grad = value_and_grad(loss, *args, mask=mask)
         assert_finite((found, grad))
-        if not where.any():
+        if not mask.any():
             assert (found == 0).all() and (grad == 0).all()
 
 
@@ -162,7 +162,7 @@ def test_zero_and_stationary_where_student_is_teacher(name):
         same = (*args[:3], *args[:3])
     else:
         same = [x for x in args[::2] for _ in range(2)]
-    found, grad = value_and_grad(loss, *same, where=np.ones_like(WHERE))
+    found, grad = value_and_grad(loss, *same, mask=np.ones_like(MASK))
     np.testing.assert_array_equal(found, 0)
     np.testing.assert_allclose(grad, 0, atol=1e-6)
 
@@ -171,10 +171,10 @@ def test_zero_and_stationary_where_student_is_teacher(name):
 def transformed(transform):
     """All losses in one program, each with its own arguments."""
 
-    def every(args, where):
-        return {n: CASES[n][0](*x, where=where) for n, x in args.items()}
+    def every(args, mask):
+        return {n: CASES[n][0](*x, mask=mask) for n, x in args.items()}
 
-    return TRANSFORMS[transform](every, {n: x for n, (_, x, _) in CASES.items()}, WHERE)
+    return TRANSFORMS[transform](every, {n: x for n, (_, x, _) in CASES.items()}, MASK)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -243,7 +243,7 @@ def test_distilbert_adds_its_three_losses():
     masked = np.array([[1, 0, 0, 0, 1], [0, 1, 1, 0, 0]], bool)
     expected = []
     for b in range(B):
-        tokens = WHERE[b]
+        tokens = MASK[b]
         s, t = (x[b].astype(np.float64) for x in z)
         soft = 4 * kl(softmax(t / 2, -1), softmax(s / 2, -1))[tokens].mean()
         hard = -log_softmax(s, -1)[np.arange(L), labels[b]][tokens & masked[b]].mean()
@@ -260,10 +260,10 @@ def test_distilbert_adds_its_three_losses():
         )
 
     rest = z[1], labels, h[1], masked
-    found = value(loss, z[0], h[0], *rest, where=WHERE)
+    found = value(loss, z[0], h[0], *rest, mask=MASK)
     np.testing.assert_allclose(found, expected, rtol=1e-5)
     weights = dict.fromkeys(("soft_weight", "cosine_weight", "label_weight"), 0.0)
-    none = value(loss, z[0], h[0], *rest, where=WHERE, **weights)
+    none = value(loss, z[0], h[0], *rest, mask=MASK, **weights)
     np.testing.assert_array_equal(none, 0)
     named = dict(zip(("t", "labels", "teacher_hidden", "masked"), rest, strict=True))
-    check_gradients(loss, z[0], h[0], where=WHERE, **named)
+    check_gradients(loss, z[0], h[0], mask=MASK, **named)

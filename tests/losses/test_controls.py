@@ -31,11 +31,11 @@ def test_label_smoothing_ends():
 
 
 def test_label_smoothing_is_finite_for_a_label_that_is_ruled_out():
-    where = np.ones((4, 6), bool)
-    where[0, 0] = False
+    class_mask = np.ones((4, 6), bool)
+    class_mask[0, 0] = False
     ruled = STUDENT.copy()
     ruled[1, 1] = -np.inf
-    for options in ({"where": where}, {}):
+    for options in ({"class_mask": class_mask}, {}):
         found = value(losses.label_smoothing, ruled, LABELS, smoothing=0.1, **options)
         assert np.isfinite(found).all() and (found >= 0).all()
 

@@ -68,9 +68,9 @@ def test_negative_log_acceptance_of_nothing_in_common_is_zero():
     assert found == 0 and np.isfinite(grad).all()
 
 
-def medusa_oracle(logits, tokens, where, decay):
+def medusa_oracle(logits, tokens, mask, decay):
     values = []
-    for z, y, w in zip(logits, tokens, where, strict=True):
+    for z, y, w in zip(logits, tokens, mask, strict=True):
         total = 0.0
         for k, head in enumerate(log_softmax(z.astype(np.float64), -1), 1):
             seen = [
@@ -85,15 +85,15 @@ def test_medusa_is_the_formula():
     rng = np.random.default_rng(0)
     z = rng.normal(size=(2, 3, 7, 5)).astype(np.float32)
     tokens = rng.integers(0, 5, (2, 7))
-    where = rng.uniform(size=(2, 7)) < 0.7
+    mask = rng.uniform(size=(2, 7)) < 0.7
     for decay in (0.8, 1.0):
-        expected = medusa_oracle(z, tokens, where, decay)
-        found = value(losses.medusa, z, tokens, decay=decay, where=where)
+        expected = medusa_oracle(z, tokens, mask, decay)
+        found = value(losses.medusa, z, tokens, decay=decay, mask=mask)
         np.testing.assert_allclose(found, expected, rtol=1e-5)
-    everywhere = medusa_oracle(z, tokens, np.ones_like(where), 0.8)
+    everywhere = medusa_oracle(z, tokens, np.ones_like(mask), 0.8)
     np.testing.assert_allclose(value(losses.medusa, z, tokens), everywhere, rtol=1e-5)
-    check_gradients(losses.medusa, z, tokens=tokens, where=where)
-    none = value(losses.medusa, z, tokens, decay=0.8, where=np.zeros_like(where))
+    check_gradients(losses.medusa, z, tokens=tokens, mask=mask)
+    none = value(losses.medusa, z, tokens, decay=0.8, mask=np.zeros_like(mask))
     assert none.tolist() == [0.0, 0.0]
 
 
@@ -101,29 +101,29 @@ def test_eagle_is_the_formula():
     rng = np.random.default_rng(0)
     f = 2 * rng.normal(size=(2, 2, 5, 3)).astype(np.float32)
     z = rng.normal(size=(2, 2, 5, 4)).astype(np.float32)
-    where = np.array([[1, 1, 1, 0, 0], [1, 1, 1, 1, 0]], bool)
+    mask = np.array([[1, 1, 1, 0, 0], [1, 1, 1, 1, 0]], bool)
     values = []
     for b in range(2):
         gap = np.abs(f[0, b] - f[1, b])
         huber = np.where(gap < 1, gap**2 / 2, gap - 0.5).mean(-1)
         divergence = kl(softmax(z[1, b], -1), softmax(z[0, b], -1))
-        values.append((huber + 0.1 * divergence)[where[b]].mean())
-    found = value(losses.eagle, *f, *z, where=where)
+        values.append((huber + 0.1 * divergence)[mask[b]].mean())
+    found = value(losses.eagle, *f, *z, mask=mask)
     np.testing.assert_allclose(found, values, rtol=1e-5)
-    check_gradients(losses.eagle, *f, *z, where=where)
+    check_gradients(losses.eagle, *f, *z, mask=mask)
 
 
 def test_eagle3_weighs_its_steps():
     z = np.random.default_rng(0).normal(size=(2, 2, 3, 5, 4)).astype(np.float32)
-    where = np.array([[1, 1, 1, 0, 0], [1, 1, 1, 1, 0]], bool)[:, None]
+    mask = np.array([[1, 1, 1, 0, 0], [1, 1, 1, 1, 0]], bool)[:, None]
     divergence = kl(softmax(z[1], -1), softmax(z[0], -1))
     expected = [
-        sum(0.8**i * divergence[b, i][where[b, 0]].mean() for i in range(3))
+        sum(0.8**i * divergence[b, i][mask[b, 0]].mean() for i in range(3))
         for b in range(2)
     ]
-    found, grad = value_and_grad(losses.eagle3, *z, where=where)
+    found, grad = value_and_grad(losses.eagle3, *z, mask=mask)
     np.testing.assert_allclose(found, expected, rtol=1e-5)
     gap = softmax(z[0], -1) - softmax(z[1], -1)
-    tokens = where / where.sum(-1, keepdims=True)
+    tokens = mask / mask.sum(-1, keepdims=True)
     weights = 0.8 ** np.arange(3)[None, :, None] * tokens
     np.testing.assert_allclose(grad, weights[..., None] * gap, rtol=1e-4, atol=1e-6)

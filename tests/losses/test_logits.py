@@ -83,11 +83,11 @@ def test_alpha_weighs_the_teacher():
 
 
 def test_a_label_that_is_ruled_out_costs_nothing():
-    where = np.ones((4, 6), bool)
-    where[0, 0] = False
+    class_mask = np.ones((4, 6), bool)
+    class_mask[0, 0] = False
     ruled = STUDENT.copy()
     ruled[1, 1] = -INF
-    for options in ({"where": where}, {}):
+    for options in ({"class_mask": class_mask}, {}):
         ce = value(losses.cross_entropy, ruled, LABELS, **options)
         assert ce[1] == 0 and (ce[2:] > 0).all()
         assert (ce[0] == 0) == bool(options)
@@ -101,7 +101,7 @@ def test_standardized_logits_have_mean_zero_and_deviation_one():
     np.testing.assert_allclose(z.mean(-1), 0, atol=1e-6)
     np.testing.assert_allclose(z.std(-1, ddof=1), 1, rtol=1e-5)
     keep = laws.KEEP
-    inside = value(losses.standardize, STUDENT, where=keep[None])[:, keep]
+    inside = value(losses.standardize, STUDENT, class_mask=keep[None])[:, keep]
     expected = value(losses.standardize, STUDENT[:, keep])
     np.testing.assert_allclose(inside, expected, rtol=1e-5)
     same, grad = value_and_grad(losses.standardize, np.ones((2, 3), np.float32))

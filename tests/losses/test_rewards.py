@@ -1,5 +1,6 @@
 """MiniLLM: its parts, and its gradient by writing out every text."""
 
+from functools import partial
 import itertools
 
 import jax
@@ -18,9 +19,10 @@ from tests.losses.programs import (
     value,
     value_and_grad,
 )
-from tests.losses.texts import STUDENT, TEACHER, TOKENS, WHERE
+from tests.losses.texts import MASK, STUDENT, TEACHER, TOKENS
 
 INF = np.inf
+ESTIMATES = losses.reverse_kl_k1, losses.reverse_kl_k2, losses.reverse_kl_k3
 
 
 def test_reward_is_the_log_ratio_of_the_token_written():
@@ -45,6 +47,53 @@ def test_reward_is_the_log_ratio_of_the_token_written():
     assert (none == 0).all()
 
 
+def test_estimates_of_kl_have_the_bias_variance_and_gradient_that_they_say():
+    """Over all tokens, weighed by the student: the exact mean of each estimate."""
+    tokens = np.broadcast_to(np.arange(6), (16, 6))
+
+    def moments(student, teacher, estimate):
+        pair = (jnp.repeat(z[:, None], 6, 1) for z in (student, teacher))
+        values = estimate(*pair, tokens)
+        q = jax.lax.stop_gradient(jax.nn.softmax(student))
+        mean = jnp.sum(q * values, -1)
+        return mean, jnp.sum(q * (values - mean[:, None]) ** 2, -1)
+
+    for size in (1.0, 0.1):
+        student = STUDENT.reshape(-1, 6).astype(np.float64)
+        teacher = student + size * TEACHER.reshape(-1, 6)
+        with jax.enable_x64(True):
+            pair = student, teacher
+            (k1, s1), (k2, s2), (k3, s3) = (
+                (value(partial(moments, estimate=k), *pair), slope)
+                for k in ESTIMATES
+                for slope in [
+                    value_and_grad(lambda *z, k=k: moments(*z, k)[0], *pair)[1]
+                ]
+            )
+            reverse, of_reverse = value_and_grad(losses.reverse_kl, *pair)
+            _, of_forward = value_and_grad(losses.forward_kl, *pair)
+        q = softmax(student, -1)
+        ratio = log_softmax(teacher, -1) - log_softmax(student, -1)
+        np.testing.assert_allclose(k1[0], reverse, rtol=1e-9)
+        np.testing.assert_allclose(k2[0], (q * ratio**2).sum(-1) / 2, rtol=1e-9)
+        np.testing.assert_allclose(k3[0], reverse, rtol=1e-9)
+        second = (q * ratio**2).sum(-1)
+        np.testing.assert_allclose(k1[1], second - reverse**2, rtol=1e-8)
+        np.testing.assert_allclose(s1, 0, atol=1e-12)
+        np.testing.assert_allclose(s2, of_reverse, rtol=1e-8, atol=1e-12)
+        np.testing.assert_allclose(s3, of_forward, rtol=1e-8, atol=1e-12)
+    assert (abs(k2[0] / reverse - 1) < 0.3).all()  # the last pair is close
+    assert (k3[1] < k1[1]).all() and (k2[1] < k1[1]).all()
+
+
+@pytest.mark.parametrize("scale", [1e2, 1e4])
+def test_estimates_of_kl_are_finite_at_extreme_logits(scale):
+    s, t = np.sign(STUDENT) * np.float32(scale), -np.sign(STUDENT) * np.float32(scale)
+    t[0, 0, 2] = -INF
+    for estimate in ESTIMATES:
+        assert_finite(value_and_grad(estimate, s, t, TOKENS))
+
+
 def test_rewards_to_go_of_the_official_code():
     rewards = np.float32([1, 2, 3, 4])
     found = value(losses.mean_reward_to_go, rewards, discount=0.95)
@@ -56,12 +105,12 @@ def test_reward_to_go_is_the_sum_of_what_follows():
     for discount in (0.0, 0.9, 1.0):
         sums = np.zeros((4, 4))
         for b, t in itertools.product(range(4), range(4)):
-            later = [i for i in range(t, 4) if WHERE[b, i]]
+            later = [i for i in range(t, 4) if MASK[b, i]]
             sums[b, t] = sum(discount ** (i - t) * rewards[b, i] for i in later)
-        options = {"discount": discount, "where": WHERE}
+        options = {"discount": discount, "mask": MASK}
         found = value(losses.reward_to_go, rewards, **options)
         np.testing.assert_allclose(found, sums, rtol=1e-5, atol=1e-6)
-        left = WHERE[:, ::-1].cumsum(1)[:, ::-1]
+        left = MASK[:, ::-1].cumsum(1)[:, ::-1]
         mean = value(losses.mean_reward_to_go, rewards, **options)
         np.testing.assert_allclose(mean, sums / np.maximum(left, 1), rtol=1e-5)
 
@@ -97,12 +146,12 @@ def logits_of_texts(table):
     return table[np.array(rows)]
 
 
-@pytest.mark.parametrize("where", [None, np.array([[True, True, False]])])
-def test_minillm_has_the_gradient_of_reverse_kl_over_whole_texts(where):
+@pytest.mark.parametrize("mask", [None, np.array([[True, True, False]])])
+def test_minillm_has_the_gradient_of_reverse_kl_over_whole_texts(mask):
     """Over all texts, weighed by the student: single step and REINFORCE together."""
     rng = np.random.default_rng(0)
     student, teacher = (rng.normal(size=(64, VOCABULARY)) for _ in "st")
-    counts = np.ones((1, LENGTH)) if where is None else where
+    counts = np.ones((1, LENGTH)) if mask is None else mask
 
     def log_likelihood(table):
         log_q = jax.nn.log_softmax(logits_of_texts(table))
@@ -121,7 +170,7 @@ def test_minillm_has_the_gradient_of_reverse_kl_over_whole_texts(where):
             TEXTS,
             teacher_share=0.0,
             length_normalized=False,
-            where=where,
+            mask=mask,
         )
         q = jnp.exp(log_likelihood(table)) / VOCABULARY ** (LENGTH - counts.sum())
         return jnp.sum(jax.lax.stop_gradient(q) * values)
@@ -139,33 +188,33 @@ def test_minillm_is_the_formula_and_holds_its_rewards_fixed():
         expected = []
         for b in range(4):
             total = 0.0
-            for i in np.flatnonzero(WHERE[b]):
-                later = [rewards[b, j] for j in range(i + 1, 4) if WHERE[b, j]]
+            for i in np.flatnonzero(MASK[b]):
+                later = [rewards[b, j] for j in range(i + 1, 4) if MASK[b, j]]
                 single = kl(softmax(s[b, i]), softmax(t[b, i]))
                 log_q = log_softmax(s[b, i])[TOKENS[b, i]]
                 total += weights[b, i] * (single - np.mean(later or [0]) * log_q)
             expected.append(total)
-        found, grad = value_and_grad(losses.minillm, s, t, TOKENS, where=WHERE)
+        found, grad = value_and_grad(losses.minillm, s, t, TOKENS, mask=MASK)
         np.testing.assert_allclose(found, expected, rtol=1e-10)
-        later = value(losses.mean_reward_to_go, rewards, where=WHERE)
+        later = value(losses.mean_reward_to_go, rewards, mask=MASK)
         later = np.pad(later[:, 1:], ((0, 0), (0, 1)))
 
         def by_hand(s):
             values = losses.reverse_kl(s, t) + later * losses.cross_entropy(s, TOKENS)
-            return (WHERE * weights * values).sum(-1)
+            return (MASK * weights * values).sum(-1)
 
         _, slope = value_and_grad(by_hand, s)
         np.testing.assert_allclose(grad, slope, rtol=1e-10)
         check_gradients(by_hand, s)
 
 
-def minillm(s, t, tokens, where):
-    return losses.minillm(s, t, tokens, where=where)
+def minillm(s, t, tokens, mask):
+    return losses.minillm(s, t, tokens, mask=mask)
 
 
 @pytest.mark.parametrize("transform", ["jit", "vmap", "pmap"])
 def test_the_same_under_every_transform(transform):
-    args = STUDENT, TEACHER, TOKENS, WHERE
+    args = STUDENT, TEACHER, TOKENS, MASK
     found, expected = (TRANSFORMS[t](minillm, *args) for t in (transform, "eager"))
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
@@ -174,4 +223,4 @@ def test_the_same_under_every_transform(transform):
 def test_finite_at_extreme_logits_and_with_classes_ruled_out(scale):
     s, t = np.sign(STUDENT) * np.float32(scale), TEACHER.copy()
     s[0, 0, 2], t[0, 1, 3] = -INF, -INF
-    assert_finite(value_and_grad(minillm, s, t, TOKENS, WHERE))
+    assert_finite(value_and_grad(minillm, s, t, TOKENS, MASK))

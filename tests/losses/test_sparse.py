@@ -49,7 +49,7 @@ def test_top_k_keeps_the_likeliest():
 @pytest.mark.parametrize("chooser", [0, 1], ids=["student's", "teacher's"])
 def test_renormalised_support_is_the_formula(chooser):
     kept = value(top(3), (STUDENT, TEACHER)[chooser])
-    found = value(losses.forward_kl, STUDENT, TEACHER, where=kept)
+    found = value(losses.forward_kl, STUDENT, TEACHER, class_mask=kept)
     for i, (s, t) in enumerate(zip(STUDENT, TEACHER, strict=True)):
         expected = kl(softmax(t[kept[i]]), softmax(s[kept[i]]))
         np.testing.assert_allclose(found[i], expected, rtol=1e-5)
@@ -60,7 +60,7 @@ def test_renormalising_the_teacher_alone_adds_the_students_tail():
     on_top = np.where(kept, TEACHER, np.float32(-INF))
     teacher_alone = value(losses.forward_kl, STUDENT, on_top)
     mass = np.where(kept, softmax(STUDENT, -1), 0).sum(-1)
-    both = value(losses.forward_kl, STUDENT, TEACHER, where=kept)
+    both = value(losses.forward_kl, STUDENT, TEACHER, class_mask=kept)
     np.testing.assert_allclose(teacher_alone, both - np.log(mass), rtol=1e-5)
 
 
@@ -83,6 +83,31 @@ def test_tail_bucket_gradient_is_that_of_the_coarse_formula():
     expected = np.where(kept, q - p, q * (1 - tails[1] / tails[0]))
     _, grad = value_and_grad(coarse_kl, STUDENT, TEACHER, kept)
     np.testing.assert_allclose(grad, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_stored_teacher_is_the_bucketed_one():
+    stored, classes = (
+        np.asarray(x) for x in jax.lax.top_k(log_softmax(TEACHER, -1), 3)
+    )
+    restore = partial(losses.from_top_k, size=6)
+    teacher, kept = value(restore, stored, classes)
+    np.testing.assert_array_equal(kept, value(top(3), TEACHER))
+    whole = value(losses.tail_bucket, log_softmax(TEACHER, -1), kept)
+    np.testing.assert_allclose(teacher, whole, rtol=1e-5, atol=1e-6)
+    padded = [
+        np.pad(x, ((0, 0), (0, 2)), constant_values=-1) for x in (stored, classes)
+    ]
+    for found, expected in zip(value(restore, *padded), (teacher, kept), strict=True):
+        np.testing.assert_array_equal(found, expected)
+    for whole in ([0.25, 0.75], [0.25, 0.75001]):  # rounded up, too
+        restored, _ = value(restore, np.log(np.float32(whole)), np.array([0, 1]))
+        np.testing.assert_array_equal(restored[-5:], -INF)
+    small = padded[0], padded[1].astype(np.int8)  # which cannot count the classes
+    _, few = value(partial(losses.from_top_k, size=300), *small)
+    np.testing.assert_array_equal(few, np.pad(kept, ((0, 0), (0, 294))))
+    for wrong, error in ((classes[:, :2], ValueError), (stored, TypeError)):
+        with pytest.raises(error, match="^classes has"):
+            restore(stored, wrong)
 
 
 @jit

@@ -1,0 +1,88 @@
+"""What a loss takes: labels, masks and hyperparameters, checked here for all losses.
+
+Only shapes and types are checked, while a program is traced, so a check costs nothing
+once it is compiled. The rules are in ``README.md``, "What a loss takes".
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def labels(
+    labels: jax.Array, logits: jax.Array, name: str = "labels"
+) -> tuple[jax.Array, jax.Array]:
+    """Labels of the classes of ``logits``, and which examples have one.
+
+    An example whose label is not in ``[0, C)`` has none; class 0 stands in for it.
+
+    Args:
+      labels: ``[...]``, integers.
+      logits: ``[..., C]``.
+      name: What the loss calls the labels.
+    """
+    *shape, size = logits.shape
+    return within(integers(labels, tuple(shape), name), size)
+
+
+def integers(x: jax.Array, shape: tuple[int, ...], name: str) -> jax.Array | np.ndarray:
+    """The integers, refused if they are of another type or shape."""
+    x = _array(x)
+    if not jnp.issubdtype(x.dtype, jnp.integer):
+        raise TypeError(f"{name} has type {x.dtype}, but takes integers")
+    if x.shape != shape:
+        raise ValueError(f"{name} has shape {x.shape}, but takes integers of {shape}")
+    return x.astype(int)  # a small type may not hold what they are compared with
+
+
+def within(x: jax.Array | np.ndarray, size: int) -> tuple[jax.Array, jax.Array]:
+    """The integers, 0 in place of those outside ``[0, size)``; and which are inside."""
+    inside = (x >= 0) & (x < size)
+    return jnp.where(inside, x, 0), inside
+
+
+def mask(
+    mask: jax.Array | None, shape: tuple[int, ...], name: str = "mask"
+) -> jax.Array:
+    """The mask as booleans of this shape; without one everything counts.
+
+    Args:
+      mask: Booleans or integers, of which 0 leaves out; broadcastable to ``shape``.
+      shape: Of what is masked.
+      name: What the loss calls the mask.
+    """
+    mask = _array(True if mask is None else mask)
+    if not (mask.dtype == bool or jnp.issubdtype(mask.dtype, jnp.integer)):
+        raise TypeError(f"{name} has type {mask.dtype}, but takes booleans or 0 and 1")
+    pairs = zip(mask.shape[::-1], shape[::-1], strict=False)
+    if mask.ndim > len(shape) or any(a not in (1, b) for a, b in pairs):
+        raise ValueError(
+            f"{name} has shape {mask.shape}, but takes one that broadcasts to {shape}"
+        )
+    return jnp.broadcast_to(mask != 0, shape)
+
+
+def _array(x: jax.typing.ArrayLike) -> jax.Array | np.ndarray:
+    """One of JAX or of NumPy, whose wider integers are compared as they are."""
+    return x if isinstance(x, jax.Array) else np.asarray(x)
+
+
+def scalars(**hyperparameters: jax.typing.ArrayLike) -> None:
+    """Refuses a hyperparameter that is no scalar: it would broadcast."""
+    for name, value in hyperparameters.items():
+        if np.shape(value) != ():
+            raise ValueError(
+                f"{name} has shape {np.shape(value)}, but takes a scalar; for one "
+                f"value an example, map the loss with jax.vmap"
+            )
+
+
+def maps(**activations: jax.Array) -> None:
+    """Refuses feature maps that are not ``[B, H, W, C]``, of one batch and size."""
+    shapes = [x.shape for x in activations.values()]
+    if any(len(s) != 4 or s[:3] != shapes[0][:3] for s in shapes):
+        given = " and ".join(f"{n} {x.shape}" for n, x in activations.items())
+        raise ValueError(
+            f"takes feature maps [B, H, W, C], channels last, of the same B, H and W, "
+            f"but got {given}"
+        )
