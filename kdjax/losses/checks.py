@@ -4,14 +4,19 @@ Only shapes and types are checked, while a program is traced, so a check costs n
 once it is compiled. The rules are in ``README.md``, "What a loss takes".
 """
 
+from __future__ import annotations
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+Array = jax.Array
+Integers = Array | np.ndarray
+
 
 def labels(
-    labels: jax.Array, logits: jax.Array, name: str = "labels"
-) -> tuple[jax.Array, jax.Array]:
+    labels: Integers, logits: Array, name: str = "labels"
+) -> tuple[Array, Array]:
     """Labels of the classes of ``logits``, and which examples have one.
 
     An example whose label is not in ``[0, C)`` has none; class 0 stands in for it.
@@ -25,7 +30,7 @@ def labels(
     return within(integers(labels, tuple(shape), name), size)
 
 
-def integers(x: jax.Array, shape: tuple[int, ...], name: str) -> jax.Array | np.ndarray:
+def integers(x: Integers, shape: tuple[int, ...], name: str) -> Integers:
     """The integers, refused if they are of another type or shape."""
     x = _array(x)
     if not jnp.issubdtype(x.dtype, jnp.integer):
@@ -35,15 +40,13 @@ def integers(x: jax.Array, shape: tuple[int, ...], name: str) -> jax.Array | np.
     return x.astype(int)  # a small type may not hold what they are compared with
 
 
-def within(x: jax.Array | np.ndarray, size: int) -> tuple[jax.Array, jax.Array]:
+def within(x: Integers, size: int) -> tuple[Array, Array]:
     """The integers, 0 in place of those outside ``[0, size)``; and which are inside."""
     inside = (x >= 0) & (x < size)
-    return jnp.where(inside, x, 0), inside
+    return jnp.where(inside, x, 0), jnp.asarray(inside)
 
 
-def mask(
-    mask: jax.Array | None, shape: tuple[int, ...], name: str = "mask"
-) -> jax.Array:
+def mask(mask: Integers | None, shape: tuple[int, ...], name: str = "mask") -> Array:
     """The mask as booleans of this shape; without one everything counts.
 
     Args:
@@ -51,33 +54,33 @@ def mask(
       shape: Of what is masked.
       name: What the loss calls the mask.
     """
-    mask = _array(True if mask is None else mask)
-    if not (mask.dtype == bool or jnp.issubdtype(mask.dtype, jnp.integer)):
-        raise TypeError(f"{name} has type {mask.dtype}, but takes booleans or 0 and 1")
-    pairs = zip(mask.shape[::-1], shape[::-1], strict=False)
-    if mask.ndim > len(shape) or any(a not in (1, b) for a, b in pairs):
+    given = _array(True if mask is None else mask)
+    if not (given.dtype == bool or jnp.issubdtype(given.dtype, jnp.integer)):
+        raise TypeError(f"{name} has type {given.dtype}, but takes booleans or 0 and 1")
+    pairs = zip(given.shape[::-1], shape[::-1], strict=False)
+    if given.ndim > len(shape) or any(a not in (1, b) for a, b in pairs):
         raise ValueError(
-            f"{name} has shape {mask.shape}, but takes one that broadcasts to {shape}"
+            f"{name} has shape {given.shape}, but takes one that broadcasts to {shape}"
         )
-    return jnp.broadcast_to(mask != 0, shape)
+    return jnp.broadcast_to(given != 0, shape)
 
 
-def _array(x: jax.typing.ArrayLike) -> jax.Array | np.ndarray:
+def _array(x: jax.typing.ArrayLike) -> Integers:
     """One of JAX or of NumPy, whose wider integers are compared as they are."""
     return x if isinstance(x, jax.Array) else np.asarray(x)
 
 
-def scalars(**hyperparameters: jax.typing.ArrayLike) -> None:
+def scalars(**hyperparameters: jax.typing.ArrayLike | None) -> None:
     """Refuses a hyperparameter that is no scalar: it would broadcast."""
     for name, value in hyperparameters.items():
-        if np.shape(value) != ():
+        if value is not None and np.shape(value) != ():
             raise ValueError(
                 f"{name} has shape {np.shape(value)}, but takes a scalar; for one "
                 f"value an example, map the loss with jax.vmap"
             )
 
 
-def maps(**activations: jax.Array) -> None:
+def maps(**activations: Array) -> None:
     """Refuses feature maps that are not ``[B, H, W, C]``, of one batch and size."""
     shapes = [x.shape for x in activations.values()]
     if any(len(s) != 4 or s[:3] != shapes[0][:3] for s in shapes):

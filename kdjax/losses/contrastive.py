@@ -205,12 +205,11 @@ def crd_with_memory(
     chex.assert_equal_shape([student, teacher])
     memory = jax.lax.stop_gradient(jax.tree.map(jnp.asarray, memory))
     (batch, _), size = student.shape, len(memory.student)
-    indices = checks.integers(indices, (batch,), "indices")
-    negatives = checks.integers(negatives, (batch, *negatives.shape[1:]), "negatives")
-    ratio = negatives.shape[-1] / size
-    chosen, inside = checks.within(
-        jnp.concatenate([indices[:, None], negatives], -1), size
-    )
+    own_rows = checks.integers(indices, (batch,), "indices")
+    others = checks.integers(negatives, (batch, *negatives.shape[1:]), "negatives")
+    ratio = others.shape[-1] / size
+    rows = jnp.concatenate([own_rows[:, None], others], -1)
+    chosen, inside = checks.within(rows, size)
     inside = inside.all(-1)
 
     def one_way(anchors: Array, bank: Array, constant: Array) -> tuple[Array, Array]:
