@@ -1,11 +1,13 @@
 """Test errors of a teacher and of students with and without it, beside the paper's.
 
-Squares: section 3 of Hinton et al. (2015), a single run each. Circles: means over
-{config[seeds]} seeds, but for the one teacher; the numbers and the thick bars are 95 %
-intervals of the mean over seeds. Thin bars mean the same in both: the 95 % binomial
-interval n ± 1.96 √n of the n errors that one network makes on the test images.
-Distilled students learn at T = {config[temperature]:g}; the teacher's weight α and the
-learning rates are selected on the validation set.
+Squares: section 3 of Hinton et al. (2015), a single run each. Circles: here, with
+{dataset[train]:,} training images and {dataset[validation]:,} to select settings on;
+diamonds: with the settings selected so, trained on all of them, as in the paper
+(`hinton_refit`). Both are means over {config[seeds]} seeds, but for the teachers, one
+each; the numbers and the thick bars are 95 % intervals of the mean over seeds. Thin
+bars mean the same in all: the 95 % binomial interval n ± 1.96 √n of the n errors that
+one network makes on the test images. Distilled students learn at
+T = {config[temperature]:g}.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,23 +27,34 @@ ROWS = ("teacher", "distilled", "hard")
 
 
 def draw(name: str) -> Figure:
-    runs, meta = results.load(name), results.meta(name)
+    meta = results.meta(name)
     paper = {arm: [errors] for arm, errors in meta["paper"].items()}
-    ours = {arm: rows["test_errors_last"] for arm, rows in runs.groupby("arm")}
-    ours["teacher"] = [meta["teacher"]["test"]["errors"]]
-    images = f"here: {meta['dataset']['train']:,} training images"
-    fig, ax = plt.subplots(figsize=(figures.COLUMN, 2.4))
-    points(ax, 0.2, paper, color="0.45", fmt="s", label="Hinton et al. (2015)")
-    points(ax, -0.2, ours, color=figures.BLUE, fmt="o", label=images)
+    sizes = meta["dataset"]
+    fig, ax = plt.subplots(figsize=(figures.COLUMN, 3.1))
+    points(ax, 0.28, paper, color="0.45", fmt="s", label="Hinton et al. (2015)")
+    label = f"here: {sizes['train']:,} images"
+    points(ax, 0, errors_of(name), color=figures.BLUE, fmt="o", label=label)
+    refit = name.replace(RESULTS, "hinton_refit")
+    if (results.ROOT / refit / "meta.json").exists():
+        label = f"here: all {sizes['train'] + sizes['validation']:,}"
+        points(ax, -0.28, errors_of(refit), color=figures.RED, fmt="D", label=label)
     units = {arm: f"{meta['config']['student_width']:,}" for arm in ROWS}
     units["teacher"] = f"{meta['config']['teacher_width']:,}"
     names = {"teacher": "teacher", "distilled": "distilled", "hard": "hard labels"}
     labels = [f"{names[arm]},\n{units[arm]} hidden units" for arm in ROWS]
     ax.set_yticks(range(len(ROWS)), labels)
-    ax.set(xlabel="test errors", xlim=(0, None), ylim=(-0.5, len(ROWS) - 0.4))
+    ax.set(xlabel="test errors", xlim=(0, None), ylim=(-0.5, len(ROWS) - 0.35))
     ax.grid(False, axis="y")
     fig.legend(loc="outside lower center", ncols=2)
     return fig
+
+
+def errors_of(name: str) -> dict[str, Sequence[float]]:
+    """Test errors of every arm, and of the teacher."""
+    runs = results.load(name).groupby("arm")["test_errors_last"]
+    return dict(list(runs)) | {
+        "teacher": [results.meta(name)["teacher"]["test"]["errors"]]
+    }
 
 
 def points(
