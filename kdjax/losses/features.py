@@ -1,8 +1,6 @@
 """What hidden activations teach.
 
-Where the student is narrower than its teacher, a projection stands between: it is a
-parameter of the student's, applied by the caller before the loss.
-
+Where widths differ, the caller projects the student's activations before the loss.
 Feature maps are ``[B, H, W, C]``; for channels first: ``jnp.moveaxis(x, 1, -1)``.
 """
 
