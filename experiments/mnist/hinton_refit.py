@@ -6,7 +6,7 @@ images, with the settings selected there. Since no images are held out, the last
 is the one that is measured.
 
     python -m experiments.mnist.hinton_refit                    # embedded digits
-    python -m experiments.mnist.hinton_refit --dataset mnist    # 30 minutes on 2 cores
+    python -m experiments.mnist.hinton_refit --dataset mnist    # 70 minutes on 2 cores
 """
 
 from dataclasses import dataclass, replace
@@ -99,7 +99,7 @@ STUDY = Study(
     Config,
     run,
     hinton.show,
-    cost="30 minutes",
+    cost="70 minutes",
     quick=hinton.QUICK,
     claims=CLAIMS,
     paper=hinton.PAPER,
