@@ -14,14 +14,15 @@ from kdjax import results
 def as_markdown() -> str:
     """The questions that have committed results, as a table for README."""
     rows = [
-        "| question | module | time on 2 cores | claims |",
+        "| question | module | minutes | claims |",
         "| --- | --- | --- | --- |",
     ]
     for module, study in studies().items():
         if (results.ROOT / study.name / "meta.json").exists():
             question, short = _question(study), module.removeprefix("experiments.")
+            minutes = -(-results.meta(study.name)["seconds"] // 60)
             verdicts = claims.verdicts(study)
-            rows.append(f"| {question} | `{short}` | {study.cost} | {verdicts} |")
+            rows.append(f"| {question} | `{short}` | {minutes} | {verdicts} |")
     return "\n".join(rows)
 
 

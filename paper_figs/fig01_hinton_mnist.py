@@ -3,11 +3,11 @@
 Squares: section 3 of Hinton et al. (2015), a single run each. Circles: here, with
 {dataset[train]:,} training images and {dataset[validation]:,} to select settings on;
 diamonds: with the settings selected so, trained on all of them, as in the paper
-(`hinton_refit`). Both are means over {config[seeds]} seeds, but for the teachers, one
-each; the numbers and the thick bars are 95 % intervals of the mean over seeds. Thin
-bars mean the same in all: the 95 % binomial interval n ± 1.96 √n of the n errors that
-one network makes on the test images. Distilled students learn at
-T = {config[temperature]:g}.
+(`hinton_refit`). Both are means over {config[seeds]} seeds, except the teachers, one
+run each; the numbers and the thick bars are 95 % intervals of the mean over seeds. Thin
+bars are, for every mark, the 95 % binomial interval n ± 1.96 √n of the n errors that
+one network makes on the test images. Distilled students learn at T =
+{config[temperature]:g}.
 """
 
 from collections.abc import Mapping, Sequence

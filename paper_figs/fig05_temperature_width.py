@@ -4,10 +4,10 @@ Left: test errors of students that learn from the teacher alone (α = 1), relati
 students trained on hard labels; means with 95 % intervals over seeds. Right: the
 temperature with the fewest test errors. Its bars are 95 % bootstrap intervals of this
 temperature over seeds, and end at temperatures that were tried: a long bar says that
-many temperatures are equally good, none that almost all resamplings agree. That of the
-widest students is of three seeds, and little more than their range. Shaded: the best
-temperatures of Hinton et al. (2015), 2.5 to 4 for 30 hidden units and all above 8 for
-300 and more.
+many temperatures are equally good, no bar that nearly all resamples agree. The bars for
+800 hidden units rest on three seeds, and are little more than their range. Shaded: the
+best temperatures of Hinton et al. (2015), 2.5 to 4 for 30 hidden units and all above 8
+for 300 and more.
 """
 
 from matplotlib.axes import Axes

@@ -31,8 +31,8 @@ def test_committed_results_are_those_of_the_config_in_the_code(study):
     assert "dirty" not in meta["commit"]
     if "dataset" in study.published:
         assert meta["dataset"]["name"] == "mnist"
-        sizes = [meta["dataset"][split] for split in ("train", "validation", "test")]
-        assert sizes == [55_000, 5_000, 10_000]
+        train, *others = (meta["dataset"][s] for s in ("train", "validation", "test"))
+        assert [train, *others] in ([55_000, 5_000, 10_000], [60_000, 0, 10_000])
     assert not results.needs_run(study.name, study.record(config))
 
 

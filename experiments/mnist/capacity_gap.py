@@ -257,7 +257,7 @@ STUDY = Study(
     Config,
     run,
     show,
-    cost="40 minutes",
+    cost="75 minutes",
     quick={"student_widths": (8, 16), "teacher_widths": (32, 128, 512)}
     | {"early_epochs": 1, "full_epochs": 6, "over_epochs": 15, "seeds": 3}
     | {"temperatures": (1.0, FIXED), "learning_rates": (1e-2,)},

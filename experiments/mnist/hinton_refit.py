@@ -79,7 +79,8 @@ def run(config, images, info):
         curves.append(labelled(found.curves, cells))
         seconds += found.seconds
     tables = {"runs": pd.concat(runs), "curves": pd.concat(curves)}
-    return Answer(tables, {"teacher": taught.quality, "seconds": round(seconds)})
+    facts = {"teacher": taught.quality, "dataset": info._asdict()}
+    return Answer(tables, {**facts, "seconds": round(seconds)})
 
 
 CLAIMS = {

@@ -150,7 +150,7 @@ STUDY = Study(
     Config,
     arms_run(setup.prepare, arms),
     show,
-    cost="2 hours",
+    cost="4 hours",
     quick=setup.QUICK_TEACHER
     | {"student_widths": (30, 300), "seeds": (3, 2), "alphas": (1.0,), "epochs": 8}
     | {"temperatures": (1.0, 3.0, 8.0, 20.0, 100.0), "learning_rates": (3e-3, 1e-2)},

@@ -15,7 +15,7 @@ then memorise false similarities, the mean over all permutations is an arm of it
 the same confidence, with all other classes equally probable.
 
     python -m experiments.mnist.what_is_dark                    # embedded digits
-    python -m experiments.mnist.what_is_dark --dataset mnist    # 1 hour, 2 cores
+    python -m experiments.mnist.what_is_dark --dataset mnist    # 2 hours, 2 cores
 """
 
 from dataclasses import dataclass
@@ -250,7 +250,7 @@ STUDY = Study(
     Config,
     run,
     show,
-    cost="1 hour",
+    cost="2 hours",
     quick=setup.QUICK_TEACHER
     | {"student_width": 100, "fractions": (FEW, ALL), "temperatures": (5.0,)}
     | {"smoothings": (0.1,), "learning_rates": (3e-3,), "seeds": 3, "epochs": 8},

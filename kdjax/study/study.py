@@ -55,7 +55,7 @@ class Study:
       show: ``show(tables, meta)`` prints what a reader wants to see first.
       claims: By name, each with what measures it.
       paper: Numbers of the paper, for figures and tables.
-      cost: How long the published run takes on two CPU cores, in words.
+      cost: How long the published run took on two CPU cores, about, in words.
     """
 
     name: str
