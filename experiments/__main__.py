@@ -9,6 +9,7 @@ import tyro
 
 from experiments import claims, studies
 from kdjax import results
+from kdjax.study.study import Study
 
 
 def as_markdown() -> str:
@@ -21,7 +22,7 @@ def as_markdown() -> str:
         if (results.ROOT / study.name / "meta.json").exists():
             question, short = _question(study), module.removeprefix("experiments.")
             minutes = -(-results.meta(study.name)["seconds"] // 60)
-            verdicts = claims.verdicts(study)
+            verdicts = claims.verdicts([study])
             rows.append(f"| {question} | `{short}` | {minutes} | {verdicts} |")
     return "\n".join(rows)
 
@@ -49,7 +50,7 @@ def main(markdown: bool = False) -> None:
     rich.print("Each takes --help, and --quick for a look within about a minute.")
 
 
-def _question(study) -> str:
+def _question(study: Study) -> str:
     return study.question.split("\n", 1)[0]
 
 

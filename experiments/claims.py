@@ -58,18 +58,10 @@ def ledger(asked: Iterable[Study] | None = None) -> Iterator[tuple[str, ...]]:
             )
 
 
-def verdicts(study: Study) -> str:
-    """How many of a study's claims came out which way, in words."""
-    counts = Counter(row[4] for row in ledger([study]))
-    return ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
-
-
-def summary() -> str:
-    """A sentence for README: how many claims came out which way."""
-    counts = Counter(row[4] for row in ledger())
-    first, *others = (f"{count} {verdict}" for verdict, count in counts.most_common())
-    words = ", ".join([first.replace(" ", " are ", 1), *others[:-1]])
-    return f"Of the {counts.total()} claims tested, {words} and {others[-1]}."
+def verdicts(asked: Iterable[Study] | None = None) -> str:
+    """How many claims came out which way, in words; of all studies by default."""
+    counts = Counter(row[4] for row in ledger(asked))
+    return ", ".join(f"{count} {verdict}" for verdict, count in counts.most_common())
 
 
 def page() -> str:

@@ -8,6 +8,7 @@ import pytest
 
 from kdjax import losses, models, objectives, results
 from kdjax.data import Info
+from kdjax.study import arms as studied
 from kdjax.study import claims, command, types
 from kdjax.study.arms import Arm
 from kdjax.study.study import Answer, Study, answer, arms_run
@@ -244,3 +245,9 @@ def test_a_study_may_take_no_data(tmp_path, monkeypatch, capsys):
     answer(toy, Toy())
     assert results.load("toy").equals(row) and "dataset" not in results.meta("toy")
     assert toy.is_published(Toy()) and toy.folder(Toy()) == "toy"
+
+
+def test_progress_says_which_arm_of_how_many(monkeypatch):
+    monkeypatch.setattr(studied, "tuned", lambda arm, place: place)
+    found = list(studied.all_tuned(lambda: iter("ab")))
+    assert found == [("a", "arm 1 of 2, "), ("b", "arm 2 of 2, ")]

@@ -77,21 +77,7 @@ def train(
     datas = checks.prepared(trainings, columns, datas, fixed)
     hyperparameters = {n: column[0] for n, column in columns.items()}
     devices = list(devices or jax.devices()[:1])
-    feeds = [
-        feeder(one.train, training.batch_size)
-        for training, one in zip(trainings, datas, strict=True)
-    ]
-    state, fed = _shardings(feeds, devices)
-    phases = [
-        programs.phase(
-            training,
-            feed,
-            lift=partial(_placed, state),
-            scanned=programs.scans_well(training, one, devices[0]),
-            steps_a_call=checkpoint_steps,
-        )
-        for training, feed, one in zip(trainings, feeds, datas, strict=True)
-    ]
+    phases, state, fed = _phases(trainings, datas, devices, checkpoint_steps)
     splits = [(p.feed.arrays, d.validation) for p, d in zip(phases, datas, strict=True)]
     directory = (directory or files.cache("runs")) / checkpoint.fingerprint(
         programs.lowered(phases, hyperparameters, splits, fixed),
@@ -122,6 +108,31 @@ def train(
     table = pd.DataFrame({"epoch": 1 + np.arange(loop.epochs), **curves})
     last = programs.student_of(run.state)
     return Trained(last, run.best if trainings[-1].select else last, table)
+
+
+def _phases(
+    trainings: Sequence[Training],
+    datas: Sequence[Data],
+    devices: Sequence[jax.Device],
+    steps_a_call: int | None,
+) -> tuple[list[programs.Phase], Sharding, Sharding]:
+    """The phases, and where their state and what they are fed lie."""
+    feeds = [
+        feeder(one.train, training.batch_size)
+        for training, one in zip(trainings, datas, strict=True)
+    ]
+    state, fed = _shardings(feeds, devices)
+    phases = [
+        programs.phase(
+            training,
+            feed,
+            lift=partial(_placed, state),
+            scanned=programs.scans_well(training, one, devices[0]),
+            steps_a_call=steps_a_call,
+        )
+        for training, feed, one in zip(trainings, feeds, datas, strict=True)
+    ]
+    return phases, state, fed
 
 
 def _tell(
