@@ -19,12 +19,12 @@ ROOT = Path(__file__).parents[1]
 README = ROOT / "kdjax/losses/README.md"
 MODULES = (
     "divergences",
-    "mixtures",
-    "families",
+    "skew_and_js",
+    "alpha_and_renyi",
     "sparse",
     "logits",
-    "targets",
-    "controls",
+    "decoupled",
+    "baselines",
     "features",
     "attention",
     "transformers",
@@ -32,8 +32,8 @@ MODULES = (
     "correlations",
     "contrastive",
     "sequences",
-    "rewards",
-    "drafts",
+    "on_policy",
+    "speculative",
 )
 # Systems that have a loss, too, and are not run here: they publish no package, or the
 # loss cannot be called by itself.
@@ -115,7 +115,7 @@ CONVENTIONS = """\
 
 # What other systems make of them
 
-`conventions.value(name, student_logits, teacher_logits, ...)` gives the number that the
+`conventions.loss(name, student_logits, teacher_logits, ...)` gives the number that the
 system logs. A peer was run; of the others, which have no package to run, the formula of
 their code is in `tests/test_peers.py`.
 

@@ -1,7 +1,7 @@
 """Breaks the losses one line at a time, and lists what no test notices.
 
     python -m tests.mutants --sample 3               # three of every module
-    python -m tests.mutants --modules drafts sparse  # all of these two
+    python -m tests.mutants --modules speculative sparse  # all of these two
 
 Each mutant is a copy of the checkout with one operator, number or argument changed; it
 is killed if a test fails. What was found is kept in .cache/mutants.json, and is not run
@@ -145,8 +145,8 @@ def main(
       sample: How many mutants of each, drawn at random; all by default.
       seed: Seed of the drawing.
     """
-    unchanged = (LOSSES / "arithmetic.py").read_text()
-    chosen = [Mutant("arithmetic", 0, "nothing", "nothing", unchanged)]
+    unchanged = (LOSSES / "_numerics.py").read_text()
+    chosen = [Mutant("_numerics", 0, "nothing", "nothing", unchanged)]
     for module in modules:
         found = mutants(module)
         random.Random(seed).shuffle(found)

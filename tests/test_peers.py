@@ -175,7 +175,7 @@ def ours(name):
     if name in LOSSES:
         return LOSSES[name]
     preset, arrays, options = CONVENTIONS[name]
-    return lambda s, t: conventions.value(preset or name, s, t, **options), arrays
+    return lambda s, t: conventions.loss(preset or name, s, t, **options), arrays
 
 
 @pytest.mark.parametrize("name", PEERS)
@@ -333,7 +333,7 @@ def test_value_is_the_formula_of_the_systems_code(name):
     if name not in IGNORE_THE_MASK:
         options = options | {"mask": MASK}
     with jax.enable_x64(True):
-        found = value(lambda *z: conventions.value(name, *z, **options), *arrays)
+        found = value(lambda *z: conventions.loss(name, *z, **options), *arrays)
     np.testing.assert_allclose(found, formula(), rtol=1e-10)
 
 
@@ -356,7 +356,7 @@ def test_the_page_of_losses_is_what_their_docstrings_say():
 def test_a_detached_mixture_has_the_value_and_another_gradient():
     def loss(name, **options):
         return value_and_grad(
-            lambda s: conventions.value(name, s, TEXTS[1], mask=MASK, **options),
+            lambda s: conventions.loss(name, s, TEXTS[1], mask=MASK, **options),
             TEXTS[0],
         )
 
@@ -376,7 +376,7 @@ def test_a_detached_mixture_has_the_value_and_another_gradient():
 
 
 def trl(student, teacher, **options):
-    return conventions.value("trl", student, teacher, **options)
+    return conventions.loss("trl", student, teacher, **options)
 
 
 def test_beta_jumps_at_both_ends_as_it_does_there():
@@ -390,7 +390,7 @@ def test_beta_jumps_at_both_ends_as_it_does_there():
 def test_cross_entropy_has_the_gradient_of_kl():
     without, within = (
         value_and_grad(
-            lambda s, c=c: conventions.value(c, s, TEXTS[1], mask=MASK), TEXTS[0]
+            lambda s, c=c: conventions.loss(c, s, TEXTS[1], mask=MASK), TEXTS[0]
         )[1]
         for c in (conventions.PRESETS["distillm"]._replace(entropy=False), "distillm")
     )
@@ -413,16 +413,14 @@ def test_cross_entropy_has_the_gradient_of_kl():
 )
 def test_what_a_convention_lacks_or_does_not_take_is_refused(preset, options, message):
     with pytest.raises(TypeError, match=message):
-        jax.eval_shape(lambda *z: conventions.value(preset, *z, **options), *IMAGES)
+        jax.eval_shape(lambda *z: conventions.loss(preset, *z, **options), *IMAGES)
 
 
 @pytest.mark.parametrize("name", ["hinton", "torchdistill", "tunix", "maxtext"])
 def test_without_labels_and_alpha_the_teachers_term_is_left(name):
     weight = {"labels": inputs.LABELS, "alpha": 0.0 if name == "torchdistill" else 1.0}
     found, expected = (
-        value(
-            lambda *z, o=o: conventions.value(name, *z, temperature=4.0, **o), *IMAGES
-        )
+        value(lambda *z, o=o: conventions.loss(name, *z, temperature=4.0, **o), *IMAGES)
         for o in ({}, weight)
     )
     assert found == expected > 0
@@ -430,7 +428,7 @@ def test_without_labels_and_alpha_the_teachers_term_is_left(name):
 
 def test_a_preset_that_is_not_there_is_refused():
     with pytest.raises(ValueError, match="is 'nobody', but takes one of hinton, torch"):
-        conventions.value("nobody", *IMAGES)
+        conventions.loss("nobody", *IMAGES)
 
 
 def test_conventions_trace_their_numbers():

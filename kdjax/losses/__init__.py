@@ -4,10 +4,19 @@ What each is, its formula, its source and who else has it: ``README.md`` beside 
 """
 
 # What a transformer teaches: hidden states, attention, and relations of tokens.
+# Families of divergences that run from reverse to forward KL.
+from kdjax.losses.alpha_and_renyi import alpha_divergence as alpha_divergence
+from kdjax.losses.alpha_and_renyi import renyi_divergence as renyi_divergence
 from kdjax.losses.attention import attention_kl as attention_kl
 from kdjax.losses.attention import attention_mse as attention_mse
 from kdjax.losses.attention import hidden_mse as hidden_mse
 from kdjax.losses.attention import relation_kl as relation_kl
+
+# Controls: what is left of a gain without a part of the teacher's answer.
+from kdjax.losses.baselines import confidence_weighted as confidence_weighted
+from kdjax.losses.baselines import label_smoothing as label_smoothing
+from kdjax.losses.baselines import permute_others as permute_others
+from kdjax.losses.baselines import teacher_argmax as teacher_argmax
 
 # Losses in which the right pair is told from all other pairs of the batch.
 from kdjax.losses.contrastive import Memory as Memory
@@ -16,17 +25,17 @@ from kdjax.losses.contrastive import crd as crd
 from kdjax.losses.contrastive import crd_memory as crd_memory
 from kdjax.losses.contrastive import crd_with_memory as crd_with_memory
 
-# Controls: what is left of a gain without a part of the teacher's answer.
-from kdjax.losses.controls import confidence_weighted as confidence_weighted
-from kdjax.losses.controls import label_smoothing as label_smoothing
-from kdjax.losses.controls import permute_others as permute_others
-from kdjax.losses.controls import teacher_argmax as teacher_argmax
-
 # One less a correlation: between classes, within a class, between embeddings.
 from kdjax.losses.correlations import cka as cka
 from kdjax.losses.correlations import dist as dist
 from kdjax.losses.correlations import dist_inter as dist_inter
 from kdjax.losses.correlations import dist_intra as dist_intra
+
+# Losses that treat the label's class and the others apart.
+from kdjax.losses.decoupled import dkd as dkd
+from kdjax.losses.decoupled import nckd as nckd
+from kdjax.losses.decoupled import nkd as nkd
+from kdjax.losses.decoupled import tckd as tckd
 
 # Divergences between two categorical distributions given as logits.
 from kdjax.losses.divergences import adaptive_kl as adaptive_kl
@@ -35,19 +44,6 @@ from kdjax.losses.divergences import forward_kl as forward_kl
 from kdjax.losses.divergences import reverse_kl as reverse_kl
 from kdjax.losses.divergences import symmetric_kl as symmetric_kl
 from kdjax.losses.divergences import total_variation as total_variation
-
-# Speculative decoding: how often a target accepts its draft, and how to teach that.
-from kdjax.losses.drafts import acceptance_rate as acceptance_rate
-from kdjax.losses.drafts import eagle as eagle
-from kdjax.losses.drafts import eagle3 as eagle3
-from kdjax.losses.drafts import expected_speedup as expected_speedup
-from kdjax.losses.drafts import expected_tokens as expected_tokens
-from kdjax.losses.drafts import medusa as medusa
-from kdjax.losses.drafts import negative_log_acceptance as negative_log_acceptance
-
-# Families of divergences that run from reverse to forward KL.
-from kdjax.losses.families import alpha_divergence as alpha_divergence
-from kdjax.losses.families import renyi_divergence as renyi_divergence
 
 # What hidden activations teach.
 from kdjax.losses.features import attention_transfer as attention_transfer
@@ -71,11 +67,15 @@ from kdjax.losses.logits import soft_kl as soft_kl
 from kdjax.losses.logits import standardize as standardize
 from kdjax.losses.logits import uld as uld
 
-# Divergences to a mixture of both distributions: bounded, whatever the logits.
-from kdjax.losses.mixtures import jensen_shannon as jensen_shannon
-from kdjax.losses.mixtures import normalized_jensen_shannon as normalized_jensen_shannon
-from kdjax.losses.mixtures import skew_forward_kl as skew_forward_kl
-from kdjax.losses.mixtures import skew_reverse_kl as skew_reverse_kl
+# Learning from what the student wrote: MiniLLM and its parts, and estimates of KL.
+from kdjax.losses.on_policy import importance_weights as importance_weights
+from kdjax.losses.on_policy import mean_reward_to_go as mean_reward_to_go
+from kdjax.losses.on_policy import minillm as minillm
+from kdjax.losses.on_policy import reverse_kl_k1 as reverse_kl_k1
+from kdjax.losses.on_policy import reverse_kl_k2 as reverse_kl_k2
+from kdjax.losses.on_policy import reverse_kl_k3 as reverse_kl_k3
+from kdjax.losses.on_policy import reward_to_go as reward_to_go
+from kdjax.losses.on_policy import sampled_log_ratio as sampled_log_ratio
 
 # What relates the examples of a batch: losses over pairs and triples.
 from kdjax.losses.relations import consecutive_correlation as consecutive_correlation
@@ -85,22 +85,20 @@ from kdjax.losses.relations import rkd_angle as rkd_angle
 from kdjax.losses.relations import rkd_distance as rkd_distance
 from kdjax.losses.relations import similarity_preserving as similarity_preserving
 
-# Learning from what the student wrote: MiniLLM and its parts, and estimates of KL.
-from kdjax.losses.rewards import importance_weights as importance_weights
-from kdjax.losses.rewards import mean_reward_to_go as mean_reward_to_go
-from kdjax.losses.rewards import minillm as minillm
-from kdjax.losses.rewards import reverse_kl_k1 as reverse_kl_k1
-from kdjax.losses.rewards import reverse_kl_k2 as reverse_kl_k2
-from kdjax.losses.rewards import reverse_kl_k3 as reverse_kl_k3
-from kdjax.losses.rewards import reward_to_go as reward_to_go
-from kdjax.losses.rewards import sampled_log_ratio as sampled_log_ratio
-
 # Sequences: what a divergence of every token comes to.
 from kdjax.losses.sequences import gkd as gkd
 from kdjax.losses.sequences import global_token_mean as global_token_mean
 from kdjax.losses.sequences import sequence_mean as sequence_mean
 from kdjax.losses.sequences import sequence_nll as sequence_nll
 from kdjax.losses.sequences import token_mean as token_mean
+
+# Divergences to a mixture of both distributions: bounded, whatever the logits.
+from kdjax.losses.skew_and_js import jensen_shannon as jensen_shannon
+from kdjax.losses.skew_and_js import (
+    normalized_jensen_shannon as normalized_jensen_shannon,
+)
+from kdjax.losses.skew_and_js import skew_forward_kl as skew_forward_kl
+from kdjax.losses.skew_and_js import skew_reverse_kl as skew_reverse_kl
 
 # A part of the teacher's answer: its likeliest classes, or a sample of them.
 from kdjax.losses.sparse import Sampled as Sampled
@@ -110,11 +108,14 @@ from kdjax.losses.sparse import sampled_kl as sampled_kl
 from kdjax.losses.sparse import tail_bucket as tail_bucket
 from kdjax.losses.sparse import top_k as top_k
 
-# Losses that treat the label's class and the others apart.
-from kdjax.losses.targets import dkd as dkd
-from kdjax.losses.targets import nckd as nckd
-from kdjax.losses.targets import nkd as nkd
-from kdjax.losses.targets import tckd as tckd
+# Speculative decoding: how often a target accepts its draft, and how to teach that.
+from kdjax.losses.speculative import acceptance_rate as acceptance_rate
+from kdjax.losses.speculative import eagle as eagle
+from kdjax.losses.speculative import eagle3 as eagle3
+from kdjax.losses.speculative import expected_speedup as expected_speedup
+from kdjax.losses.speculative import expected_tokens as expected_tokens
+from kdjax.losses.speculative import medusa as medusa
+from kdjax.losses.speculative import negative_log_acceptance as negative_log_acceptance
 
 # The losses of small transformers as their papers put them together.
 from kdjax.losses.transformers import distilbert as distilbert

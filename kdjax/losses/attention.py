@@ -14,7 +14,7 @@ import chex
 import jax.numpy as jnp
 
 from kdjax.losses import checks
-from kdjax.losses.arithmetic import Array, mean, present, widen
+from kdjax.losses._numerics import Array, mean, present, widen
 from kdjax.losses.divergences import forward_kl
 
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from kdjax.losses import checks
-from kdjax.losses.arithmetic import (
+from kdjax.losses._numerics import (
     Array,
     Scalar,
     batch_mean,

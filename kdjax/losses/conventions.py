@@ -4,10 +4,10 @@ Two systems that log a "KD loss" rarely mean the same number. Each answers six
 questions: which divergence; true KL, or cross-entropy with the teacher's entropy in it;
 times the squared temperature or not; on which classes; averaged over what; and whether
 alpha weighs the teacher or the labels. A `Convention` is the answers, `PRESETS` has
-those of each system, and `value` gives that system's number::
+those of each system, and `loss` gives that system's number::
 
-    value("trl", student, teacher, mask=answer, beta=0.1)
-    value("torchdistill", student, teacher, labels, temperature=4.0, alpha=0.1)
+    loss("trl", student, teacher, mask=answer, beta=0.1)
+    loss("torchdistill", student, teacher, labels, temperature=4.0, alpha=0.1)
 
 Arguments that a system has of its own (``lam``, ``beta``) keep their name and meaning.
 """
@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 
 from kdjax.losses import checks
-from kdjax.losses.arithmetic import (
+from kdjax.losses._numerics import (
     Array,
     Scalar,
     classes,
@@ -33,8 +33,8 @@ from kdjax.losses.arithmetic import (
 )
 from kdjax.losses.divergences import forward_kl, reverse_kl, total_variation
 from kdjax.losses.logits import cross_entropy
-from kdjax.losses.mixtures import jensen_shannon, skew_forward_kl, skew_reverse_kl
 from kdjax.losses.sequences import global_token_mean, sequence_mean, token_mean
+from kdjax.losses.skew_and_js import jensen_shannon, skew_forward_kl, skew_reverse_kl
 from kdjax.losses.sparse import tail_bucket, top_k
 
 # Averages: of one value a token (or an image), the tokens that count, the number of
@@ -213,7 +213,7 @@ PRESETS: dict[str, Convention] = {
 }
 
 
-def value(
+def loss(
     convention: str | Convention,
     student_logits: Array,
     teacher_logits: Array,
@@ -251,7 +251,7 @@ def value(
 
     Example:
       >>> student, teacher = jnp.zeros((2, 4)), jnp.array([[0.0, 1, 2, 3]] * 2)
-      >>> by = [value(n, student, teacher) for n in ("modelopt_batch_mean", "modelopt")]
+      >>> by = [loss(n, student, teacher) for n in ("modelopt_batch_mean", "modelopt")]
       >>> print(f"{by[0] / by[1]:.3f}")  # the number of classes
       4.000
     """

@@ -7,7 +7,7 @@ with a class that the student rules out), the class is as if absent too: values,
 gradients by the logits, are finite for all logits of moderate size. A row in which
 either side has no class gives 0. NaN gives NaN.
 
-A KL of 1e-6 keeps its digits in float32: see `kdjax.losses.arithmetic`.
+A KL of 1e-6 keeps its digits in float32: see `kdjax.losses._numerics`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from kdjax.losses import checks
-from kdjax.losses.arithmetic import (
+from kdjax.losses._numerics import (
     Array,
     batch_mean,
     classes,

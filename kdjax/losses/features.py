@@ -10,8 +10,8 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from kdjax.losses import arithmetic, checks
-from kdjax.losses.arithmetic import Array, norm, unit, widen
+from kdjax.losses import _numerics, checks
+from kdjax.losses._numerics import Array, norm, unit, widen
 
 
 def hint(student: Array, teacher: Array) -> Array:
@@ -58,7 +58,7 @@ def cosine_distance(student: Array, teacher: Array) -> Array:
     """
     student, teacher = widen(student, teacher)
     chex.assert_equal_shape([student, teacher])
-    return arithmetic.cosine_distance(student, teacher)
+    return _numerics.cosine_distance(student, teacher)
 
 
 def pkd(student: Array, teacher: Array) -> Array:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import math
 from typing import Annotated, Any
 
-from kdjax.losses.arithmetic import Scalar
+from kdjax.losses._numerics import Scalar
 
 
 @dataclass(frozen=True)

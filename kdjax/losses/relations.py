@@ -20,7 +20,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from kdjax.losses.arithmetic import Array, embeddings, gather, huber, norm, unit
+from kdjax.losses._numerics import Array, embeddings, gather, huber, norm, unit
 
 _EPSILON = 1e-7  # PKT's, in the code of its authors
 

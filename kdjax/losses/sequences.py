@@ -24,10 +24,10 @@ import jax
 import jax.numpy as jnp
 
 from kdjax.losses import checks
-from kdjax.losses.arithmetic import Array, Scalar, batch_mean, mean
+from kdjax.losses._numerics import Array, Scalar, batch_mean, mean
 from kdjax.losses.logits import cross_entropy
-from kdjax.losses.mixtures import jensen_shannon
 from kdjax.losses.ranges import Fraction
+from kdjax.losses.skew_and_js import jensen_shannon
 
 
 def token_mean(values: Array, mask: Array, *, axis_name: str | None = None) -> Array:

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from kdjax.losses import checks
-from kdjax.losses.arithmetic import Array, Scalar, normalise, present, widen
+from kdjax.losses._numerics import Array, Scalar, normalise, present, widen
 
 
 def top_k(logits: Array, *, k: int) -> Array:

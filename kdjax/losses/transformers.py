@@ -8,8 +8,8 @@ from __future__ import annotations
 import chex
 import jax.numpy as jnp
 
-from kdjax.losses import arithmetic, checks
-from kdjax.losses.arithmetic import Array, Scalar, mean, widen
+from kdjax.losses import _numerics, checks
+from kdjax.losses._numerics import Array, Scalar, mean, widen
 from kdjax.losses.attention import attention_kl, attention_mse, hidden_mse, relation_kl
 from kdjax.losses.logits import cross_entropy, soft_kl
 from kdjax.losses.ranges import Positive
@@ -195,7 +195,7 @@ def distilbert(
     hard = cross_entropy(student_logits, labels)
     hidden = widen(student_hidden, teacher_hidden)
     chex.assert_equal_shape(hidden)
-    cosine = arithmetic.cosine_distance(*hidden)
+    cosine = _numerics.cosine_distance(*hidden)
     return (
         soft_weight * mean(soft, tokens)
         + label_weight * mean(hard, guessed & labelled)

@@ -133,7 +133,7 @@ MODULES = {
         "adaptive_kl": Loss(unlabelled(losses.adaptive_kl), adaptive),
         "cakld": Loss(losses.cakld, confident),
     },
-    "mixtures": {
+    "skew_and_js": {
         "skew_forward_kl": Loss(
             skew_forward_kl, lambda s, t: skewed(s, t, 0.1), {"skew": 0.1}
         ),
@@ -159,7 +159,7 @@ MODULES = {
             normalized_jensen_shannon, reverse, {"beta": 1.0}
         ),
     },
-    "families": {
+    "alpha_and_renyi": {
         "alpha_divergence": Loss(
             alpha_divergence,
             lambda s, t: (1 - product(s, t, 0.3)) / 0.21,
@@ -174,7 +174,7 @@ MODULES = {
         ),
         "renyi_divergence at 1": Loss(renyi_divergence, forward, {"alpha": 1.0}),
     },
-    "drafts": {
+    "speculative": {
         "negative_log_acceptance": Loss(
             unlabelled(losses.negative_log_acceptance),
             lambda s, t: -np.log(overlap(s, t)),
@@ -200,13 +200,13 @@ MODULES = {
         ),
         "cross_entropy": Loss(untaught(losses.cross_entropy), lambda s, t: hard(s)),
     },
-    "targets": {
+    "decoupled": {
         "tckd": Loss(losses.tckd, target, {"temperature": 4.0}),
         "nckd": Loss(losses.nckd, nontarget, {"temperature": 4.0}),
         "dkd": Loss(losses.dkd, lambda s, t: target(s, t) + 8 * nontarget(s, t)),
         "nkd": Loss(losses.nkd, normalised, {"temperature": 2.0}),
     },
-    "controls": {
+    "baselines": {
         "teacher_argmax": Loss(unlabelled(losses.teacher_argmax), of_argmax),
         "label_smoothing": Loss(
             untaught(losses.label_smoothing),

@@ -2,7 +2,7 @@
 
 A test file runs those of its module::
 
-    @pytest.mark.parametrize("law, name", laws.of("mixtures"))
+    @pytest.mark.parametrize("law, name", laws.of("skew_and_js"))
     def test_law(law, name):
         law(name)
 

@@ -144,13 +144,13 @@ def test_a_convention_takes_scalars_and_gives_one(preset, name):
     logits = (EXAMPLES["hinton"][f"{side}_logits"] for side in ("student", "teacher"))
     student, teacher = logits
     with pytest.raises(ValueError, match=f"^{name} has shape"):
-        conventions.value(
+        conventions.loss(
             preset, student, teacher, **given, **{name: np.ones((B, 1), np.float32)}
         )
-    scalar = conventions.value(preset, student, teacher, **given, **{name: 0.5})
+    scalar = conventions.loss(preset, student, teacher, **given, **{name: 0.5})
     assert scalar.shape == ()
     with pytest.raises(ValueError, match=r"student_logits is \(7,\), but takes"):
-        conventions.value("keras", student[0], teacher[0])
+        conventions.loss("keras", student[0], teacher[0])
 
 
 # Masks.
@@ -188,9 +188,9 @@ def test_an_empty_text_does_not_dilute_a_mean_over_texts():
     rest = np.array([0, 2, 3])
     for preset in ("distillm2", "distillm2_gkd"):
         options = {"alpha": 0.9} if preset == "distillm2_gkd" else {}
-        found = conventions.value(preset, *pair, mask=mask, **options)
+        found = conventions.loss(preset, *pair, mask=mask, **options)
         few = [z[rest] for z in pair]
-        expected = conventions.value(preset, *few, mask=mask[rest], **options)
+        expected = conventions.loss(preset, *few, mask=mask[rest], **options)
         np.testing.assert_allclose(found, expected, rtol=1e-6)
     found = losses.gkd(*pair, own, mask=mask).sum() / B
     expected = losses.gkd(*(z[rest] for z in pair), own[rest], mask=mask[rest]).mean()
@@ -203,9 +203,9 @@ def test_a_convention_that_counts_all_tokens_refuses_a_mask(preset):
     pair, options = (texts["student_logits"], texts["teacher_logits"]), {}
     if preset == "tunix":
         options = {"labels": EXAMPLES["sequence_nll"]["tokens"], "alpha": 0.5}
-    conventions.value(preset, *pair, **options)
+    conventions.loss(preset, *pair, **options)
     with pytest.raises(TypeError, match="has no use for mask"):
-        conventions.value(preset, *pair, mask=texts["mask"], **options)
+        conventions.loss(preset, *pair, mask=texts["mask"], **options)
 
 
 # Rows of a teacher.

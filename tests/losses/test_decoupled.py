@@ -10,7 +10,7 @@ from tests.losses.laws import STUDENT, TEACHER
 from tests.losses.programs import value
 
 
-@pytest.mark.parametrize("law, name", laws.of("targets"))
+@pytest.mark.parametrize("law, name", laws.of("decoupled"))
 def test_law(law, name):
     law(name)
 

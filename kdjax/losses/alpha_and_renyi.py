@@ -10,7 +10,7 @@ import math
 import jax.numpy as jnp
 
 from kdjax.losses import checks
-from kdjax.losses.arithmetic import (
+from kdjax.losses._numerics import (
     NEAR,
     Array,
     classes,

@@ -15,7 +15,7 @@ from tests.losses.programs import run, value, value_and_grad
 LABELS = np.array([0, 1, 2, 3])
 
 
-@pytest.mark.parametrize("law, name", laws.of("controls"))
+@pytest.mark.parametrize("law, name", laws.of("baselines"))
 def test_law(law, name):
     law(name)
 

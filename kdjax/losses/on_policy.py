@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from kdjax.losses import checks
-from kdjax.losses.arithmetic import Array, classes, compare, kl
+from kdjax.losses._numerics import Array, classes, compare, kl
 from kdjax.losses.divergences import reverse_kl
 from kdjax.losses.logits import cross_entropy
 from kdjax.losses.ranges import Fraction

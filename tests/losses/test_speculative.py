@@ -13,7 +13,7 @@ INF = np.inf
 DRAFT, TARGET = 2 * np.random.default_rng(0).normal(size=(2, 4, 6)).astype(np.float32)
 
 
-@pytest.mark.parametrize("law, name", laws.of("drafts"))
+@pytest.mark.parametrize("law, name", laws.of("speculative"))
 def test_law(law, name):
     law(name)
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from kdjax.losses import checks
-from kdjax.losses.arithmetic import (
+from kdjax.losses._numerics import (
     Array,
     Scalar,
     classes,

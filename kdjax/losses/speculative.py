@@ -10,7 +10,7 @@ import chex
 import jax.numpy as jnp
 
 from kdjax.losses import checks
-from kdjax.losses.arithmetic import (
+from kdjax.losses._numerics import (
     Array,
     Scalar,
     classes,

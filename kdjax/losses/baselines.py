@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from kdjax.losses import checks
-from kdjax.losses.arithmetic import Array, batch_mean, classes, normalise, present
+from kdjax.losses._numerics import Array, batch_mean, classes, normalise, present
 from kdjax.losses.logits import cross_entropy
 from kdjax.losses.ranges import Fraction
 

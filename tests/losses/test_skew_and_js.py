@@ -14,7 +14,7 @@ from tests.losses.laws import STUDENT, TEACHER
 from tests.losses.programs import value
 
 
-@pytest.mark.parametrize("law, name", laws.of("mixtures"))
+@pytest.mark.parametrize("law, name", laws.of("skew_and_js"))
 def test_law(law, name):
     law(name)
 

@@ -5,6 +5,6 @@ import pytest
 from tests.losses import laws
 
 
-@pytest.mark.parametrize("law, name", laws.of("families"))
+@pytest.mark.parametrize("law, name", laws.of("alpha_and_renyi"))
 def test_law(law, name):
     law(name)
