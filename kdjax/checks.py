@@ -1,4 +1,4 @@
-"""What can be wrong with what a user asked for, found before anything is run."""
+"""Checks of user input, all made before anything runs."""
 
 from collections.abc import Mapping, Sequence
 import inspect
@@ -22,19 +22,19 @@ _FINITE = Range("a finite number")
 
 
 def count(name: str, value: Any) -> None:
-    """Raises ValueError unless ``value`` is a whole number from 1 up."""
+    """Raises ValueError unless ``value`` is a positive integer."""
     whole = isinstance(value, Integral) and not isinstance(value, bool)
     if not whole or value < 1:
-        raise ValueError(f"{name} is {value!r}, but takes a whole number from 1 up")
+        raise ValueError(f"{name} is {value!r}, but takes a positive integer")
 
 
 def seeds(values: Any) -> list[int]:
     """The seeds as ints.
 
     Raises:
-      ValueError: unless they are distinct whole numbers from 0 up.
+      ValueError: unless they are a list of distinct non-negative integers.
     """
-    says = f"seeds is {values!r}, but takes distinct whole numbers from 0 up, in a list"
+    says = f"seeds is {values!r}, but takes a list of distinct non-negative integers"
     try:
         listed = list(values)
     except TypeError as error:
@@ -46,19 +46,19 @@ def seeds(values: Any) -> list[int]:
 
 
 def axis(name: str, values: Any, within: Range = _FINITE) -> np.ndarray:
-    """The values of an axis as float32 ``[values]``.
+    """The values of an axis as a float32 vector.
 
     Raises:
-      ValueError: unless there are some, each a number that the axis takes.
+      ValueError: if there are none, or one is not a number in the range of the axis.
     """
     try:
         listed = None if isinstance(values, str | bytes | Mapping) else list(values)
-    except TypeError:  # a single number, also one in an array without axes
+    except TypeError:  # a scalar or a zero-dimensional array
         listed = None
     if listed is None:
         raise ValueError(
-            f"axis {name!r} is {_plain(values)!r}, but takes a list of values; for a "
-            f"single one, a list of one"
+            f"axis {name!r} is {_plain(values)!r}, but takes a list of values, "
+            f"even for a single one"
         )
     if not listed:
         raise ValueError(f"axis {name!r} is empty, but takes at least one value")
@@ -66,7 +66,7 @@ def axis(name: str, values: Any, within: Range = _FINITE) -> np.ndarray:
 
 
 def _plain(value: Any) -> Any:
-    """A number as Python writes it, whatever array it came in."""
+    """A scalar of any array library as a Python number."""
     return value.item() if np.ndim(value) == 0 and hasattr(value, "item") else value
 
 
@@ -74,7 +74,7 @@ def _number(name: str, value: Any, within: Range) -> np.float32:
     plain = _plain(value)
     number = isinstance(plain, int | float) and not isinstance(plain, bool)
     with np.errstate(over="ignore"):
-        single = np.float32(plain if number else math.nan)  # as it is used
+        single = np.float32(plain if number else math.nan)  # the precision in use
     if single not in within:
         lost = " in float32" if number and plain in within else ""
         raise ValueError(f"{name} is {plain!r}, but takes {within.words}{lost}")
@@ -82,9 +82,9 @@ def _number(name: str, value: Any, within: Range) -> np.float32:
 
 
 def axes_of(trainings: Sequence[Training]) -> dict[str, tuple[Range, bool]]:
-    """Every hyperparameter of the trainings: its range, and whether it must be given.
+    """The range of every hyperparameter of the trainings, and whether it is required.
 
-    The range is that of the annotation where it is named; see `kdjax.losses.ranges`.
+    Ranges are those of the annotations; see `kdjax.losses.ranges`.
     """
     found: dict[str, tuple[Range, bool]] = {}
     for training in trainings:
@@ -115,9 +115,9 @@ def columns(values: Mapping[str, Any], trainings: Sequence[Training]) -> dict:
     """Hyperparameters as float32 columns of one length.
 
     Raises:
-      TypeError: if one is not taken by objective, projector or optimizer, or one that
-        they need is missing; or if one of these is not what a training takes.
-      ValueError: if a column holds what it does not take, or the lengths differ.
+      TypeError: if a part of a training has the wrong type, if no part takes a given
+        hyperparameter, or if a required one is missing.
+      ValueError: if a value is out of range, or the lengths differ.
     """
     for training in trainings:
         of_training.check_parts(training)
@@ -136,7 +136,7 @@ def columns(values: Mapping[str, Any], trainings: Sequence[Training]) -> dict:
     checked = {n: axis(n, values[n], takes[n][0]) for n in values}
     lengths = {name: len(column) for name, column in checked.items()}
     if len(set(lengths.values())) > 1:
-        raise ValueError(f"columns have lengths {lengths}, but take one for all")
+        raise ValueError(f"columns have lengths {lengths}, but must have equal lengths")
     return checked
 
 
@@ -146,11 +146,11 @@ def prepared(
     datas: Sequence[Data],
     fixed: Any,
 ) -> list[Data]:
-    """The data of each phase, as arrays that jax takes as they are.
+    """The data of each phase, with all arrays of types that jax keeps.
 
     Raises:
-      TypeError, ValueError: naming what does not fit: a training's numbers, the data's
-        arrays, or what comes out of the one when it is given the other.
+      TypeError, ValueError: if a setting of a training or an array of the data is
+        invalid, or the two do not fit together.
     """
     if not trainings:
         raise ValueError("trainings is empty, but takes at least one")
@@ -166,8 +166,8 @@ def prepared(
         data = of_data.with_arrays(data)
         if training.select is not None and data.validation is None:
             raise ValueError(
-                f"validation is None, but the epoch with the best {training.select[0]} "
-                f"is to be selected there: pass select=None for no selection"
+                f"validation is None, but is needed to select the epoch with the best "
+                f"{training.select[0]}; pass select=None to select none"
             )
         of_training.check_fit(training, data, hyperparameters, fixed)
         ready.append(data)

@@ -1,4 +1,4 @@
-"""Files that are either whole or not there, and where those for reuse lie."""
+"""Atomic file writes, locks, and the cache directory."""
 
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -16,24 +16,24 @@ from kdjax.progress import console
 
 
 def cache(kind: str) -> Path:
-    """The directory for what can be made again: ``$KDJAX_CACHE``, or ``.cache``."""
+    """A directory for reproducible files, under ``$KDJAX_CACHE`` or ``.cache``."""
     path = Path(os.environ.get("KDJAX_CACHE", ".cache")) / kind
     path.mkdir(parents=True, exist_ok=True)
     return path
 
 
 def fingerprint(content: Any) -> str:
-    """Twelve hex digits that stand for ``content``, anything JSON can hold."""
+    """A hash of twelve hex digits of ``content``, which must be JSON-serializable."""
     text = json.dumps(content, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 @contextmanager
 def atomic(path: Path) -> Generator[Path]:
-    """Gives a temporary path to write; at the end it becomes ``path`` at once.
+    """Yields a temporary path to write to, which then replaces ``path`` atomically.
 
     Raises:
-      OSError: naming ``path``, if it cannot be written; what was there stays.
+      OSError: naming ``path``, if it cannot be written; an existing file is kept.
     """
     temporary = None
     try:
@@ -47,7 +47,7 @@ def atomic(path: Path) -> Generator[Path]:
             os.fsync(written.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        reason = error.strerror or str(error)  # numpy's own have no number
+        reason = error.strerror or str(error)  # those of numpy have no errno
         raise OSError(error.errno, reason, str(path)) from error
     finally:
         if temporary is not None:
@@ -56,14 +56,14 @@ def atomic(path: Path) -> Generator[Path]:
 
 @contextmanager
 def lock(path: Path, *, wait: bool) -> Generator[bool]:
-    """Holds ``<path>.lock`` against other processes; one that is killed lets it go.
+    """Holds a lock on ``<path>.lock``, which is released if the process is killed.
 
     Args:
-      path: What is locked; a directory, as a rule.
-      wait: Whether to wait until the other is done, which is logged.
+      path: What to lock, usually a directory.
+      wait: Whether to wait for the current holder, and log this.
 
-    Returns:
-      Whether it is held: always, if it was waited for.
+    Yields:
+      Whether the lock was acquired; always true with ``wait``.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     held = FileLock(f"{path}.lock", thread_local=False)
@@ -73,7 +73,7 @@ def lock(path: Path, *, wait: bool) -> Generator[bool]:
         if not wait:
             yield False
             return
-        console.print(f"another process works on {path}: waiting for it")
+        console.print(f"waiting for another process that is working on {path}")
         held.acquire()
     try:
         yield True
@@ -82,19 +82,19 @@ def lock(path: Path, *, wait: bool) -> Generator[bool]:
 
 
 def save_arrays(path: Path, **arrays: np.ndarray) -> None:
-    """Writes an npz file whole or not at all."""
+    """Writes an npz file atomically."""
     with atomic(path) as temporary, open(temporary, "wb") as file:
-        # pyrefly: ignore[bad-argument-type]  # none of them is named allow_pickle
+        # pyrefly: ignore[bad-argument-type]  # no array is named allow_pickle
         np.savez(file, **arrays)
 
 
 def load_arrays(path: Path) -> dict[str, np.ndarray] | None:
-    """What `save_arrays` wrote; None if it is missing, or damaged, which is logged."""
+    """Reads what `save_arrays` wrote; None if missing or, with a log line, damaged."""
     try:
         with open(path, "rb") as file, np.load(file) as arrays:
             return dict(arrays)
     except FileNotFoundError:
         return None
-    except Exception as error:  # zipfile, zlib and numpy raise many kinds
+    except Exception as error:  # zipfile, zlib and numpy raise various types
         console.print(f"damaged file {path} skipped: {error!r}")
         return None

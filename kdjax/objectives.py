@@ -1,7 +1,7 @@
-"""Losses bound to what models give: the objective that a training minimises.
+"""Objectives: losses as functions of model outputs, which a training minimises.
 
 An objective is any function ``(student, teacher, batch, *, hyperparameters) -> [B]`` of
-two `Outputs` and the batch; a recipe of several terms is a function of three lines::
+two `Outputs` and the batch. One with several terms takes three lines::
 
     def hint_and_soft(student, teacher, batch, *, temperature, weight):
         hint = losses.hint(student.features[-1], teacher.features[-1])
@@ -21,21 +21,22 @@ import jax.numpy as jnp
 from kdjax.models import Batch, Outputs
 
 Objective = Callable[..., jax.Array]
-_NO_AXES = ("class_mask", "mask", "axis_name")  # of a loss; arrays and names of devices
+_NO_AXES = ("class_mask", "mask", "axis_name")  # arguments that cannot be swept
 
 
 def on_logits(loss: Callable[..., jax.Array]) -> Objective:
-    """A loss of logits, of labels or of both, as an objective.
+    """Makes an objective of a loss of logits, labels or both.
 
-    The loss takes the student's logits, and after them the ``teacher_logits`` or the
-    ``labels`` or both, known by these names; three arguments of any name are taken for
-    student, teacher and labels. Its keyword-only arguments become the objective's.
+    The loss takes the student's logits first, then ``teacher_logits``, ``labels`` or
+    both, identified by these names. Three arguments with other names are student,
+    teacher and labels, in this order. Its keyword-only arguments are hyperparameters of
+    the objective.
 
     Args:
-      loss: `kdjax.losses.hinton`, `kdjax.losses.cross_entropy`, or one of your own.
+      loss: Such as `kdjax.losses.hinton`, `kdjax.losses.cross_entropy`, or your own.
 
     Raises:
-      TypeError: if it is not clear what an argument of the loss stands for.
+      TypeError: if an argument of the loss cannot be identified.
     """
     parameters = inspect.signature(loss).parameters.values()
     takes = _takes([p.name for p in parameters if p.kind <= p.POSITIONAL_OR_KEYWORD])
@@ -43,19 +44,19 @@ def on_logits(loss: Callable[..., jax.Array]) -> Objective:
 
 
 def from_several(objective: Objective) -> Objective:
-    """The objective, taught by one of several teachers whose logits lie side by side.
+    """The objective with one of several teachers, whose logits are stored together.
 
-    The batch's stored logits are ``[B, teachers, classes]``, and which of them teaches
-    is one more hyperparameter, ``teacher``: a sweep then has students of all of them.
+    The stored logits are ``[B, teachers, classes]``. The index of the teacher is one
+    more hyperparameter, ``teacher``, so one sweep can train students of all of them.
     """
     return _FromSeveral(objective)
 
 
 @dataclass(frozen=True)
 class _OnLogits:
-    # Not a partial with a signature: the annotations in one do not pickle.
+    # Not a partial with a signature, because annotations do not pickle.
     loss: Callable[..., jax.Array]
-    takes: tuple[str, ...]  # of "student", "teacher" and "label", in its order
+    takes: tuple[str, ...]  # some of "student", "teacher" and "label", in order
 
     def __call__(
         self, student: Outputs, teacher: Outputs, batch: Batch, **hyperparameters: Any
@@ -115,15 +116,15 @@ def _signature(
 
 
 def signature(function: Callable) -> inspect.Signature:
-    """A function's signature; annotations that are strings evaluated if they can be."""
+    """A function's signature, with string annotations evaluated where possible."""
     try:
         return inspect.signature(function, eval_str=True)
-    except Exception:  # whatever a user's annotation raises
+    except Exception:  # a user's annotation may raise anything
         return inspect.signature(function)
 
 
 def name_of(function: Callable) -> str:
-    """What to call a function in a message, also one behind `functools.partial`."""
+    """The name of a function in messages; that of the inner one for a partial."""
     while isinstance(function, partial) and "__name__" not in vars(function):
         function = function.func
     return getattr(function, "__name__", type(function).__name__)
@@ -138,7 +139,7 @@ def _takes(names: list[str]) -> tuple[str, ...]:
     if not names or unknown or names[0] in known:
         raise TypeError(
             f"on_logits: the loss takes {', '.join(names) or 'nothing'}, but after the "
-            f"student's logits it may take teacher_logits and labels, by these names; "
-            f"what else it takes must be keyword-only, a hyperparameter"
+            f"student's logits it may only take arguments named teacher_logits and "
+            f"labels; hyperparameters must be keyword-only"
         )
     return ("student", *(known[name] for name in names[1:]))

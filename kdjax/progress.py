@@ -1,4 +1,4 @@
-"""What long work shows while it goes on."""
+"""Progress bars and the console for log lines."""
 
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
@@ -18,13 +18,13 @@ console = Console(stderr=True)
 
 
 def track(rows: Sequence, description: str) -> Iterable:
-    """``rows``, with a progress bar."""
+    """Iterates over ``rows`` with a progress bar."""
     return _track(rows, description, console=console)
 
 
 @contextmanager
 def epochs_done(description: str, epochs: int) -> Generator[Callable[[int], None]]:
-    """A bar with epochs and time left; gives a function to say how many are done."""
+    """A bar with epochs and time left; yields a function that sets the epochs done."""
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),

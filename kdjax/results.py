@@ -1,9 +1,9 @@
-"""The format of ``results/<name>/``: tables of rows, and what they are of.
+"""Reads and writes ``results/<name>/``: tables as CSV, and their metadata.
 
-``runs.csv`` has one row a run, ``curves.csv`` one row an epoch of a run, and an
-experiment may add tables of its own. ``meta.json`` has the config that asked for them,
-what they were made with and on which data, and a checksum of every table, so that a
-file that was cut or belongs to another run is noticed. Nothing here imports jax.
+``runs.csv`` has one row per run, ``curves.csv`` one row per run and epoch, and an
+experiment may add further tables. ``meta.json`` holds the config, the versions and data
+that were used, and a checksum of each table, which detects files that were truncated or
+belong to another run. This module does not import jax.
 """
 
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "tensorflow-datasets")
 
 
 class Damaged(ValueError):
-    """A file of results is not as it was written."""
+    """A results file has changed since it was written."""
 
     def __init__(self, path: Path, line: int | None, fault: str):
         where = f"{path}, line {line}" if line else path
@@ -40,14 +40,14 @@ class Damaged(ValueError):
 
 
 def needs_run(name: str, config: Mapping[str, Any], *, force: bool = False) -> bool:
-    """Whether ``config`` still has to be run, to ask before anything is computed.
+    """Whether ``config`` still has to be run; call this before computing anything.
 
-    Returns False if ``results/<name>`` holds the whole results of this very config.
+    Returns False if ``results/<name>`` holds the complete results of the same config.
 
     Raises:
-      Damaged: if it holds results, but not as they were written, and not ``force``.
-      FileExistsError: if it holds those of another config, and not ``force``.
-      PermissionError: if it cannot be written.
+      Damaged: if it holds damaged results, unless ``force``.
+      FileExistsError: if it holds results of another config, unless ``force``.
+      PermissionError: if it is not writable.
     """
     directory = ROOT / name
     try:
@@ -76,18 +76,18 @@ def save(
 ) -> Path:
     """Writes each table as ``results/<name>/<title>.csv``, and ``meta.json``.
 
-    Older results stay whole until all new files are safely on the disk.
+    Earlier results stay intact until all new files are on disk.
 
     Args:
       name: A folder under ``results``.
-      config: What was asked for. Values are those of JSON; NaN becomes a word there.
+      config: The config, of values that JSON can represent; NaN becomes a string.
       tables: Data frames by title. Their index is not written.
-      **facts: What else ``meta.json`` should say: the ``experiment``, the `commit`
-        when the run began, the data set, the device, the seconds, and the numbers of
-        the ``paper`` that a figure shows.
+      **facts: Further entries of ``meta.json``: the ``experiment``, the `commit` at the
+        start of the run, the data set, the device, the seconds, and the numbers of the
+        ``paper`` that a figure shows.
 
     Raises:
-      OSError: naming the file, if one cannot be written.
+      OSError: naming the file that could not be written.
     """
     directory = ROOT / name
     written = {title: _to_csv(table) for title, table in tables.items()}
@@ -107,10 +107,10 @@ def save(
 
 
 def load(name: str, title: str = "runs") -> pd.DataFrame:
-    """The table ``results/<name>/<title>.csv``. Empty cells are NaN, and no words are.
+    """The table ``results/<name>/<title>.csv``. Only empty cells are read as NaN.
 
     Raises:
-      Damaged: if it is not as it was written.
+      Damaged: if it has changed since it was written.
     """
     file = io.BytesIO(_whole_table(name, title))
     # The default precision is exact from pandas 3.1 on.
@@ -121,21 +121,21 @@ def meta(name: str) -> dict[str, Any]:
     """The contents of ``results/<name>/meta.json``.
 
     Raises:
-      Damaged: if they are not as they were written.
+      Damaged: if it is not valid JSON with a config.
     """
     path = ROOT / name / "meta.json"
     try:
         record = json.loads(path.read_bytes())
-    except ValueError as error:  # no JSON, or no text at all
+    except ValueError as error:  # not JSON, or not even text
         line, fault = getattr(error, "lineno", None), getattr(error, "msg", error)
         raise Damaged(path, line, str(fault)) from error
     if not isinstance(record, dict) or "config" not in record:
-        raise Damaged(path, 1, "there is no config in it")
+        raise Damaged(path, 1, "it has no config")
     return record
 
 
 def commit() -> str | None:
-    """The commit of the code that runs, with ``-dirty`` if it was changed since."""
+    """The current commit, with ``-dirty`` appended if there are uncommitted changes."""
     try:
         return subprocess.run(
             ["git", "describe", "--always", "--dirty", "--exclude=*"],
@@ -149,7 +149,7 @@ def commit() -> str | None:
 
 
 def _to_csv(table: pd.DataFrame) -> bytes:
-    """As CSV, numbers with the fewest digits that their own precision reads back."""
+    """The table as CSV, with the fewest digits that round-trip at each precision."""
     narrow = table.select_dtypes(["float16", "float32"])
     digits = {str(n): column.to_numpy().astype(str) for n, column in narrow.items()}
     table = table.assign(**{n: cells.astype(float) for n, cells in digits.items()})
@@ -157,9 +157,9 @@ def _to_csv(table: pd.DataFrame) -> bytes:
 
 
 def _replace_all(contents: Mapping[Path, bytes]) -> None:
-    """Writes every file beside the old one, and renames them once all are on the disk.
+    """Writes all files under temporary names, then renames them in order.
 
-    The last one is renamed last. If one cannot be written, none is renamed.
+    If one cannot be written, none is renamed.
     """
     beside = {path: path.with_name(f".{path.name}.{os.getpid()}") for path in contents}
     path = ROOT
@@ -180,7 +180,7 @@ def _replace_all(contents: Mapping[Path, bytes]) -> None:
 
 
 def _whole_table(name: str, title: str) -> bytes:
-    """The bytes of a table, if they are those that ``meta.json`` records."""
+    """The bytes of a table, verified against the checksum in ``meta.json``."""
     path = ROOT / name / f"{title}.csv"
     has_meta = path.with_name("meta.json").exists()
     recorded = meta(name).get("tables", {}) if has_meta else {}
@@ -199,7 +199,7 @@ def _whole_table(name: str, title: str) -> bytes:
 
 
 def _first_fault(content: bytes, rows: int | None) -> tuple[int | None, str]:
-    """The line where CSV first goes wrong, and how; no words if it looks whole."""
+    """The first malformed line and a description; an empty one if none is found."""
     text = content.decode(errors="replace")
     reader = csv.reader(io.StringIO(text, newline=""))
     header, count = next(reader, []), 0
@@ -209,7 +209,7 @@ def _first_fault(content: bytes, rows: int | None) -> tuple[int | None, str]:
                 fault = f"{len(cells)} cells where the header has {len(header)}"
                 return reader.line_num, fault
             count += 1
-    except csv.Error as error:  # a quote out of place makes the rest one huge cell
+    except csv.Error as error:  # a stray quote turns the rest into one huge cell
         return reader.line_num, str(error)
     if not text.endswith("\n"):
         return max(1, reader.line_num), "it ends without a newline"
@@ -220,8 +220,8 @@ def _first_fault(content: bytes, rows: int | None) -> tuple[int | None, str]:
 
 
 def _plain(value: Any) -> Any:
-    """As JSON can hold it: NaN and infinities are words, which equal themselves."""
-    if hasattr(value, "tolist"):  # an array or one of its numbers
+    """A value that JSON can represent; NaN and infinities become strings."""
+    if hasattr(value, "tolist"):  # an array or a NumPy scalar
         value = value.tolist()
     if isinstance(value, Mapping):
         return {str(key): _plain(inner) for key, inner in value.items()}
@@ -233,7 +233,7 @@ def _plain(value: Any) -> Any:
 
 
 def _differences(there: Any, here: Any) -> list[str]:
-    """In which values two configs differ, in words."""
+    """Describes each value in which two configs differ."""
     there, here = _leaves(_plain(there)), _leaves(_plain(here))
     return [
         f"{key} is {there.get(key)!r} there and {here.get(key)!r} here"
@@ -243,7 +243,7 @@ def _differences(there: Any, here: Any) -> list[str]:
 
 
 def _leaves(value: Any, path: str = "") -> dict[str, Any]:
-    """Values by dotted path, of dictionaries inside each other."""
+    """Flattens nested dictionaries to values by dotted path."""
     if not isinstance(value, dict) or not value:
         return {path: value}
     inner = ((f"{path}.{key}" if path else key, v) for key, v in value.items())

@@ -1,7 +1,8 @@
-"""A grid of runs in one compiled program, over all devices, resumable to the bit.
+"""Hyperparameter sweeps: many runs in one compiled program, over all devices.
 
-A unit of work is a seed's group of runs. It is claimed by a lock of its own and leaves
-a file (`kdjax.workers`), so that threads, processes and machines share a sweep.
+The unit of work is a group of runs with the same seed. Each unit has its own lock and
+its own file (`kdjax.workers`), so threads, processes and machines can share a sweep,
+and a sweep that was interrupted resumes with bitwise identical results.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,24 +23,27 @@ from kdjax.training.step import Training
 
 
 class SweepResult(NamedTuple):
-    """What `sweep` gives."""
+    """The results of `sweep`."""
 
-    runs: pd.DataFrame  # a row a run
-    curves: pd.DataFrame  # a row an epoch of a run
-    seconds: float  # of training and compiling, on all devices together
+    runs: pd.DataFrame  # one row per run
+    curves: pd.DataFrame  # one row per run and epoch
+    seconds: float  # spent on training and compiling, summed over devices
     extras: dict[str, np.ndarray]  # [seeds * R, ...], in the order of `runs`
 
 
 def grid(axes: Mapping[str, Sequence[float]]) -> pd.DataFrame:
-    """The Cartesian product of ``axes``, a column an axis; the last varies fastest.
+    """The Cartesian product of ``axes``, one column per axis; the last varies fastest.
 
     Raises:
-      ValueError: if an axis is empty, or holds a value twice or one that is no number.
+      ValueError: if an axis is empty, repeats a value, or has a value that is not a
+        finite number.
     """
     columns = {name: checks.axis(name, values) for name, values in axes.items()}
     for name, values in columns.items():
         if len(set(values.tolist())) < len(values):
-            raise ValueError(f"axis {name!r} is {axes[name]!r}, but takes each once")
+            raise ValueError(
+                f"axis {name!r} is {axes[name]!r}, but takes each value only once"
+            )
     rows = list(itertools.product(*columns.values()))
     return pd.DataFrame(rows, columns=list(columns), dtype=np.float32)
 
@@ -63,44 +67,42 @@ def sweep(
 ) -> SweepResult:
     """Trains a student for each row of ``columns`` and each seed.
 
-    The runs of a seed share their initial weights and their batches of examples: two
-    rows of a seed differ by their hyperparameters alone. Runs train together,
-    vectorized, in one program that is traced once and compiled for each device; models
-    with convolutions train one after another with one program. Which of the two, and
-    how many runs make a group, changes a table in its last bits; the number of devices
-    or of processes, or a run that was killed and started again, changes nothing.
+    Runs with the same seed share initial weights and batches, so they differ in their
+    hyperparameters only. Runs are vectorized in one program, traced once and compiled
+    once per device; models with convolutions train one after another with one program.
+    Vectorization and the size of a group affect results by rounding only. The number
+    of devices or processes, and interruptions, do not affect them at all.
 
     Args:
-      trainings: What to train, or its phases one after another.
-      columns: Hyperparameters, ``[R]`` each: a `grid`, or rows of one's choice. A new
-        value is not a new trace.
-      data: To train on, to select by, and to test on (once, at the end), for all phases
-        or for each of them. Without a test split there are no test columns.
-      seeds: Each stands for its own initial weights and order of batches.
-      name: What to call it in the progress bar.
-      fixed: What does not change, as view and teacher take it: a teacher's weights.
-      extras: ``extras(variables, data)``, what else to have of the variables at the
-        end: logits, say. The data is that of the last phase.
-      vectorized: Whether runs train side by side; by default unless they convolve.
-      runs_per_program: How many rows make a group, at the most; by default what the
-        device trains fastest. Many devices want groups small enough that each has one.
-      devices: Where to train; every device by default.
-      executor: What has ``submit``, to train units in other processes or on other
-        machines that see ``directory``; all parts of the trainings must be picklable:
-        functions of a module and `functools.partial` of them.
-      directory: For checkpoints and finished units; by default ``sweeps`` in the cache.
-      checkpoint_seconds: At most about so long is lost when it is killed,
-      checkpoint_steps: or, if given, so many steps.
+      trainings: What to train, or a sequence of phases to train in turn.
+      columns: Hyperparameters, ``[R]`` each: a `grid`, or any other table. New values
+        do not cause retracing.
+      data: Splits for training, selection and testing (once, at the end), either shared
+        by all phases or one per phase. Without a test split there are no test columns.
+      seeds: Each determines the initial weights and the order of batches.
+      name: Label of the progress bar.
+      fixed: Constants passed to view and teacher, such as the teacher's weights.
+      extras: ``extras(variables, data)`` returns further arrays to compute from the
+        final variables, such as logits. The data are those of the last phase.
+      vectorized: Whether to vectorize runs; by default, unless they have convolutions.
+      runs_per_program: Maximum number of rows per group; by default, what is fastest on
+        the device. With many devices, choose it so that each has a group.
+      devices: Devices to train on; all by default.
+      executor: An object with ``submit``, to train units in other processes or on other
+        machines with access to ``directory``. All parts of the trainings must then be
+        picklable: module-level functions, and `functools.partial` of them.
+      directory: For checkpoints and finished units; ``sweeps`` in the cache by default.
+      checkpoint_seconds: Time between checkpoints.
+      checkpoint_steps: If given, the number of steps between checkpoints instead.
 
     Returns:
-      ``runs``, of ``len(seeds) * R`` rows: the columns, ``seed``, ``best_epoch`` as
-      `Training.select` has it, whether the loss ``diverged``, and each metric of the
-      best epoch (``_best``) and of the last (``_last``), NaN if it had diverged by
-      then; ``curves``; the ``seconds``; and the ``extras``.
+      A `SweepResult`. Its ``runs`` has ``len(seeds) * R`` rows: the columns, ``seed``,
+      ``best_epoch`` according to `Training.select`, whether the loss ``diverged``, and
+      each metric at the best epoch (``_best``) and at the last (``_last``), which is
+      NaN if the run had diverged by then.
 
     Raises:
-      TypeError, ValueError: naming what was asked for that cannot be done, before
-        anything is computed.
+      TypeError, ValueError: if an argument is invalid, before anything is computed.
     """
     trainings = [trainings] if isinstance(trainings, Training) else list(trainings)
     datas = [data] * len(trainings) if isinstance(data, Data) else list(data)
@@ -118,7 +120,7 @@ def sweep(
             for t, d in zip(trainings, datas, strict=True)
         )
     groups = -(-rows // most)
-    shape = (groups, -(-rows // groups))  # the last group is filled with first rows
+    shape = (groups, -(-rows // groups))  # the last group is padded with the first rows
     job = units.Job(
         tuple(trainings),
         tuple(datas),
@@ -157,11 +159,11 @@ def _tables(
     seeds: Sequence[int],
     finished: Sequence[units.Finished],
 ) -> SweepResult:
-    """The rows of all units, seed by seed, without the filling of the last group."""
+    """Concatenates the units in order of seeds, without the padding of groups."""
     groups = len(finished) // len(seeds)
 
     def together(part: str, name: str) -> np.ndarray:
-        """``[seeds * rows, ...]``, from arrays that begin with the rows of a group."""
+        """Concatenates arrays ``[rows of a group, ...]`` to ``[seeds * rows, ...]``."""
         arrays = [getattr(unit, part)[name] for unit in finished]
         return np.concatenate(
             [
@@ -202,9 +204,9 @@ def _best_epochs(
     curves: Mapping[str, np.ndarray],
     finite: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The selected epoch of each run, from 1, and for which runs there is none.
+    """The selected epoch of each run, counted from 1, and a mask of runs without one.
 
-    As the program selects: an epoch of the last phase, before the run diverged.
+    Matches the selection in the program: epochs of the last phase before divergence.
     """
     metric, direction = select
     sign = 1 if direction == "max" else -1

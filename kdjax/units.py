@@ -1,4 +1,4 @@
-"""A unit of a sweep: a seed's group of runs, trained together, that leaves a file."""
+"""A unit of a sweep: the runs of one group and seed, trained and saved together."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,29 +27,29 @@ Extras = Callable[[Variables, Data], dict[str, jax.Array]]
 
 @dataclass(frozen=True)
 class Job:
-    """All that a process must know to train any unit of a sweep."""
+    """Everything a process needs to train any unit of a sweep."""
 
     trainings: tuple[Training, ...]
     datas: tuple[Data, ...]
     fixed: Any
     columns: dict[str, np.ndarray]  # [groups, rows] each
-    rows: int  # of a group
+    rows: int  # per group
     vectorized: bool
     extras: Extras | None
     checkpoint_seconds: float
     checkpoint_steps: int | None
 
     def hyperparameters(self, group: int) -> dict[str, np.ndarray]:
-        """``[rows]`` each, or scalars if runs train one after another."""
+        """Arrays of shape ``[rows]``, or scalars if runs train one after another."""
         own = {name: column[group] for name, column in self.columns.items()}
         return own if self.vectorized else {n: column[0] for n, column in own.items()}
 
 
 class Finished(NamedTuple):
-    """What a unit comes to; every array begins with the rows of its group."""
+    """The results of a unit; the first axis of each array is its rows."""
 
-    ends: dict[str, np.ndarray]  # metrics, ``[rows]``
-    curves: dict[str, np.ndarray]  # ``[rows, epochs]``; seconds are of all together
+    ends: dict[str, np.ndarray]  # ``[rows]``
+    curves: dict[str, np.ndarray]  # ``[rows, epochs]``; ``seconds`` is shared
     extras: dict[str, np.ndarray]
 
 
@@ -63,7 +63,7 @@ class Worker:
     def train(
         self, unit: Unit, directory: Path, advance: Callable[[int], None]
     ) -> None:
-        """Trains a unit and writes its file; ``advance`` is told the epochs done."""
+        """Trains and saves a unit; calls ``advance`` with the number of epochs done."""
         seed, group = unit
         loop = Loop(
             self.compiled.phases,
@@ -93,14 +93,14 @@ class Worker:
 
 
 class Compiled(NamedTuple):
-    """The programs of a job, which all workers of a process share."""
+    """The programs of a job, shared by all workers of a process."""
 
     phases: list[Phase]
     splits: tuple[Data, ...]  # resident arrays only
-    ends: Wrapped  # of Run, Data and what is fixed -> metrics, extras
+    ends: Wrapped  # (Run, Data, fixed) -> metrics, extras
 
     def fingerprint(self, job: Job) -> str:
-        """Stands for the programs and what they are run on."""
+        """A fingerprint of the programs and their inputs."""
         hyperparameters = job.hyperparameters(0)
         splits = [(data.train, data.validation) for data in self.splits]
         lowered = programs.lowered(self.phases, hyperparameters, splits, job.fixed)
@@ -114,7 +114,7 @@ class Compiled(NamedTuple):
 
 
 def compiled(job: Job, device: jax.Device) -> Compiled:
-    """The programs of a job for devices of this kind; not compiled until called."""
+    """The programs of a job for this kind of device, compiled when first called."""
 
     def lift(function: Callable, in_axes: Any) -> Callable:
         if not job.vectorized:
@@ -140,14 +140,14 @@ def compiled(job: Job, device: jax.Device) -> Compiled:
 
 
 def unit_path(directory: Path, unit: Unit) -> Path:
-    """The file that a unit leaves."""
+    """The file that holds the results of a unit."""
     return directory / "seed{}-{}.npz".format(*unit)
 
 
 def _ends(
     training: Training, extras: Extras | None, run: Run, data: Data, fixed: Any
 ) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
-    """Metrics of the last and of the best variables on each split, and the extras."""
+    """Metrics of the last and the best epoch on each split, and the extras."""
     students = {"last": programs.student_of(run.state)}
     if training.select is not None:
         students["best"] = run.best

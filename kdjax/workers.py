@@ -1,7 +1,7 @@
-"""Who trains the units of a sweep: each is trained once, by whoever claims it first.
+"""Distributes the units of a sweep: each is trained once, by whoever claims it first.
 
-A unit is claimed by a lock that ends with the process that holds it, so one whose
-process was killed goes on elsewhere from its last checkpoint.
+A claim is a lock, which is released when its process ends. If a process is killed,
+another can claim its unit and resume from the last checkpoint.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,7 +17,7 @@ import jax
 from kdjax import files, progress
 from kdjax.units import Finished, Job, Unit, Worker, compiled, read, unit_path
 
-_POLL_SECONDS = 0.2  # how often to look whether another process's unit is done
+_POLL_SECONDS = 0.2  # between checks of units claimed by other processes
 
 
 def finish(
@@ -29,7 +29,7 @@ def finish(
     executor: Executor | None,
     directory: Path,
 ) -> list[Finished]:
-    """Trains the units that are left, here or by an executor, and reads all of them."""
+    """Trains the remaining units, here or with an executor, and reads them all."""
     own = compiled(job, devices[0])
     directory = directory / own.fingerprint(job)
     epochs = sum(training.epochs for training in job.trainings)
@@ -44,7 +44,7 @@ def finish(
 
 
 class _Board:
-    """Who has come how far; shown as one bar. The first error stops everyone."""
+    """Progress of all units, shown as one bar. The first error stops all workers."""
 
     def __init__(self, units: Sequence[Unit], epochs: int, show: Callable[[int], None]):
         self.units, self.epochs, self.show = units, epochs, show
@@ -53,7 +53,7 @@ class _Board:
 
     def advance(self, unit: Unit, epochs: int) -> None:
         if self.failed.is_set():
-            raise RuntimeError("stopped, for another device failed")
+            raise RuntimeError("stopped because another worker failed")
         self.done[unit] = epochs
         self.show(sum(self.done.values()))
 
@@ -72,7 +72,7 @@ def _by_threads(
             ]
             for future in as_completed(futures):
                 future.result()
-        except BaseException:  # an interrupt too
+        except BaseException:  # including interrupts
             board.failed.set()
             raise
 
@@ -80,8 +80,8 @@ def _by_threads(
 def _work(
     make: Callable[[], Worker], board: _Board, directory: Path, turn: int
 ) -> None:
-    """Claims units until none is left, also none that others have claimed."""
-    make = cache(make)  # only if there is anything to train
+    """Claims units until all are finished, including those claimed by others."""
+    make = cache(make)  # created only if there is something to train
     while not board.failed.is_set() and (left := board.left()):
         first = turn % len(left)
         for unit in left[first:] + left[:first]:
@@ -101,9 +101,9 @@ def _claim(
     *,
     wait: bool,
 ) -> bool:
-    """Trains a unit unless that is done; False if someone else is about it.
+    """Trains a unit unless it is finished; False if another worker has claimed it.
 
-    The file is whole before the lock is let go, and is only read with the lock.
+    The file is complete before the lock is released, and is read only under the lock.
     """
     path = unit_path(directory, unit)
     with files.lock(path.with_suffix(""), wait=wait) as held:
@@ -119,8 +119,8 @@ def _by_executor(executor: Executor, job: Job, board: _Board, directory: Path) -
         content = pickle.dumps(job)
     except (pickle.PicklingError, AttributeError, TypeError) as error:
         raise TypeError(
-            f"executor: the trainings must be picklable, of functions of a module "
-            f"and functools.partial, not of lambdas or inner functions ({error})"
+            f"executor: the trainings must be picklable, with module-level functions "
+            f"and functools.partial, not lambdas or nested functions ({error})"
         ) from error
     with files.atomic(directory / "job.pickle") as path:
         path.write_bytes(content)
@@ -136,11 +136,11 @@ def _by_executor(executor: Executor, job: Job, board: _Board, directory: Path) -
             board.advance(futures[future], board.epochs)
     finally:
         for future in futures:
-            future.cancel()  # those that have not begun when one fails
+            future.cancel()  # only those not yet started, after a failure
 
 
 def train_elsewhere(directory: str, unit: Unit) -> None:
-    """Trains a unit of the job that lies in ``directory``, in a process of its own."""
+    """Trains a unit of the job in ``directory``; runs in a worker process."""
     make = partial(_worker_of, directory)
     _claim(make, unit, Path(directory), lambda done: None, wait=True)
 

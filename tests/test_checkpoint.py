@@ -113,7 +113,7 @@ def test_a_full_disk_is_logged_in_a_line_and_the_older_checkpoint_stays(
         patch.setattr(ocp.StandardCheckpointer, "save", full)
         assert not checkpoint.save(tmp_path, 2, tree, {"step": 2})
     text = said(capsys)
-    assert text.count("no checkpoint of step 2") == 1 and "No space left" in text
+    assert text.count("written at step 2") == 1 and "No space left" in text
     assert "training goes on" in text and len(text) < 600
     assert {p.name for p in tmp_path.iterdir()} == {"1", "1.json"}  # no scraps
     assert restore(tmp_path, tree)[0] == {"step": 1}

@@ -1,4 +1,4 @@
-"""What a user may ask for by mistake: an error with names, before anything is run."""
+"""Invalid user input raises an error that names it, before anything runs."""
 
 from dataclasses import replace
 
@@ -31,7 +31,7 @@ def _fast_compile():
 
 @pytest.fixture
 def refused(tmp_path):
-    """Asserts that a sweep is refused, and that nothing was begun."""
+    """Asserts that a sweep is refused, and that nothing was started."""
 
     def refused(error, says, what=None, columns=None, **options):
         what = small.training() if what is None else what
@@ -75,14 +75,14 @@ def test_seeds_are_whole_numbers_of_any_kind(seeds):
 
 @pytest.mark.parametrize("seeds", [3, [0, 0.5], [0, 0], [-1], [], [True], "01", None])
 def test_seeds_that_are_none(seeds, refused):
-    refused(ValueError, "seeds is .*distinct whole numbers from 0 up", seeds=seeds)
+    refused(ValueError, "seeds is .*distinct non-negative integers", seeds=seeds)
 
 
 @pytest.mark.parametrize("name", ["epochs", "batch_size", "measure_batch"])
 @pytest.mark.parametrize("value", [0, -1, 1.5, True, "3", None])
 def test_counts_that_are_none(name, value, refused):
     training = replace(small.training(), **{name: value})
-    refused(ValueError, f"{name} is {value!r}.*whole number from 1 up", training)
+    refused(ValueError, f"{name} is {value!r}.*positive integer", training)
 
 
 def test_a_numpy_count_is_a_count():
@@ -126,7 +126,7 @@ def test_a_value_that_float32_does_not_hold(value, refused):
 
 @pytest.mark.parametrize("values", [0.5, np.float32(0.5), jnp.array(0.5)])
 def test_a_single_number_is_no_axis(values, refused):
-    says = "axis 'alpha' is 0.5, but takes a list.*a list of one"
+    says = "axis 'alpha' is 0.5, but takes a list.*a single one"
     refused(ValueError, says, columns=ONE | {"alpha": values})
     with pytest.raises(ValueError, match=says):
         grid({"alpha": values})
@@ -145,7 +145,7 @@ def test_an_axis_that_is_empty_or_has_a_value_twice(refused):
 
 
 def test_columns_of_unequal_length(refused):
-    says = "'alpha': 2.*'learning_rate': 1.*one for all"
+    says = "'alpha': 2.*'learning_rate': 1.*equal lengths"
     refused(ValueError, says, columns=ONE | {"alpha": [0.0, 1.0]})
 
 
@@ -211,7 +211,7 @@ def test_data_without_a_teacher_for_a_loss_that_takes_one(refused):
     [
         (small.data()._replace(validation=None), "validation is None.*accuracy.*None"),
         (small.data()._replace(train=None), "train is None"),
-        (small.data()._replace(test={}), "test has arrays of lengths {}.*from 1 up"),
+        (small.data()._replace(test={}), "test has arrays of lengths {}.*positive"),
         (
             changed("validation", image=np.zeros((0, 8)), label=np.zeros(0, int)),
             "validation has arrays of lengths.*'image': 0",
@@ -240,8 +240,8 @@ LABELS = small.data().validation["label"]
         (LABELS[:, None], r"shape \(60, 1\) and type int32.*integers of shape \(60,\)"),
         (np.eye(3, dtype=int)[LABELS], r"shape \(60, 3\)"),
         (np.float32(LABELS), "type float32.*takes integers"),
-        (LABELS - 1, r"lie in \[-1, 1\], but a model of 3 classes takes \[0, 2\]"),
-        (LABELS + 1, r"lie in \[1, 3\], but a model of 3 classes takes \[0, 2\]"),
+        (LABELS - 1, r"are in \[-1, 1\], but a model with 3 classes takes \[0, 2\]"),
+        (LABELS + 1, r"are in \[1, 3\], but a model with 3 classes takes \[0, 2\]"),
     ],
 )
 @pytest.mark.parametrize("split", ["train", "validation", "test"])
@@ -277,7 +277,7 @@ def test_what_is_no_array_is_none_of_a_split(arrays, says, refused):
         ),
         (
             Data(Stream(lambda seed: [small.data().train], 0)),
-            "steps .* is 0.* 1 or more",
+            "steps .* is 0.* positive integer",
         ),
     ],
 )
@@ -294,7 +294,7 @@ def test_the_batches_of_a_stream_are_looked_at_too(refused):
     accepted(small.training(), data=streamed())
     labels = small.data().train["label"]
     refused(
-        ValueError, r"train labels lie in \[1, 3\]", data=streamed(label=labels + 1)
+        ValueError, r"train labels are in \[1, 3\]", data=streamed(label=labels + 1)
     )
     seven = Outputs(np.zeros((200, 7), np.float32))
     refused(ValueError, "train teacher's logits", data=streamed(teacher=seven))
@@ -331,22 +331,20 @@ def test_a_batch_larger_than_the_data(refused):
 
 
 def test_a_raw_flax_module_is_no_model(refused):
-    says = (
-        "model is of type Dense, but takes kdjax.models.Model: .*from_linen makes one"
-    )
+    says = "model is of type Dense, but takes kdjax.models.Model; .*from_linen converts"
     refused(TypeError, says, small.training(model=nn.Dense(3)))
 
 
 @pytest.mark.parametrize(
     "part, says",
     [
-        ({"objective": losses.hinton}, "hinton takes logits.*on_logits makes one"),
+        ({"objective": losses.hinton}, "hinton takes logits.*on_logits converts it"),
         ({"objective": "hinton"}, "objective is 'hinton', but takes a function"),
         ({"optimizer": "adam"}, "optimizer is 'adam', but takes a function"),
         ({"view": None}, "view is None, but takes a function"),
         ({"teacher": {}}, "teacher is {}, but takes a function"),
         ({"projector": projectors.linear}, "projector is .*Projector"),
-        ({"measures": small.MEASURE}, "measures is one Measure, .*tuple"),
+        ({"measures": small.MEASURE}, "measures is a Measure, .*tuple"),
         ({"measures": (None,)}, "measures is None, but takes .*Measure"),
     ],
 )
@@ -388,7 +386,7 @@ def a_pair(student, teacher, batch):
     [(scalar, r"\(\)"), (by_class, r"\(40, 3\)"), (a_pair, r"\(40,\).*\(40,\)")],
 )
 def test_an_objective_gives_one_value_an_example(objective, gives, refused):
-    says = f"objective {objective.__name__} gives .*{gives}.*" + r"example, \(40,\)"
+    says = f"objective {objective.__name__} returned .*{gives}.*" + r"example, \(40,\)"
     refused(ValueError, says, small.training(objective), RATE)
 
 
@@ -407,7 +405,7 @@ def masked(student, teacher, batch):
 @pytest.mark.parametrize(
     "objective, says",
     [
-        (deep, r"objective deep takes more.*teacher has.*features \(40, 6\), att"),
+        (deep, r"objective deep takes an el.*teacher has.*features \(40, 6\), att"),
         (remembering, "objective remembering takes 'memory'.*extras none"),
         (masked, "objective masked takes 'mask', but a batch has image, label"),
         (small.hint, r"[(]40, 8[)].*[(]40, 6[)]"),  # by the loss itself
@@ -434,8 +432,8 @@ def test_a_batch_that_lacks_an_array(split, refused):
     "pairs, width, says",
     [
         (((-1, -1),), (200, 4, 6), r"feature -1 has shape \(40, 8\).*\(40, 4, 6\)"),
-        (((2, 0),), (200, 6), r"projector takes more.*student has.*features \(40, 8\)"),
-        (((0, 1),), (200, 6), r"projector takes more.*teacher has.*features \(40, 6\)"),
+        (((2, 0),), (200, 6), r"projector takes an.*student has.*features \(40, 8\)"),
+        (((0, 1),), (200, 6), r"projector takes an.*teacher has.*features \(40, 6\)"),
     ],
 )
 def test_a_projector_that_does_not_fit(pairs, width, says, refused):
@@ -456,8 +454,8 @@ def averaged(key, batch, params, fixed):
 @pytest.mark.parametrize(
     "view, says",
     [
-        (halved, r"view gives .*'image'.* of shape \(20, 8\).*batches of 40"),
-        (averaged, r"view gives .*'brightness'.* of shape \(\).*batches of 40"),
+        (halved, r"view returned .*'image'.* of shape \(20, 8\).*batch of 40"),
+        (averaged, r"view returned .*'brightness'.* of shape \(\).*batch of 40"),
     ],
 )
 def test_a_view_that_changes_the_batchs_size(view, says, refused):
@@ -481,7 +479,7 @@ def test_what_a_view_or_a_teacher_finds_in_fixed(refused):
 
 def test_an_image_that_an_augmentation_does_not_take(refused):
     square = small.training(view=views.augmented(jitter))  # and ours have no sides
-    says = "(?s)unpack.*raised by the view, before anything is trained: a batch has"
+    says = "(?s)unpack.*raised by the view, before training began: a batch has"
     refused(ValueError, says, square)
 
 
@@ -494,14 +492,14 @@ def apply(variables, batch, key=None):
     [
         (
             Model(lambda key, batch: jnp.ones((8, 3)), apply),
-            "init gives.*params and st",
+            "init returned.*params and st",
         ),
         (
             Model(
                 lambda key, batch: {"params": jnp.ones((8, 3)), "state": {}},
                 lambda variables, batch, key=None: apply(variables, batch)[0],
             ),
-            "apply gives.*Outputs and the state",
+            "apply returned.*Outputs and the state",
         ),
     ],
 )
@@ -527,7 +525,7 @@ def test_a_measure_gives_scalars(refused):
         return {"confusion": jnp.sum(student.logits, 0)}
 
     own = Measure(sums, lambda totals: totals)
-    says = r"measures give 'confusion' of shape \(3,\).*scalars"
+    says = r"measures returned 'confusion' of shape \(3,\).*scalars"
     refused(ValueError, says, small.training(measures=(small.MEASURE, own)))
 
 

@@ -95,7 +95,7 @@ def test_without_data_and_without_network_it_says_so_at_once(tmp_path):
         timeout=120,
     )
     assert done.returncode != 0
-    assert "could not be downloaded" in done.stderr and "--data-dir" in done.stderr
+    assert "the download failed" in done.stderr and "--data-dir" in done.stderr
     assert "Proxy" in done.stderr  # the reason is named
 
 
@@ -120,7 +120,7 @@ def test_a_download_that_fails_ends_in_the_same_advice(failure, monkeypatch):
     monkeypatch.setattr("requests.head", lambda *_, **options: None)
     with pytest.raises(FileNotFoundError, match="--data-dir.*mnist5k needs") as error:
         data.load("mnist")
-    assert "/some/where does not hold it" in str(error.value)
+    assert "/some/where does not contain it" in str(error.value)
     assert str(failure.args[-1]) in str(error.value)
 
 

@@ -186,7 +186,7 @@ def test_another_stream_or_a_longer_epoch_starts_anew(tmp_path):
 
 def test_a_stream_that_comes_to_its_end_is_said_to(tmp_path):
     ending = streamed(lambda dataset, seed: dataset)
-    with pytest.raises(ValueError, match="stream.*come to its end.*repeat"):
+    with pytest.raises(ValueError, match="stream.*has ended.*repeat"):
         swept(tmp_path, ending, seeds=[0], steps=4)
 
 

@@ -219,7 +219,7 @@ def test_two_at_the_same_run_are_one_after_the_other(tmp_path, capsys):
     with files.lock(directory, wait=False):
         second.start()
         said = ""
-        while second.is_alive() and "another process works on" not in said:
+        while second.is_alive() and "waiting for another process" not in said:
             time.sleep(0.1)
             said += capsys.readouterr().err
         assert second.is_alive() and not results

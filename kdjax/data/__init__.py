@@ -1,4 +1,4 @@
-"""Data sets by name, and where the batches of a training come from."""
+"""Data sets, and the sources of batches for training."""
 
 from kdjax.data.augment import jitter as jitter
 from kdjax.data.images import check_directory as check_directory

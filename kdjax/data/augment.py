@@ -1,16 +1,16 @@
-"""Random views of an image that leave its label as it was."""
+"""Random augmentations of images that preserve their labels."""
 
 import jax
 import jax.numpy as jnp
 
 
 def jitter(key: jax.Array, images: jax.Array, *, pixels: int = 2) -> jax.Array:
-    """Shifts each image by up to ``pixels`` in any direction, zeros moving in.
+    """Shifts each image by up to ``pixels`` in any direction, and pads it with zeros.
 
     Args:
       key: Random key.
       images: ``[N, H, W]`` or ``[N, H, W, C]``.
-      pixels: Greatest shift along each axis.
+      pixels: Maximum shift along each axis.
 
     Returns:
       Images of the same shape.
@@ -28,15 +28,15 @@ def jitter(key: jax.Array, images: jax.Array, *, pixels: int = 2) -> jax.Array:
 
 
 def crop(key: jax.Array, images: jax.Array, *, pixels: int = 4) -> jax.Array:
-    """Cuts each image at random out of itself with a margin of zeros around it.
+    """Takes a random crop of each image, padded with zeros.
 
-    The augmentation usual for CIFAR, together with `flip`; the same as a `jitter` by up
-    to the margin.
+    The usual augmentation for CIFAR, together with `flip`. It equals `jitter` by up to
+    the width of the padding.
 
     Args:
       key: Random key.
       images: ``[N, H, W]`` or ``[N, H, W, C]``.
-      pixels: Width of the margin.
+      pixels: Width of the padding.
 
     Returns:
       Images of the same shape.
@@ -45,7 +45,7 @@ def crop(key: jax.Array, images: jax.Array, *, pixels: int = 4) -> jax.Array:
 
 
 def flip(key: jax.Array, images: jax.Array) -> jax.Array:
-    """Mirrors every other image, drawn at random, so that left becomes right.
+    """Flips each image from left to right with probability one half.
 
     Args:
       key: Random key.

@@ -1,4 +1,4 @@
-"""Whether a data set is what a training takes."""
+"""Checks of the data for a training."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,10 +13,10 @@ from kdjax.progress import console
 
 
 def with_arrays(data: Any) -> Data:
-    """The data with arrays that jax takes as they are.
+    """The data with all arrays of types that jax keeps.
 
     Raises:
-      TypeError, ValueError: naming the split or the array that is none.
+      TypeError, ValueError: naming the split or the array that is invalid.
     """
     if not isinstance(data, Data):
         raise TypeError(
@@ -24,12 +24,12 @@ def with_arrays(data: Any) -> Data:
             f"validation, test)"
         )
     if data.train is None:
-        raise ValueError("train is None, but a training takes examples")
+        raise ValueError("train is None, but takes arrays by name or a Stream")
     return Data(*map(_arrays, Data._fields, data))
 
 
 def _arrays(name: str, split: Any) -> Any:
-    """A split whose arrays have one length and a type that jax keeps."""
+    """The split, checked to have arrays of equal length, without float64."""
     if split is None or (name == "train" and isinstance(split, Stream)):
         return split
     if not isinstance(split, Mapping):
@@ -37,7 +37,7 @@ def _arrays(name: str, split: Any) -> Any:
     if not isinstance(split.get("teacher"), Outputs | None):
         raise TypeError(
             f"{name}['teacher'] is {type(split['teacher']).__name__}, but takes "
-            f"kdjax.models.Outputs, which kdjax.training.teacher.store gives"
+            f"kdjax.models.Outputs, as kdjax.training.teacher.store adds"
         )
     split = {part: value for part, value in split.items() if value is not None}
     named = {
@@ -50,8 +50,8 @@ def _arrays(name: str, split: Any) -> Any:
     lengths = {part: len(leaf) for part, leaf in named.items()}
     if len(set(lengths.values())) != 1 or not all(lengths.values()):
         raise ValueError(
-            f"{name} has arrays of lengths {lengths}, but takes some of one length, "
-            f"from 1 up"
+            f"{name} has arrays of lengths {lengths}, but takes arrays of equal, "
+            f"positive length"
         )
     wide = [part for part, leaf in named.items() if leaf.dtype == np.float64]
     if wide:
@@ -61,7 +61,7 @@ def _arrays(name: str, split: Any) -> Any:
 
 def _check_array(name: str, leaf: Any) -> None:
     if not isinstance(leaf, np.ndarray | jax.Array) or leaf.ndim == 0:
-        raise TypeError(f"{name} is {leaf!r}, but takes an array of all examples")
+        raise TypeError(f"{name} is {leaf!r}, but takes an array, one row per example")
     if leaf.dtype.kind in "OSUMm":
         raise TypeError(f"{name} is of type {leaf.dtype}, but takes numbers")
 
@@ -71,7 +71,7 @@ def _converted(array: Any) -> Any:
 
 
 def check_labels(name: str, split: Batch, outputs: Outputs) -> None:
-    """Raises ValueError unless the labels are classes of the model."""
+    """Raises ValueError unless all labels are classes of the model."""
     if "label" not in split:
         return
     *leading, classes = outputs.logits.shape
@@ -84,13 +84,13 @@ def check_labels(name: str, split: Batch, outputs: Outputs) -> None:
         )
     if labels.min() < 0 or labels.max() >= classes:
         raise ValueError(
-            f"{name} labels lie in [{labels.min()}, {labels.max()}], but a model of "
+            f"{name} labels are in [{labels.min()}, {labels.max()}], but a model with "
             f"{classes} classes takes [0, {classes - 1}]"
         )
 
 
 def check_teacher(name: str, split: Batch, outputs: Outputs) -> None:
-    """Raises ValueError unless stored logits are of the classes of the model."""
+    """Raises ValueError unless stored logits have the shape of the model's."""
     if split.get("teacher") is None:
         return
     stored = shape = split["teacher"].logits.shape

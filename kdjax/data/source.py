@@ -1,8 +1,8 @@
-"""Where a training's batches come from: resident arrays, or a stream.
+"""Sources of batches: resident arrays, or a stream.
 
-Both hand out the batches of the next few steps (``feed``), which a program turns into a
-batch each (``batch``). Resident arrays lie on the device and are fed indices, in an
-order drawn anew for each epoch; a stream is fed the batches themselves.
+Both provide the inputs of the next few steps (``feed``), from which a program makes one
+batch per step (``batch``). Resident arrays stay on the device, and the inputs are
+indices, shuffled in each epoch. For a stream the inputs are the batches themselves.
 """
 
 from collections.abc import Callable, Iterable
@@ -20,14 +20,15 @@ from kdjax.models import Batch
 
 @dataclass(frozen=True)
 class Stream:
-    """Batches read as they are needed, with a position that a checkpoint keeps.
+    """Batches read on demand, with a position that is saved in checkpoints.
 
     Args:
-      make: ``make(seed)`` gives an endless dataset of batches (dicts of arrays) whose
-        iterator has ``get_state``, which gives what JSON can hold, and ``set_state``:
-        one of grain, say ``grain.MapDataset.source(rows).seed(seed).shuffle().repeat()
-        .batch(32).to_iter_dataset()``. A run's seed is drawn from its key.
-      steps: How many of them make an epoch, after which the student is validated.
+      make: ``make(seed)`` returns an endless dataset of batches (dicts of arrays) whose
+        iterator has ``get_state``, which returns a JSON-serializable value, and
+        ``set_state``. In grain, for example: ``grain.MapDataset.source(rows)
+        .seed(seed).shuffle().repeat().batch(32).to_iter_dataset()``. The seed of a run
+        is drawn from its key.
+      steps: Number of batches in an epoch.
     """
 
     make: Callable[[int], Iterable[Batch]]
@@ -35,34 +36,34 @@ class Stream:
 
     @cached_property
     def example(self) -> Batch:
-        """A batch, of which only the shapes matter; read once."""
+        """A batch that provides the shapes; read only once."""
         return next(iter(self.make(0)))
 
 
 class ResidentFeed:
-    """Indices of resident examples, the few left over in an epoch sitting it out."""
+    """Indices of resident examples. A last partial batch of an epoch is dropped."""
 
     def __init__(self, arrays: Batch, batch_size: int):
         self.arrays = arrays
         self.examples = len(jax.tree.leaves(arrays)[0])
         self.batch_size = batch_size
         self.steps = self.examples // batch_size
-        self._order: tuple[Any, Any] = (None, None)  # of one epoch, by its key
+        self._order: tuple[Any, Any] = (None, None)  # key and order of an epoch
 
     def example(self) -> Batch:
-        """A batch, of which only the shapes matter."""
+        """A batch that provides the shapes."""
         rows = jax.tree.map(lambda a: a[: self.batch_size], self.arrays)
         return {**rows, "index": np.arange(self.batch_size)}
 
     def fed(self, count: int) -> jax.ShapeDtypeStruct:
-        """The shape of what `feed` gives for so many steps."""
+        """The result of `feed` for ``count`` steps, as a shape."""
         return jax.ShapeDtypeStruct((count, self.batch_size), np.int32)
 
     def begin(self, key: jax.Array, position: str | None) -> None:
-        """Nothing: an epoch's order is drawn from the epoch's key."""
+        """Does nothing: the order is drawn from the key of each epoch."""
 
     def feed(self, key: jax.Array, first: int, count: int) -> jax.Array:
-        """``[count, batch_size]`` for the steps of an epoch from ``first`` on."""
+        """Indices ``[count, batch_size]`` for the steps of an epoch from ``first``."""
         name = jax.random.key_data(key).tobytes()
         if self._order[0] != name:
             size = self.steps * self.batch_size
@@ -79,7 +80,7 @@ class ResidentFeed:
 
 
 class StreamFeed:
-    """Batches of a `Stream`, stacked for as many steps as are asked for."""
+    """Batches of a `Stream`, stacked along an axis of steps."""
 
     def __init__(self, stream: Stream):
         self.stream = stream
@@ -91,14 +92,14 @@ class StreamFeed:
         return self.stream.example
 
     def fed(self, count: int) -> Batch:
-        """The shapes of what `feed` gives for so many steps."""
+        """The result of `feed` for ``count`` steps, as shapes."""
         return jax.tree.map(
             lambda a: jax.ShapeDtypeStruct((count, *np.shape(a)), np.asarray(a).dtype),
             self.example(),
         )
 
     def begin(self, key: jax.Array, position: str | None) -> None:
-        """Starts at a run's first batch, or where its checkpoint says."""
+        """Starts at the first batch, or at the position of a checkpoint."""
         seed = int(jax.random.bits(key) >> 1)
         self._iterator = cast(Any, iter(self.stream.make(seed)))
         if position:
@@ -108,8 +109,8 @@ class StreamFeed:
         batches = list(itertools.islice(self._iterator, count))
         if len(batches) < count:
             raise ValueError(
-                "train is a stream that has come to its end, but takes one without an "
-                "end: .repeat() in grain"
+                "train is a stream that has ended, but takes an endless one, such as "
+                ".repeat() makes in grain"
             )
         return jax.tree.map(lambda *parts: np.stack(parts), *batches)
 
@@ -122,7 +123,7 @@ class StreamFeed:
 
 
 def feeder(train: Batch | Stream, batch_size: int) -> ResidentFeed | StreamFeed:
-    """What hands out the batches of a training split."""
+    """The source of batches for a training split."""
     if isinstance(train, Stream):
         return StreamFeed(train)
     return ResidentFeed(train, batch_size)

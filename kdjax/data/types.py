@@ -1,4 +1,4 @@
-"""What a data set is once loaded."""
+"""Types of loaded data sets."""
 
 from typing import Any, NamedTuple
 
@@ -6,12 +6,12 @@ from kdjax.models import Batch
 
 
 class Data(NamedTuple):
-    """Splits of examples: arrays by name, all of one length.
+    """Splits of examples: arrays by name, all of the same length.
 
-    ``image`` ``[N, ...]`` or ``tokens`` ``[N, length]``, ``label`` ``[N]``; and, once a
-    teacher has been asked (`kdjax.training.teacher`), its `Outputs` as ``teacher``.
-    ``train`` may be a `kdjax.data.Stream` of batches. ``validation`` is for selection;
-    ``test`` for one look at the end.
+    A split has ``image`` ``[N, ...]`` or ``tokens`` ``[N, length]``, ``label`` ``[N]``,
+    and optionally the `Outputs` of a teacher as ``teacher`` (see
+    `kdjax.training.teacher`). ``train`` may be a `kdjax.data.Stream` of batches.
+    ``validation`` is used for selection, ``test`` only once, at the end.
     """
 
     train: Batch | Any
@@ -20,7 +20,7 @@ class Data(NamedTuple):
 
 
 class Info(NamedTuple):
-    """What results must say of the data behind them."""
+    """Metadata of a data set, recorded with results."""
 
     name: str
     version: str
@@ -30,7 +30,7 @@ class Info(NamedTuple):
     test: int
 
     def columns(self) -> dict[str, Any]:
-        """As cells of a row of results."""
+        """The metadata as columns of a table of results."""
         return {
             "dataset": self.name,
             "dataset_version": self.version,

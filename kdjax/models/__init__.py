@@ -1,4 +1,4 @@
-"""Students, teachers and projectors, each as two pure functions."""
+"""Models and projectors, each a pair of pure functions."""
 
 from kdjax.models.linen import from_linen as from_linen
 from kdjax.models.mlp import max_norm as max_norm

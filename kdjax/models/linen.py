@@ -1,4 +1,4 @@
-"""Any flax.linen module as a kdjax model."""
+"""Conversion of flax.linen modules to models."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -11,14 +11,14 @@ from kdjax.models.types import Batch, Model, Outputs, Variables
 
 
 def from_linen(network: nn.Module, inputs: Sequence[str] = ("image",)) -> Model:
-    """A model of ``network(*inputs, train=...)``, which gives `Outputs` or logits.
+    """Makes a model of a module that returns `Outputs` or logits.
 
-    Every collection that is not ``params`` (the running averages of batch
-    normalisation, say) is the model's state: carried along, never differentiated.
+    All collections except ``params``, such as the running averages of batch
+    normalisation, become the model's state, which is not differentiated.
 
     Args:
-      network: A module whose call takes the inputs and the keyword ``train``.
-      inputs: Names in a batch, in the order that the network takes them.
+      network: A module called as ``network(*inputs, train=...)``.
+      inputs: Names of arrays in a batch, in the order of the module's arguments.
     """
     inputs = tuple(inputs)
     return Model(partial(_init, network, inputs), partial(_apply, network, inputs))
@@ -39,7 +39,7 @@ def _apply(
     key: jax.Array | None = None,
 ) -> tuple[Outputs, Variables]:
     state = variables["state"]
-    apply: Any = network.apply  # with a state or without
+    apply: Any = network.apply  # the return type depends on mutable
     result = apply(
         {"params": variables["params"], **state},
         *(batch[n] for n in inputs),

@@ -36,21 +36,21 @@ def mlp(
     dropout: float = 0.0,
     input_dropout: float = 0.0,
 ) -> Model:
-    """Dense layers with ReLU between them; images ``[B, ...]`` are flattened.
+    """A multilayer perceptron with ReLU activations, on flattened images.
 
     Its features are the activations of each hidden layer, ``[B, units]``.
 
     Args:
-      hidden: Units of each hidden layer.
+      hidden: Number of units in each hidden layer.
       classes: Number of logits.
-      dropout: Probability with which a hidden unit is dropped in training.
-      input_dropout: Probability with which an input is dropped in training.
+      dropout: Dropout rate of hidden units.
+      input_dropout: Dropout rate of inputs.
     """
     return from_linen(_MLP(tuple(hidden), classes, dropout, input_dropout))
 
 
 def max_norm(params: Any, limit: float) -> Any:
-    """Parameters in which the weights into a unit have length ``limit`` at most.
+    """Rescales the incoming weights of each unit to a norm of at most ``limit``.
 
     Srivastava et al., `Dropout: A Simple Way to Prevent Neural Networks from
     Overfitting <https://jmlr.org/papers/v15/srivastava14a.html>`_, 2014, section 5.1.

@@ -1,8 +1,8 @@
-"""What stands between student and teacher, and learns with the student.
+"""Projectors: learned maps between student and teacher outputs.
 
-A regressor where the student is narrower, the variances of VID, the embedding heads and
-the memory of CRD: all are made from the shapes of both `Outputs`, and are left behind
-when the training ends.
+They are regressors to the width of the teacher, the variances of VID, or the embedding
+heads and memory of CRD. Projectors are initialised from the shapes of both `Outputs`,
+learn with the student, and are discarded after training.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,15 +17,15 @@ from kdjax import losses
 from kdjax.losses.ranges import Fraction, Positive
 from kdjax.models.types import Batch, Outputs, Variables
 
-Pairs = Sequence[tuple[int, int]]  # the student's feature, and the teacher's
+Pairs = Sequence[tuple[int, int]]  # indices of student and teacher features
 
 
 class Projector(NamedTuple):
-    """Two pure functions, as of a `kdjax.models.Model`, but of both outputs.
+    """Two pure functions, like those of a `kdjax.models.Model`, of both outputs.
 
-    ``init(key, student, teacher) -> variables``, and ``apply(variables, student,
-    teacher, batch, key) -> ((student, teacher), state)``. Keyword-only arguments of
-    ``apply`` are hyperparameters, like those of an objective.
+    They are ``init(key, student, teacher) -> variables`` and ``apply(variables,
+    student, teacher, batch, key) -> ((student, teacher), state)``. Keyword-only
+    arguments of ``apply`` are hyperparameters, as in an objective.
     """
 
     init: Callable[[jax.Array, Outputs, Outputs], Variables]
@@ -42,27 +42,28 @@ def _as_they_are(
     return (student, teacher), variables["state"]
 
 
-identity = Projector(_nothing, _as_they_are)  # both outputs as they are
+identity = Projector(_nothing, _as_they_are)  # returns both outputs unchanged
 
 
 def linear(pairs: Pairs = ((-1, -1),)) -> Projector:
-    """A linear map of each feature of the student's to the width of the teacher's.
+    """Linear maps from student features to the widths of teacher features.
 
-    The objective gets the pairs alone: ``student.features[i]``, projected, has the
-    shape of ``teacher.features[i]``. FitNets' regressor; PKD's projection.
+    The objective receives only the paired features: the projected
+    ``student.features[i]`` has the shape of ``teacher.features[i]``. This is the
+    regressor of FitNets and the projection of PKD.
 
     Args:
-      pairs: Which of the student's features goes with which of the teacher's,
-        ``[B, ..., width]`` each; all but their widths must agree.
+      pairs: Pairs of a student and a teacher feature by index, of shapes ``[B, ...,
+        width]`` that differ only in width.
     """
     pairs = tuple(pairs)
     return Projector(partial(_init_linear, pairs), partial(_apply_linear, pairs))
 
 
 def variational(pairs: Pairs = ((-1, -1),)) -> Projector:
-    """`linear`, with the learned variances that `kdjax.losses.vid` takes.
+    """Linear maps as in `linear`, and learned variances for `kdjax.losses.vid`.
 
-    They are ``student.extras["raw_variance"][i]``, ``[width]`` each.
+    The variances of pair ``i`` are ``student.extras["raw_variance"][i]``, ``[width]``.
     """
     pairs = tuple(pairs)
     return Projector(partial(_init_variational, pairs), partial(_apply_linear, pairs))
@@ -77,16 +78,16 @@ def contrastive(
 ) -> Projector:
     """The embedding heads and the memory of `kdjax.losses.crd_with_memory`.
 
-    The objective gets both embeddings as ``features[0]``, and ``memory`` and
-    ``negatives`` among ``student.extras``; examples are known by ``batch["index"]``.
-    Hyperparameters: the ``temperature``, which the objective must share, and
-    ``memory_momentum``, what stays of an embedding in the memory when it is seen.
+    The objective receives both embeddings as ``features[0]``, and ``memory`` and
+    ``negatives`` in ``student.extras``. Examples are identified by ``batch["index"]``.
+    Hyperparameters are ``temperature``, which should equal that of the objective, and
+    ``memory_momentum``, the decay rate of embeddings in the memory.
 
     Args:
-      dataset_size: How many examples there are.
-      negatives: How many other examples are drawn for each, as a rule many.
-      width: Of the embeddings.
-      pair: Which feature of the student's and which of the teacher's are embedded.
+      dataset_size: Number of training examples.
+      negatives: Number of negatives drawn for each example.
+      width: Width of the embeddings.
+      pair: Indices of the student and the teacher feature to embed.
     """
     return Projector(
         partial(_init_contrastive, dataset_size, width, tuple(pair)),
@@ -112,8 +113,8 @@ def _init_linear(
         s, t = student.features[i].shape, teacher.features[j].shape
         if s[:-1] != t[:-1]:
             raise ValueError(
-                f"projector: the student's feature {i} has shape {s} and the teacher's "
-                f"feature {j} {t}, but all axes except the last must agree"
+                f"projector: student feature {i} has shape {s} and teacher feature {j} "
+                f"{t}, but all axes except the last must agree"
             )
         dense.append(_dense(own, s[-1], t[-1]))
     return {"params": {"dense": tuple(dense)}, "state": {}}
@@ -145,7 +146,7 @@ def _init_variational(
     pairs: Pairs, key: jax.Array, student: Outputs, teacher: Outputs
 ) -> Variables:
     variables = _init_linear(pairs, key, student, teacher)
-    start = math.log(math.expm1(5))  # the authors': a variance of 5
+    start = math.log(math.expm1(5))  # a variance of 5, as in the authors' code
     widths = [teacher.features[j].shape[-1] for _, j in pairs]
     raw = tuple(jnp.full(width, start, jnp.float32) for width in widths)
     return {**variables, "params": {**variables["params"], "raw_variance": raw}}

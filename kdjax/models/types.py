@@ -1,4 +1,4 @@
-"""What a model is, and what it gives."""
+"""Types of models and their outputs."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -6,25 +6,25 @@ from typing import Any, NamedTuple
 import jax
 
 Array = jax.Array
-Batch = Mapping[str, Any]  # arrays by name; the leading axis is that of the examples
-Variables = dict[str, Any]  # {"params": trained, "state": carried along, e.g. averages}
+Batch = Mapping[str, Any]  # arrays by name; the leading axis is over examples
+Variables = dict[str, Any]  # {"params": learned, "state": e.g. running averages}
 
 
 class Outputs(NamedTuple):
-    """Everything that a loss may look at; XLA removes what no loss uses."""
+    """The outputs of a model that losses may use; XLA removes unused ones."""
 
     logits: Array  # [B, classes], or [B, tokens, vocabulary]
-    features: tuple[Array, ...] = ()  # hidden activations, first layer first
-    attention: tuple[Array, ...] = ()  # attention maps, first layer first
-    extras: Mapping[str, Any] = {}  # what a projector adds: a memory, variances
+    features: tuple[Array, ...] = ()  # hidden activations, from the first layer
+    attention: tuple[Array, ...] = ()  # attention maps, from the first layer
+    extras: Mapping[str, Any] = {}  # added by projectors: a memory, variances
 
 
 class Model(NamedTuple):
     """Two pure functions; `kdjax.models.from_linen` makes them of a flax module.
 
-    ``init(key, batch) -> variables``, and ``apply(variables, batch, key=None) ->
-    (outputs, state)``. With a key the model is in training: dropout draws from it, and
-    batch normalisation uses the batch and returns its updated running averages.
+    They are ``init(key, batch) -> variables`` and ``apply(variables, batch, key=None)
+    -> (outputs, state)``. A key puts the model in training mode: dropout uses the key,
+    and batch normalisation uses batch statistics and updates its running averages.
     """
 
     init: Callable[[Array, Batch], Variables]

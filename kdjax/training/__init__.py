@@ -1,4 +1,4 @@
-"""Training: one step, and the loop that runs it and can be stopped and resumed."""
+"""Training: a pure step function, and a loop that checkpoints and resumes."""
 
 from kdjax.training.metrics import Measure as Measure
 from kdjax.training.step import Training as Training

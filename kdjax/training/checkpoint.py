@@ -1,8 +1,8 @@
-"""Checkpoints that are whole or not there, by orbax, sealed by a digest.
+"""Atomic checkpoints by orbax, each sealed with a digest.
 
-A checkpoint belongs to certain programs and the numbers that they are run on: its
-directory is named by a fingerprint of both, so a change of model, loss, data,
-hyperparameters or jax starts anew, and nothing else does.
+The directory of a checkpoint is named after a fingerprint of the programs and their
+inputs. A change of model, loss, data, hyperparameters or jax therefore starts anew, and
+nothing else does.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,20 +20,20 @@ import orbax.checkpoint as ocp
 from kdjax import files
 from kdjax.progress import console
 
-Position = dict[str, Any]  # where a run is, as JSON can hold it
+Position = dict[str, Any]  # position of a run, JSON-serializable
 
-# Two saves at once, from two threads, take each other's signals and wait for minutes.
+# Concurrent saves from two threads steal each other's signals and stall for minutes.
 _ORBAX = threading.Lock()
 
 
 def cache_compilations() -> None:
-    """Keeps compiled programs on disk, so that the next run need not wait."""
+    """Caches compiled programs on disk, so that the next run starts at once."""
     jax.config.update("jax_compilation_cache_dir", str(files.cache("xla").resolve()))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
 def digest(tree: Any) -> str:
-    """A fingerprint of every number in ``tree`` and of its shape."""
+    """A hash of every array in ``tree``: its path, type, shape and values."""
     sha = hashlib.sha256()
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         array = np.asarray(leaf)
@@ -43,18 +43,18 @@ def digest(tree: Any) -> str:
 
 
 def fingerprint(programs: Sequence[jax.stages.Lowered], *numbers: Any) -> str:
-    """Stands for programs and what they are run on."""
+    """A fingerprint of programs and their inputs."""
     texts = [program.as_text() for program in programs]
     return files.fingerprint([jax.__version__, texts, *map(digest, numbers)])
 
 
 def save(directory: Path, step: int, tree: Any, position: Position) -> bool:
-    """Writes ``tree`` whole or not at all, and keeps the two newest checkpoints.
+    """Writes ``tree`` atomically, and keeps the two newest checkpoints.
 
-    Training can go on without a checkpoint, so what prevents one is said and no error.
+    A failure is logged and not raised, since training can go on without a checkpoint.
 
     Returns:
-      Whether it was written.
+      Whether the checkpoint was written.
     """
     path, seal = directory.resolve() / str(step), directory / f"{step}.json"
     try:
@@ -66,12 +66,12 @@ def save(directory: Path, step: int, tree: Any, position: Position) -> bool:
         for old in _steps(directory)[:-2]:
             (directory / f"{old}.json").unlink(missing_ok=True)
             shutil.rmtree(directory / str(old))
-    except Exception as error:  # orbax and tensorstore raise many kinds
-        _clear_unfinished(directory)  # a full disk needs the room
+    except Exception as error:  # orbax and tensorstore raise various types
+        _clear_unfinished(directory)  # frees space if the disk is full
         reason = " ".join(str(error).split())[:200]
         console.print(
-            f"no checkpoint of step {step} in {directory}: training goes on, but if it "
-            f"is stopped now it will resume at an earlier one ({reason})"
+            f"no checkpoint written at step {step} in {directory}: training goes on, "
+            f"but would resume from an earlier one ({reason})"
         )
         return False
     return True
@@ -80,15 +80,15 @@ def save(directory: Path, step: int, tree: Any, position: Position) -> bool:
 def restore(
     directory: Path, like: Callable[[Position], Any]
 ) -> tuple[Position, Any] | None:
-    """The newest undamaged checkpoint: its position, and its tree.
+    """The position and the tree of the newest undamaged checkpoint, or None.
 
-    A damaged or half-written one is logged and skipped, and not read: orbax, once it
-    has failed to read, may fail again at any time later, in the garbage collector.
+    Damaged and incomplete ones are logged and skipped without being read: after a
+    failed read, orbax may fail again at any later time, in the garbage collector.
 
     Args:
       directory: Where `save` wrote.
-      like: Gives for a position a tree of that structure, placed on devices as the
-        restored one is to be.
+      like: Returns, for a position, a tree with the structure and the placement on
+        devices that the restored tree shall have.
     """
     _clear_unfinished(directory)
     for step in reversed(_steps(directory)):
@@ -103,7 +103,7 @@ def restore(
 
 
 def _clear_unfinished(directory: Path) -> None:
-    for path in directory.glob("*.orbax-checkpoint-tmp*"):  # cut off while written
+    for path in directory.glob("*.orbax-checkpoint-tmp*"):  # interrupted while written
         shutil.rmtree(path, ignore_errors=True)
 
 
@@ -114,11 +114,11 @@ def _sealed(path: Path, position: Position) -> dict[str, Any]:
 
 
 def _position(path: Path, seal: Path) -> Position | None:
-    """What the seal of a checkpoint says, if it is whole and fits the checkpoint."""
+    """The position in the seal of a checkpoint, or None if the seal is invalid."""
     try:
         record = json.loads(seal.read_bytes())
         fits = record == _sealed(path, record["position"])
-    except (OSError, ValueError, KeyError, TypeError):  # missing, cut off, other JSON
+    except (OSError, ValueError, KeyError, TypeError):  # missing, truncated, other JSON
         return None
     return record["position"] if fits else None
 

@@ -1,4 +1,4 @@
-"""Whether the parts of a training fit each other and its data, before it is run."""
+"""Checks that the parts of a training fit each other and the data, before it runs."""
 
 from collections.abc import Callable, Mapping
 import inspect
@@ -22,13 +22,13 @@ from kdjax.training.step import Training
 
 
 def check_parts(training: Any) -> None:
-    """Raises TypeError or ValueError if a part of a training is not what it takes."""
+    """Raises TypeError or ValueError if a part of a training has the wrong type."""
     _check_type("training", training, Training, "kdjax.training.Training(...)")
     _check_type(
         "model",
         training.model,
         Model,
-        "kdjax.models.Model: kdjax.models.from_linen makes one of a flax module",
+        "kdjax.models.Model; kdjax.models.from_linen converts a flax module",
     )
     _check_type("projector", training.projector, Projector, "kdjax.models.Projector")
     for name in ("objective", "teacher", "view", "optimizer"):
@@ -39,15 +39,15 @@ def check_parts(training: Any) -> None:
     if "student_logits" in inspect.signature(training.objective).parameters:
         raise TypeError(
             f"objective {name_of(training.objective)} takes logits, but an objective "
-            f"takes (student, teacher, batch): kdjax.objectives.on_logits makes one"
+            f"takes (student, teacher, batch); kdjax.objectives.on_logits converts it"
         )
     if isinstance(training.measures, Measure):
-        raise TypeError("measures is one Measure, but takes a tuple of them")
+        raise TypeError("measures is a Measure, but takes a tuple of them")
     for one in training.measures:
         _check_type("measures", one, Measure, "kdjax.training.Measure")
     if training.select is not None and training.select[1] not in ("max", "min"):
         raise ValueError(
-            f"select is {training.select!r}, but takes a metric with 'max' or 'min'"
+            f"select is {training.select!r}, but takes a metric and 'max' or 'min'"
         )
 
 
@@ -57,7 +57,7 @@ def _check_type(name: str, value: Any, kind: type, takes: str) -> None:
 
 
 def _named(value: Any) -> str:
-    """A value in a line: a network's own text has many."""
+    """The representation of a value, or its type if that is long (as of a network)."""
     text = repr(value)
     brief = len(text) <= 60 and "\n" not in text
     return text if brief else f"of type {type(value).__name__}"
@@ -66,10 +66,10 @@ def _named(value: Any) -> str:
 def check_fit(
     training: Training, data: Data, columns: Mapping[str, np.ndarray], fixed: Any
 ) -> None:
-    """Traces each part of a step on shapes alone, which costs next to nothing.
+    """Traces each part of a step with abstract shapes, which is cheap.
 
     Raises:
-      TypeError, ValueError: naming the part that does not take what it is given.
+      TypeError, ValueError: naming the part that does not accept its inputs.
     """
     feed = feeder(data.train, training.batch_size)
     if isinstance(feed, ResidentFeed) and not feed.steps:
@@ -78,7 +78,9 @@ def check_fit(
             f"{feed.examples} examples of train"
         )
     if not feed.steps:
-        raise ValueError(f"steps of the stream is {feed.steps}, but takes 1 or more")
+        raise ValueError(
+            f"steps of the stream is {feed.steps}, but takes a positive integer"
+        )
     key, batch = jax.random.key(0), feed.example()
     has = f"a batch has {', '.join(batch)}"
     if isinstance(fixed, Mapping):
@@ -101,20 +103,20 @@ def check_fit(
 
 
 def _shapes(what: str, has: str, function: Callable, *arguments: Any) -> Any:
-    """`jax.eval_shape`; an error says which part it was, and what there was to take."""
+    """`jax.eval_shape`; errors name the part, and what was available to it."""
     try:
         return jax.eval_shape(function, *arguments)
     except KeyError as error:
         raise ValueError(f"{what} takes {error}, but {has}") from error
     except IndexError as error:
-        raise ValueError(f"{what} takes more than there is: {has}") from error
+        raise ValueError(f"{what} takes an element that is missing: {has}") from error
     except Exception as error:
-        error.add_note(f"raised by the {what}, before anything is trained: {has}")
+        error.add_note(f"raised by the {what}, before training began: {has}")
         raise
 
 
 def _described(whose: str, outputs: Outputs | None) -> str:
-    """What an objective may take of outputs."""
+    """Describes the outputs that are available to an objective."""
     if outputs is None:
         return f"there is no {whose}"
     features, attention = (
@@ -131,14 +133,14 @@ def _student(model: Model, batch: Batch, has: str) -> tuple[Any, Outputs]:
     variables = _shapes("model", has, model.init, jax.random.key(0), batch)
     if not isinstance(variables, dict) or set(variables) != {"params", "state"}:
         raise TypeError(
-            f"model: init gives {jax.tree.structure(variables)}, but takes to give a "
-            f"dict of params and state"
+            f"model: init returned {jax.tree.structure(variables)}, but must return a "
+            f"dict with params and state"
         )
     given = _shapes("model", has, model.apply, variables, batch)
     if type(given) is not tuple or not isinstance(given[0], Outputs):
         raise TypeError(
-            f"model: apply gives {jax.tree.structure(given)}, but takes to give a "
-            f"pair, kdjax.models.Outputs and the state"
+            f"model: apply returned {jax.tree.structure(given)}, but must return a "
+            f"pair of kdjax.models.Outputs and the state"
         )
     return variables, given[0]
 
@@ -147,8 +149,8 @@ def _check_view(view: Any, size: int) -> None:
     for path, leaf in jax.tree_util.tree_leaves_with_path(view):
         if leaf.shape[:1] != (size,):
             raise ValueError(
-                f"view gives {jax.tree_util.keystr(path)} of shape {leaf.shape}, but "
-                f"takes and gives batches of {size} examples"
+                f"view returned {jax.tree_util.keystr(path)} of shape {leaf.shape}, "
+                f"but must return a batch of {size} examples, as it takes"
             )
 
 
@@ -175,13 +177,13 @@ def _check_objective(
     wanted = jax.tree.leaves(view)[0].shape[:1]
     if jax.tree.structure(losses) != jax.tree.structure(0) or losses.shape != wanted:
         raise ValueError(
-            f"objective {name} gives {_shape(losses)} for a batch of {wanted[0]}, but "
-            f"takes to give one value an example, {wanted}"
+            f"objective {name} returned {_shape(losses)} for a batch of {wanted[0]}, "
+            f"but must return one value per example, {wanted}"
         )
     if _shape(after) != _shape(state.model_state):
         raise ValueError(
             f"state of model and projector is {_shape(state.model_state)} before a "
-            f"step and {_shape(after)} after it, but takes the same shapes"
+            f"step and {_shape(after)} after it, but must keep its shapes"
         )
     return state
 
@@ -193,7 +195,7 @@ def _shape(tree: Any) -> Any:
 def _check_descent(
     training: Training, steps: int, params: Any, columns: Mapping[str, np.ndarray]
 ) -> None:
-    """The first update must not point along the gradient, whatever that is: here 1."""
+    """Raises ValueError if the first update points along the gradient (here, ones)."""
 
     @jax.jit
     def along(chosen: dict[str, jax.Array]) -> jax.Array:
@@ -214,9 +216,9 @@ def _check_descent(
         if along(row) > 0:
             raise ValueError(
                 f"optimizer: its first update points uphill, along the gradient, with "
-                f"hyperparameters {row}. It takes a complete transformation, learning "
-                f"rate and sign included, such as optax.adam(1e-3) or "
-                f"kdjax.training.optimizers.adam, not optax.scale_by_adam() alone"
+                f"hyperparameters {row}, but it must be a complete transformation, "
+                f"including learning rate and sign, such as optax.adam(1e-3) or "
+                f"kdjax.training.optimizers.adam, not only optax.scale_by_adam()"
             )
 
 
@@ -234,11 +236,11 @@ def _check_measures(
     for metric, value in metrics.items():
         if value.shape:
             raise ValueError(
-                f"measures give {metric!r} of shape {value.shape}, but take to give "
+                f"measures returned {metric!r} of shape {value.shape}, but must return "
                 f"scalars"
             )
     if training.select is not None and training.select[0] not in metrics:
         raise ValueError(
             f"select is {training.select!r}, but takes one of "
-            f"{', '.join(metrics) or 'no metrics, so None'}"
+            f"{', '.join(metrics) or 'no metrics, so it must be None'}"
         )

@@ -1,7 +1,7 @@
-"""The loop: epoch after epoch and phase after phase, resumable to the bit.
+"""The training loop over phases and epochs, which resumes with identical bits.
 
-It does not know whether it runs one student or a group of them side by side, nor
-whether batches come from resident arrays or from a stream.
+It is the same for one student and a vectorized group of them, and for batches from
+resident arrays and from a stream.
 """
 
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -24,18 +24,18 @@ OnCall = Callable[[int], None]
 
 
 class Loop:
-    """One run, or a group of them side by side, on its way through its phases.
+    """Trains one run, or a vectorized group of runs, through its phases.
 
     Args:
-      phases: One after another. The student goes on; optimizer and projector begin
-        anew, and so does what is kept of the best epoch.
-      key: Draws the initial parameters, and for epoch ``e`` by ``fold_in(key, e)`` the
-        order of the examples and what is random in a step.
+      phases: Trained in turn. The student is kept between phases; optimizer, projector
+        and the record of the best epoch are initialised again.
+      key: Random key for the initial parameters; ``fold_in(key, e)`` determines the
+        order of examples and the randomness of the steps in epoch ``e``.
       hyperparameters: Scalars by name, or arrays with a leading axis of runs.
-      splits: Of each phase the resident training arrays and the validation split.
-      fixed: What does not change in a run.
-      sharding: Where the state lies.
-      feed_sharding: Where what a call is fed lies; by default there, too.
+      splits: The resident training arrays and the validation split of each phase.
+      fixed: Constants, as view and teacher take them.
+      sharding: Sharding of the state.
+      feed_sharding: Sharding of the inputs of each call; by default the same.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Loop:
         sharding: jax.sharding.Sharding,
         feed_sharding: jax.sharding.Sharding | None = None,
     ):
-        # Feeds have positions of their own, and groups may run side by side.
+        # A feed has a position, and groups may run concurrently.
         self.phases = [each._replace(feed=copy(each.feed)) for each in phases]
         self.splits, self.fixed = splits, fixed
         self.init_key, self.key = jax.random.split(jax.device_put(key, sharding))
@@ -59,8 +59,8 @@ class Loop:
         self.at = {"phase": 0, "epoch": 0, "step": 0, "done": 0, "steps": 0}
         states = self._shapes()
         self.curves = _blank_curves(self.phases, states, splits, fixed)
-        self.losses = np.zeros(states[0].finite.shape)  # summed, of the epoch under way
-        self.run: Any = None  # a `Run`, once it has begun
+        self.losses = np.zeros(states[0].finite.shape)  # sum over the current epoch
+        self.run: Any = None  # a `Run`, once training has begun
 
     def to_the_end(
         self,
@@ -72,21 +72,20 @@ class Loop:
         on_epoch: OnEpoch = lambda done, metrics: None,
         on_call: OnCall = lambda done: None,
     ) -> tuple[Run, Curves]:
-        """Runs what is left, with a checkpoint every so often.
+        """Trains to the end, resuming from a checkpoint if there is one.
 
         Args:
-          directory: Where the checkpoints lie.
-          checkpoint_seconds: A checkpoint follows the first call to end so long after
-            the one before,
-          checkpoint_steps: or, if given, so many steps after it.
-          keep_last: Whether to leave a checkpoint of the end.
-          on_epoch: Called with how many epochs are done, and the metrics of the last:
-            after each, and when a run is resumed.
-          on_call: Called with how many epochs are done, and more often: after each call
-            of a program. What it raises ends the run.
+          directory: Directory of the checkpoints.
+          checkpoint_seconds: Least time between checkpoints.
+          checkpoint_steps: If given, the least number of steps between them instead.
+          keep_last: Whether to write a checkpoint at the end.
+          on_epoch: Called after each epoch, and when a run resumes, with the number of
+            epochs done and the metrics of the last.
+          on_call: Called after each call of a program, which is more often, with the
+            number of epochs done. An exception it raises ends the run.
 
         Returns:
-          The last state; and the metrics and ``seconds`` of every epoch.
+          The final state, and the metrics and ``seconds`` of every epoch.
         """
         self._resume(directory)
         if self.at["done"]:
@@ -105,7 +104,7 @@ class Loop:
         return self.run, self.curves
 
     def _calls(self, on_epoch: OnEpoch) -> Iterator[None]:
-        """After each call of the program control is given back."""
+        """Trains to the end; yields after each call of a program."""
         at = self.at
         while at["done"] < self.epochs:
             phase = self.phases[at["phase"]]
@@ -153,7 +152,7 @@ class Loop:
             self._begin(at["phase"] + 1)
 
     def _begin(self, phase: int, source: str | None = None) -> None:
-        """A phase's first state; the student is that of the phase before."""
+        """Starts a phase with the student of the previous one, if any."""
         if source is None:
             student = None if self.run is None else student_of(self.run.state)
             self.run = self._first(phase, student)
@@ -171,7 +170,7 @@ class Loop:
         )
 
     def _shapes(self) -> list[Run]:
-        """Of the state of every phase, placed where it is to lie."""
+        """The state of every phase as shapes with shardings."""
         states = first_states(
             self.phases, self.init_key, self.hyperparameters, self.fixed
         )
@@ -203,7 +202,7 @@ class Loop:
 
     @contextmanager
     def _clock(self) -> Generator[None]:
-        """Counts to the epoch's seconds what is done in it, and no checkpoint."""
+        """Adds the time spent in the context to the seconds of the epoch."""
         began, done = time.monotonic(), self.at["done"]
         yield
         self.curves["seconds"][done] += time.monotonic() - began
@@ -219,7 +218,7 @@ def _blank_curves(
     splits: Sequence[tuple[Batch, Batch | None]],
     fixed: Any,
 ) -> Curves:
-    """Curves ``[epochs, ...]`` to fill; NaN where a phase lacks another's metric."""
+    """Curves ``[epochs, ...]`` to fill in; NaN for metrics that some phases lack."""
     epochs = sum(phase.training.epochs for phase in phases)
     metrics = [
         jax.eval_shape(phase.finish, state, validation, fixed)[1]

@@ -1,7 +1,7 @@
-"""What is measured of a student on a split of the data.
+"""Metrics of a student on a split of the data.
 
-A measure adds up sums over blocks of examples and makes scalars of the totals at the
-end, so that no split needs to fit in memory at once.
+A measure accumulates sums over blocks of examples and computes scalars from the totals,
+so a split is never processed at once.
 """
 
 from collections.abc import Callable
@@ -20,10 +20,11 @@ Metrics = dict[str, jax.Array]
 
 
 class Measure(NamedTuple):
-    """``sums(student, teacher, batch)`` of a block, and ``finish(totals)``: scalars.
+    """A metric, as sums over a block of examples and scalars from their totals.
 
-    The teacher is None where the split has none. Sums are added over blocks as they
-    are: count the examples among them to take a mean.
+    ``sums(student, teacher, batch)`` returns sums by name; the teacher is None if the
+    split has none. ``finish(totals)`` returns scalars by name. To take a mean, include
+    the number of examples in the sums.
     """
 
     sums: Callable[[Outputs, Outputs | None, Batch], Sums]
@@ -31,18 +32,18 @@ class Measure(NamedTuple):
 
 
 def classification(bins: int = 15) -> Measure:
-    """Of classes, or of tokens: accuracy, errors, likelihood and calibration.
+    """Accuracy, errors, likelihood and calibration, for classes or tokens.
 
-    ``accuracy``, ``errors`` (a count), ``nll`` (nats) and ``ece``, the expected
-    calibration error; with a teacher, ``agreement`` (share of examples for which both
-    predict the same class) and ``teacher_kl`` (forward KL at temperature 1, nats).
-    Logits are ``[B, C]`` and labels ``[B]``, or ``[B, tokens, C]`` and ``[B, tokens]``;
-    of tokens, those count that the batch's ``mask`` of that shape holds, and of either
-    those whose label is a class: one of -1 or -100 says that there is none.
+    The metrics are ``accuracy``, ``errors`` (a count), ``nll`` (nats) and ``ece``, the
+    expected calibration error; with a teacher also ``agreement`` (share of examples for
+    which both predict the same class) and ``teacher_kl`` (forward KL at temperature 1,
+    nats). Logits are ``[B, C]`` and labels ``[B]``, or ``[B, tokens, C]`` and ``[B,
+    tokens]``. Labels outside the classes, such as -1 or -100, are ignored, as are
+    tokens that the batch's ``mask`` of shape ``[B, tokens]`` excludes.
 
     Args:
-      bins: How many bins of equal width divide [0, 1] for the calibration error: the
-        mean gap between confidence and accuracy over them, weighed by their size.
+      bins: Number of equal-width bins of confidence in [0, 1]. The calibration error is
+        the gap between confidence and accuracy, averaged over bins weighted by size.
 
     References:
       Guo et al., `On Calibration of Modern Neural Networks

@@ -1,9 +1,9 @@
-"""Optimizers whose learning rate, schedule and all are hyperparameters to sweep.
+"""Optimizers with learning rates, schedules and more that can be swept.
 
-An optimizer is a function of its hyperparameters that gives a complete optax
-transformation; a training tells it the number of ``steps`` if it asks. optax's own
-work as they are: ``optax.adam`` has the axis ``learning_rate``, and ``optax.sgd(0.1)``,
-with nothing left to choose, has none. To use another schedule, write such a function.
+An optimizer is a function of its hyperparameters that returns a complete optax
+transformation. If it has an argument ``steps``, it is given the total number of steps.
+Those of optax work unchanged: ``optax.adam`` has the axis ``learning_rate``, and the
+transformation ``optax.sgd(0.1)`` has none. For another schedule, write such a function.
 """
 
 from typing import Any
@@ -16,11 +16,11 @@ from kdjax.losses.ranges import Fraction, Positive, Scalar
 
 
 def adam(*, learning_rate: Positive, steps: int) -> optax.GradientTransformation:
-    """Adam; its learning rate falls to 0 along a cosine.
+    """Adam with a cosine learning-rate decay to 0.
 
     Args:
       learning_rate: Peak learning rate, at the first step.
-      steps: How many there will be.
+      steps: Total number of steps.
     """
     return optax.chain(optax.scale_by_adam(), _cosine(steps), _descend(learning_rate))
 
@@ -32,13 +32,14 @@ def adamw(
     weight_decay: Scalar = 1e-4,
     warmup: Fraction = 0.0,
 ) -> optax.GradientTransformation:
-    """Adam with decoupled weight decay and warm-up.
+    """Adam with decoupled weight decay, warm-up and cosine decay to 0.
 
     Args:
       learning_rate: Peak learning rate, after the warm-up.
-      steps: How many there will be.
-      weight_decay: Share of the weights, times the learning rate, taken off each step.
-      warmup: Share of the steps in which the learning rate rises from 0.
+      steps: Total number of steps.
+      weight_decay: Fraction of the weights, times the learning rate, subtracted in each
+        step.
+      warmup: Fraction of the steps over which the learning rate rises from 0.
 
     References:
       Loshchilov and Hutter, `Decoupled Weight Decay Regularization
@@ -60,14 +61,14 @@ def sgd(
     weight_decay: Scalar = 0.0,
     warmup: Fraction = 0.0,
 ) -> optax.GradientTransformation:
-    """Gradient descent with momentum, weight decay added to the gradient, and warm-up.
+    """SGD with momentum, L2 weight decay, warm-up and cosine decay to 0.
 
     Args:
       learning_rate: Peak learning rate, after the warm-up.
-      steps: How many there will be.
-      momentum: What stays of the velocity from step to step.
-      weight_decay: Share of the weights that is added to their gradient.
-      warmup: Share of the steps in which the learning rate rises from 0.
+      steps: Total number of steps.
+      momentum: Decay rate of the velocity.
+      weight_decay: Factor of the weights that is added to their gradient.
+      warmup: Fraction of the steps over which the learning rate rises from 0.
     """
     return optax.chain(
         optax.add_decayed_weights(weight_decay),
@@ -78,7 +79,7 @@ def sgd(
 
 
 def _descend(learning_rate: Positive) -> optax.GradientTransformation:
-    # Last, and not as a schedule's peak: optax's schedules refuse a traced one.
+    # A separate last step, because optax's schedules reject a traced peak value.
     return optax.scale(-learning_rate)
 
 

@@ -1,4 +1,4 @@
-"""The compiled functions of a phase, for one run or for many side by side."""
+"""The compiled functions of a phase, for one run or a vectorized group."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -15,39 +15,39 @@ from kdjax.training import step as stepping
 from kdjax.training.metrics import Metrics
 from kdjax.training.step import State, Training
 
-_STEPS_A_CALL = 500  # of one program; between calls there may be a checkpoint
-_BYTES_A_CALL = 2**28  # and so much may be fed to it: a stream's batches lie in memory
-Lift = Callable[[Callable, Any], Callable]  # as `jax.vmap`: (function, in_axes)
+_STEPS_A_CALL = 500  # at most, because checkpoints fall between calls
+_BYTES_A_CALL = 2**28  # at most, because a stream's batches are held in memory
+Lift = Callable[[Callable, Any], Callable]  # like `jax.vmap`: (function, in_axes)
 
 
 class Run(NamedTuple):
-    """A run's state, and what is kept of it beside."""
+    """The state of a run and the record of its best epoch."""
 
     state: State
     best: Variables  # the student's, of the best epoch so far
-    best_value: jax.Array  # [], of the metric that selects
-    finite: jax.Array  # [], whether every loss was
+    best_value: jax.Array  # [], of the metric for selection
+    finite: jax.Array  # [], whether all losses so far were
 
 
 class Phase(NamedTuple):
-    """The compiled functions of one phase; the loop knows no more of it."""
+    """The compiled functions of one phase: all that the loop needs of it."""
 
     training: Training
     feed: ResidentFeed | StreamFeed
     begin: Wrapped  # -> Run
-    program: Wrapped  # -> Run, loss: of a call's steps, or of one step
+    program: Wrapped  # -> Run, summed loss: several steps if scanned, otherwise one
     finish: Wrapped  # -> Run, Metrics: at the end of an epoch
-    scanned: bool  # whether the program's steps are a loop inside it
+    scanned: bool  # whether the program loops over steps
     steps_a_call: int
 
     def beside(self) -> tuple:
-        """What the text of the programs does not say, for a fingerprint."""
+        """What a fingerprint needs beside the text of the programs."""
         return self.training.epochs, self.feed.steps, self.feed.example()
 
     def advance(
         self, run: Run, fed: Any, keys: jax.Array, arrays: Batch, fixed: Any
     ) -> tuple[Run, jax.Array]:
-        """As many steps as there are keys; and the sum of their losses."""
+        """Takes one step for each key, and returns the sum of their losses."""
         if self.scanned:
             return self.program(run, fed, keys, arrays, fixed)
         total: Any = 0.0
@@ -66,15 +66,14 @@ def phase(
     scanned: bool = True,
     steps_a_call: int | None = None,
 ) -> Phase:
-    """The functions of a phase, for a `Loop`.
+    """Builds the functions of a phase, for a `Loop`.
 
     Args:
-      training: What is trained.
-      feed: Where its batches come from.
-      lift: ``lift(function, in_axes)`` for many runs side by side: `jax.vmap`, say.
-      scanned: Whether the steps of a call are a loop inside the program, or calls of a
-        program of one step.
-      steps_a_call: At most so many steps are between two checkpoints.
+      training: What to train.
+      feed: The source of its batches.
+      lift: A transformation ``lift(function, in_axes)`` to many runs, like `jax.vmap`.
+      scanned: Whether the program loops over steps, or takes a single one.
+      steps_a_call: Maximum number of steps between two checkpoints.
     """
     total = training.epochs * feed.steps
     fed = sum(a.size * a.dtype.itemsize for a in jax.tree.leaves(feed.fed(1)))
@@ -109,7 +108,7 @@ def _scan(one: Callable) -> Callable:
 def first_states(
     phases: Sequence[Phase], key: jax.Array, hyperparameters: Any, fixed: Any
 ) -> list[Run]:
-    """The shapes of every phase's first state."""
+    """The initial state of every phase, as shapes."""
     states: list[Run] = []
     for each in phases:
         student = student_of(states[-1].state) if states else None
@@ -124,7 +123,7 @@ def lowered(
     splits: Sequence[tuple[Batch, Batch | None]],
     fixed: Any,
 ) -> list[jax.stages.Lowered]:
-    """Every program that the phases run, before it is compiled, for a fingerprint."""
+    """Lowers every program of the phases without compiling, for a fingerprint."""
     key, programs, student = jax.random.key(0), [], None
     states = first_states(phases, key, hyperparameters, fixed)
     for each, state, (arrays, validation) in zip(phases, states, splits, strict=True):
@@ -147,14 +146,14 @@ def lowered(
 
 
 def student_of(state: State) -> Variables:
-    """The student's variables, for `kdjax.models.Model.apply`."""
+    """The variables of the student, for `kdjax.models.Model.apply`."""
     return {"params": state.params["student"], "state": state.model_state["student"]}
 
 
 def measure(
     training: Training, variables: Variables, split: Batch, fixed: Any
 ) -> Metrics:
-    """The training's measures of a student on a split, some examples at a time."""
+    """Measures a student on a split, in blocks of ``training.measure_batch``."""
 
     def sums(rows: Batch) -> list[dict[str, jax.Array]]:
         student, _ = training.model.apply(variables, rows)
@@ -196,7 +195,7 @@ def _begin(
 
 
 def _as_typed(state: State) -> State:
-    """The state, no array weakly typed: a program would be compiled again for that."""
+    """The state without weak types, which would cause recompilation."""
     return jax.tree.map(
         lambda a: jax.lax.convert_element_type(a, jnp.asarray(a).dtype), state
     )
@@ -240,17 +239,16 @@ def _finish(
 
 
 def scans_well(training: Training, data: Data, device: jax.Device) -> bool:
-    """Whether steps are to be a loop inside the program: not those of `convolves`."""
+    """Whether programs loop over steps: all but those with convolutions on a CPU."""
     example = feeder(data.train, training.batch_size).example()
     return device.platform != "cpu" or not convolves(training, example)
 
 
 def convolves(training: Training, example: Batch) -> bool:
-    """Whether the model has convolutions, which want to be called in their own way.
+    """Whether the model has convolutions, which are slow under vmap and scan.
 
-    Side by side in one program (vmapped) they become grouped convolutions, which are
-    slow on every device; and on a CPU the gradient of one is twenty times slower inside
-    a loop of the program than outside.
+    Under `jax.vmap` over weights they become grouped convolutions, which are slow on
+    every device. On a CPU, their gradient is twenty times slower inside `jax.lax.scan`.
     """
     variables = jax.eval_shape(training.model.init, jax.random.key(0), example)
     jaxpr = jax.make_jaxpr(training.model.apply)(variables, example)
@@ -258,12 +256,12 @@ def convolves(training: Training, example: Batch) -> bool:
 
 
 def runs_per_program(training: Training, example: Batch, device: jax.Device) -> int:
-    """How many runs a device trains fastest side by side, as far as its memory goes.
+    """How many runs to vectorize for the highest throughput that memory allows.
 
-    On a CPU their weights and moments must lie in its cache: students of 300 units took
-    0.76 ms a step and run 4 at once and 0.96 ms 16 at once, those of 16 units 0.054 ms
-    16 at once and 0.046 ms 96 at once. Memory holds weights, moments, the best weights
-    and the gradient, and what the forward pass leaves for the backward one.
+    On a CPU, weights and moments should fit in its cache: a step per run took 0.76 ms
+    with 4 runs of 300 units and 0.96 ms with 16, but 0.054 ms with 16 runs of 16 units
+    and 0.046 ms with 96. The memory is needed for weights, moments, best weights,
+    gradients, and the activations saved for the backward pass.
     """
     variables = jax.eval_shape(training.model.init, jax.random.key(0), example)
     jaxpr = jax.make_jaxpr(training.model.apply)(variables, example)

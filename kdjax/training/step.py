@@ -1,4 +1,4 @@
-"""One step of training, a pure function: vmap it for a sweep, scan it for an epoch."""
+"""One training step as a pure function, to vmap for a sweep and scan for an epoch."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -21,28 +21,29 @@ Optimizer = Callable[..., optax.GradientTransformation] | optax.GradientTransfor
 
 @dataclass(frozen=True)
 class Training:
-    """What is trained, on what, and how; the same for all runs of a sweep.
+    """A student and how to train it; the same for all runs of a sweep.
 
-    What varies between runs are hyperparameters: the keyword-only arguments of the
-    objective and of the projector, and the arguments of the optimizer, by their names.
+    Hyperparameters, which vary between runs, are the keyword-only arguments of the
+    objective and the projector, and the arguments of the optimizer, by name.
 
     Args:
       model: The student.
       objective: ``(student, teacher, batch, *, hyperparameters) -> [B]``, whose mean is
-        minimised: see `kdjax.objectives`.
+        minimised; see `kdjax.objectives`.
       epochs: Passes over the training examples.
-      batch_size: Examples a step. The few left over sit the epoch out.
-      optimizer: A function of hyperparameters, as in `kdjax.training.optimizers`, which
-        is told the number of ``steps`` if it asks; or an optax transformation.
-      teacher: ``(fixed, batch) -> Outputs``: stored in the batch, or live.
-      projector: Learns between both outputs: see `kdjax.models.projectors`.
-      view: Changes each batch before teacher and student see it.
-      constrain: ``constrain(params)`` of the student, after every step: see
+      batch_size: Examples per step. A last partial batch is dropped.
+      optimizer: A function of hyperparameters, and of the number of ``steps`` if it has
+        such an argument, as in `kdjax.training.optimizers`; or an optax transformation.
+      teacher: ``(fixed, batch) -> Outputs``, stored in the batch or computed live.
+      projector: Maps the outputs of student and teacher before the objective, and
+        learns with the student; see `kdjax.models.projectors`.
+      view: Augments each batch before teacher and student see it.
+      constrain: ``constrain(params)``, applied to the student after every step; see
         `kdjax.models.max_norm`.
-      measures: What is measured of the student, after every epoch and at the end.
-      select: A validation metric, and ``"max"`` or ``"min"``: the epoch where it is
-        best is the best epoch. None if no epoch is to be selected.
-      measure_batch: How many examples are measured at a time.
+      measures: Metrics of the student, computed after every epoch and at the end.
+      select: A validation metric and ``"max"`` or ``"min"``, which define the best
+        epoch. None selects no epoch.
+      measure_batch: Number of examples per block when metrics are computed.
     """
 
     model: Model
@@ -60,7 +61,7 @@ class Training:
 
 
 class State(NamedTuple):
-    """All of one run between two steps, of ``student`` and ``projector`` by name."""
+    """The state of a run, with variables of ``student`` and ``projector`` by name."""
 
     hyperparameters: Hyperparameters
     params: dict[str, Any]
@@ -80,13 +81,13 @@ def init(
     """The state before the first step.
 
     Args:
-      training: What is to be trained.
-      steps: How many steps there will be.
-      key: Draws the initial parameters.
+      training: What to train.
+      steps: Total number of steps.
+      key: Random key for the initial parameters.
       hyperparameters: Scalars by name.
-      batch: An example, for its shapes and those of its view.
-      fixed: What does not change in a run, as the teacher and the view take it.
-      student: Variables to go on with, those of an earlier phase.
+      batch: A batch that provides the shapes.
+      fixed: Constants, as teacher and view take them.
+      student: Variables of an earlier phase to continue from, if any.
     """
     student = training.model.init(key, batch) if student is None else student
     view_key = jax.random.fold_in(key, 2)
@@ -112,7 +113,7 @@ def step(
     key: jax.Array,
     fixed: Any,
 ) -> tuple[State, Metrics]:
-    """One update from one batch; the metrics are its mean ``loss``."""
+    """One update on a batch, and its mean ``loss`` as the only metric."""
     view_key, model_key = jax.random.split(key)
     view = training.view(view_key, batch, state.params["student"], fixed)
     view = jax.lax.stop_gradient(view)
@@ -143,7 +144,7 @@ def example_losses(
     taught: Outputs | None,
     key: jax.Array,
 ) -> tuple[jax.Array, Any]:
-    """The objective of each example ``[B]``, and the states after the batch."""
+    """The objective of each example ``[B]``, and the updated model states."""
     chosen = state.hyperparameters
     student, student_state = training.model.apply(
         {"params": params["student"], "state": state.model_state["student"]}, batch, key
@@ -167,7 +168,7 @@ def example_losses(
 def transformation(
     optimizer: Optimizer, hyperparameters: Hyperparameters, steps: int
 ) -> optax.GradientTransformation:
-    """The optimizer at these hyperparameters."""
+    """The optimizer with these hyperparameters."""
     if isinstance(optimizer, optax.GradientTransformation):
         return optimizer
     told = (
@@ -179,7 +180,7 @@ def transformation(
 def of(
     function: Callable, hyperparameters: Mapping[str, Any], *, by_keyword: bool = False
 ) -> dict[str, Any]:
-    """Those that a function takes: see `takes`."""
+    """Selects the hyperparameters that a function takes; see `takes`."""
     names = takes(function, by_keyword=by_keyword)
     return {name: hyperparameters[name] for name in names if name in hyperparameters}
 
@@ -188,7 +189,7 @@ def of(
 def takes(
     function: Callable, *, by_keyword: bool = False
 ) -> dict[str, inspect.Parameter]:
-    """The keyword-only arguments of a function; or all that can be given by keyword."""
+    """The keyword-only arguments of a function, or all that can be given by keyword."""
     own = inspect.Parameter.KEYWORD_ONLY
     kinds = (own, inspect.Parameter.POSITIONAL_OR_KEYWORD) if by_keyword else (own,)
     parameters = signature(function).parameters

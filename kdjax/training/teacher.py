@@ -1,7 +1,7 @@
-"""A teacher: outputs stored with the examples, or a model that runs beside the student.
+"""Teachers: outputs stored with the examples, or a model that runs in each step.
 
-Stored outputs are those of the inputs as they are. A live teacher is asked about the
-very view that the student sees; its variables are passed as ``fixed["teacher"]``.
+Stored outputs are computed on the unaugmented inputs. A live teacher sees the same view
+as the student; its variables are passed as ``fixed["teacher"]``.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,12 +16,12 @@ from kdjax.models import Batch, Model, Outputs
 
 
 def stored(fixed: Any, batch: Batch) -> Outputs | None:
-    """The outputs that lie in the batch, or None."""
+    """The teacher outputs stored in the batch, or None."""
     return batch.get("teacher")
 
 
 def live(model: Model) -> Callable[[Any, Batch], Outputs]:
-    """The outputs of a model whose variables are ``fixed["teacher"]``."""
+    """A teacher that applies a model with the variables ``fixed["teacher"]``."""
     return partial(_live, model)
 
 
@@ -29,7 +29,7 @@ def _live(model: Model, fixed: Mapping[str, Any], batch: Batch) -> Outputs:
     if not isinstance(fixed, Mapping) or "teacher" not in fixed:
         raise ValueError(
             f"fixed is {jax.tree.structure(fixed)}, but a live teacher takes its "
-            f"variables there: fixed={{'teacher': variables}}"
+            f"variables from fixed={{'teacher': variables}}"
         )
     return model.apply(fixed["teacher"], batch)[0]
 
@@ -44,13 +44,13 @@ def store(apply: Callable[[Batch], Any], data: Data, *, batch_size: int = 1000) 
     """The data with a teacher's outputs for every example of every split.
 
     Args:
-      apply: Any function from a batch, as the splits have it, to logits ``[B, ...]`` or
-        to `Outputs`: `logits` of a model, or one of your own.
-      data: Splits of arrays; one that is None stays None.
-      batch_size: How many examples the teacher is asked about at a time.
+      apply: Any function from a batch to logits ``[B, ...]`` or `Outputs`, such as
+        `logits` of a model.
+      data: Splits of arrays. A split that is None stays None.
+      batch_size: Number of examples per call of ``apply``.
 
     Raises:
-      TypeError: if a split holds no arrays, or ``apply`` gives something else.
+      TypeError: if a split is not arrays by name, or ``apply`` returns anything else.
     """
     named = zip(Data._fields, data, strict=True)
     return Data(*(_with_outputs(apply, *split, batch_size) for split in named))
@@ -78,20 +78,20 @@ def _outputs(given: Any, examples: int) -> Outputs:
     leaves = jax.tree.leaves(outputs)
     if isinstance(given, dict | list) or type(given) is tuple or not leaves:
         raise TypeError(
-            f"apply gives {type(given).__name__}, but takes to give logits or Outputs; "
-            f"teacher.logits(model, variables) makes it of a model"
+            f"apply returned {type(given).__name__}, but must return logits or "
+            f"Outputs, as the function teacher.logits(model, variables) does"
         )
     for leaf in leaves:
         if np.shape(leaf)[:1] != (examples,):
             raise TypeError(
-                f"apply gives shape {np.shape(leaf)} for {examples} examples, but "
-                f"takes to give arrays of as many"
+                f"apply returned shape {np.shape(leaf)} for {examples} examples, but "
+                f"must return one row per example"
             )
     return jax.tree.map(np.asarray, outputs)
 
 
 class _Absent:
-    """Stands where a teacher's outputs would be, and says so when it is asked."""
+    """Placeholder for a missing teacher; raises an error when an output is read."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -105,5 +105,5 @@ class _Absent:
 
 
 def present(outputs: Outputs | None) -> Any:
-    """The outputs, or what says that there are none as soon as it is asked for any."""
+    """The outputs, or a placeholder that raises an error when it is used."""
     return _Absent() if outputs is None else outputs

@@ -1,4 +1,4 @@
-"""One run from its first step to its last, on one device or sharded over several."""
+"""Trains a single run, on one device or data-parallel on several."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -26,11 +26,11 @@ from kdjax.training.step import Training
 
 
 class Trained(NamedTuple):
-    """What `train` gives."""
+    """The results of `train`."""
 
-    variables: Variables  # the student's, of the last step
-    best: Variables  # and of the selected epoch; the last ones if none is selected
-    curves: pd.DataFrame  # a row an epoch
+    variables: Variables  # of the student, after the last step
+    best: Variables  # at the best epoch; the last ones if none is selected
+    curves: pd.DataFrame  # one row per epoch
 
 
 def train(
@@ -47,29 +47,28 @@ def train(
     checkpoint_steps: int | None = None,
     on_epoch: Callable[[dict[str, float]], None] | None = None,
 ) -> Trained:
-    """Trains one student, or returns it from the cache; goes on where it was stopped.
+    """Trains one student, resumes an interrupted run, or returns a cached result.
 
-    Killed at any moment and started again, it ends with the same bits. On several
-    devices each batch is divided among them, and the result is that of one device up to
-    rounding; on as many devices as before it is the same to the bit.
+    A run that was killed and started again gives bitwise identical results. On several
+    devices, each batch is split among them. The number of devices affects results by
+    rounding only.
 
     Args:
-      trainings: What to train, or its phases one after another: the student goes on,
-        optimizer and projector begin anew.
+      trainings: What to train, or a sequence of phases to train in turn. The student is
+        kept between phases; optimizer and projector are initialised again.
       hyperparameters: Of objective, optimizer and projector, by name, for all phases.
-      data: To train on and to validate on, for all phases or for each of them.
-      key: Draws initial parameters, the order of examples, dropout and views.
-      fixed: What does not change, as view and teacher take it: a teacher's weights.
-      name: What to call it in the progress bar.
-      devices: Over which to divide the batch; by default only one.
-      directory: For checkpoints; by default ``runs`` in the cache.
-      checkpoint_seconds: At most about so long is lost when it is killed,
-      checkpoint_steps: or, if given, so many steps.
-      on_epoch: Called with the metrics of every epoch, its number (``epoch``) first.
+      data: Splits for training and validation, either shared or one per phase.
+      key: Random key for initial parameters, order of examples, dropout and views.
+      fixed: Constants passed to view and teacher, such as the teacher's weights.
+      name: Label of the progress bar.
+      devices: Devices to split each batch over; by default only one.
+      directory: For checkpoints; ``runs`` in the cache by default.
+      checkpoint_seconds: Time between checkpoints.
+      checkpoint_steps: If given, the number of steps between checkpoints instead.
+      on_epoch: Called after each epoch with its number (``epoch``) and metrics.
 
     Raises:
-      TypeError, ValueError: naming what was asked for that cannot be done, before
-        anything is computed.
+      TypeError, ValueError: if an argument is invalid, before anything is computed.
     """
     trainings = [trainings] if isinstance(trainings, Training) else list(trainings)
     datas = [data] * len(trainings) if isinstance(data, Data) else list(data)
@@ -84,7 +83,7 @@ def train(
         (hyperparameters, splits, fixed, jax.random.key_data(key), len(devices)),
         [each.beside() for each in phases],
     )
-    progress.console.print(f"{name}: kept in {directory}")
+    progress.console.print(f"{name}: checkpoints in {directory}")
     loop = Loop(
         phases,
         key,
@@ -116,7 +115,7 @@ def _phases(
     devices: Sequence[jax.Device],
     steps_a_call: int | None,
 ) -> tuple[list[programs.Phase], Sharding, Sharding]:
-    """The phases, and where their state and what they are fed lie."""
+    """The phases, and the shardings of their state and their inputs."""
     feeds = [
         feeder(one.train, training.batch_size)
         for training, one in zip(trainings, datas, strict=True)
@@ -147,7 +146,7 @@ def _tell(
 
 
 def _placed(sharding: Sharding, function: Callable, in_axes: Any) -> Callable:
-    """The function, its results where the state lies, whatever XLA would prefer."""
+    """The function, with its results constrained to the sharding of the state."""
     if isinstance(sharding, SingleDeviceSharding):
         return function
     return lambda *arguments: jax.lax.with_sharding_constraint(
@@ -158,7 +157,7 @@ def _placed(sharding: Sharding, function: Callable, in_axes: Any) -> Callable:
 def _shardings(
     feeds: Sequence[ResidentFeed | StreamFeed], devices: Sequence[jax.Device]
 ) -> tuple[Sharding, Sharding]:
-    """Where the state lies; and what a call is fed, whose second axis is the batch."""
+    """Shardings of the state, and of the inputs of a call ``[steps, batch, ...]``."""
     if len(devices) == 1:
         return (SingleDeviceSharding(devices[0]),) * 2
     for feed in feeds:

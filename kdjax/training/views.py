@@ -1,8 +1,8 @@
-"""Views: the only place where a training changes its inputs.
+"""Views: transformations of a batch, such as augmentation.
 
-A view is a function ``(key, batch, params, fixed) -> batch`` of as many examples: it
-augments images, or writes text with the student's ``params``. Teacher and student see
-what it returns, and no gradient flows through it.
+A view is a function ``(key, batch, params, fixed) -> batch`` that keeps the number of
+examples. It augments images, or generates text with the student's ``params``. Teacher
+and student both see its result, and no gradient flows through it.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,30 +18,30 @@ Augmentation = Callable[[jax.Array, jax.Array], jax.Array]  # (key, images) -> i
 
 
 def unchanged(key: jax.Array, batch: Batch, params: object, fixed: object) -> Batch:
-    """The batch as it is."""
+    """Returns the batch unchanged."""
     return batch
 
 
 def augmented(*augmentations: Augmentation) -> View:
-    """A view in which each augmentation changes the images in turn.
+    """A view that applies augmentations to the images in turn.
 
-    Outputs of a teacher that are stored for the images as they are do not change with
-    them: give a live teacher to have them agree, or see `of_stored`.
+    Stored teacher outputs do not follow the augmentation. Use a live teacher if they
+    should, or `of_stored`.
 
     Args:
-      *augmentations: Such as `kdjax.data.jitter`: ``(key, images) -> images``.
+      *augmentations: Functions ``(key, images) -> images``, as `kdjax.data.jitter`.
     """
     return partial(_augmented, augmentations)
 
 
 def of_stored(views: Sequence[Callable[[jax.Array], jax.Array]]) -> View:
-    """One of a finite set of views, drawn for each example, for a stored teacher.
+    """A view that draws one of a finite set of views per example, for a stored teacher.
 
-    The teacher's outputs are stored for every view, ``[B, views, ...]``, in this order;
-    the student sees the view whose outputs its batch then holds.
+    The teacher's outputs are stored for every view, ``[B, views, ...]``, in this order.
+    Of these the batch keeps the outputs for the view that was drawn.
 
     Args:
-      views: Functions of images ``[B, ...]``, without randomness.
+      views: Deterministic functions of images ``[B, ...]``.
     """
     return partial(_of_stored, tuple(views))
 
@@ -54,7 +54,7 @@ def _augmented(
     fixed: object,
 ) -> Batch:
     images = batch["image"]
-    keys = [key]  # one augmentation takes the view's own key
+    keys = [key]  # a single augmentation takes the key of the view
     if len(augmentations) > 1:
         keys = jax.random.split(key, len(augmentations))
     for augmentation, own in zip(augmentations, keys, strict=True):
