@@ -412,7 +412,7 @@ def test_the_figures_are_drawn():
     "changed, says",
     [
         ({"student_widths": (0,)}, "student_widths is 0"),
-        ({"teacher_widths": (32, 32)}, "each value once"),
+        ({"teacher_widths": (32, 32)}, "each value only once"),
         ({"teacher_learning_rate": 0.0}, "teacher_learning_rate is 0.0"),
         ({"temperatures": (0.0, 4.0)}, "temperatures is 0.0"),
         ({"alpha": 2.0}, "alpha is 2.0"),

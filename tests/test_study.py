@@ -1,4 +1,4 @@
-"""A study: its config, its command line, and a whole run of a small one."""
+"""The config and the command line of a study, and a full run of a small one."""
 
 from dataclasses import dataclass, replace
 
@@ -75,7 +75,7 @@ STUDY = Study(
 
 
 def rows(config, images, info):
-    """What a quick run of the study would give, without the training."""
+    """The results of a quick run of the study, without training."""
     frame = pd.DataFrame(
         {
             "seed": np.repeat(range(config.seeds), len(config.temperatures)),
@@ -88,7 +88,7 @@ def rows(config, images, info):
 
 @pytest.fixture
 def main(digits, tmp_path, monkeypatch, capsys):
-    """Calls the study, without its training, with flags; gives what it printed."""
+    """Runs the study without training, with the given flags; returns its output."""
     monkeypatch.setattr(results, "ROOT", tmp_path / "results")
     monkeypatch.setattr("kdjax.data.load", lambda name, data_dir: (digits, INFO))
 
@@ -113,13 +113,13 @@ def test_a_study_goes_from_flags_to_a_folder_of_results(hasty, main):
     assert meta["config"]["claims"]["learns"]["supported"] == [0.05, None]
     # Not the published config: a number, but no verdict.
     assert "It learns: not evaluated" in said and "accuracy at T = 4: 0." in said
-    assert "nothing left to do" in main("--epochs", "2")
+    assert "nothing to do" in main("--epochs", "2")
 
 
 def test_a_table_that_cannot_be_made_costs_no_runs(main, capsys):
     command.main(replace(STUDY, run=rows), ["--dataset", "mnist"])
     heard = capsys.readouterr()
-    assert "'spoiled' could not be made: IndexError('no such digit')" in heard.err
+    assert "not derive the table 'spoiled': IndexError('no such digit')" in heard.err
     assert "It learns: supported" in heard.out
     # The rows are there, and what could be made of them.
     assert set(results.meta("small")["tables"]) == {"runs", "best"}
@@ -154,11 +154,11 @@ def test_runs_that_diverged_are_counted_and_decide_nothing(main, capsys):
     [
         (("--temperatures", "1", "0"), "temperatures is 0.0, but takes a positive"),
         (("--temperatures", "nan"), "temperatures is nan"),
-        (("--temperatures", "1", "1"), "each value once"),
+        (("--temperatures", "1", "1"), "each value only once"),
         (("--temperatures", "warm"), "--temperatures"),
-        (("--temperatures",), "temperatures is (), but takes one value or more"),
+        (("--temperatures",), "temperatures is (), but takes at least one value"),
         (("--alpha", "1.5"), "alpha is 1.5, but takes a number in [0, 1]"),
-        (("--seeds", "0"), "seeds is 0, but takes a whole number from 1 up"),
+        (("--seeds", "0"), "seeds is 0, but takes a positive integer"),
         (("--seeds", "1.5"), "--seeds"),
         (("--tempratures", "1"), "--tempratures"),
         (("--dataset", "mnits"), "mnits"),

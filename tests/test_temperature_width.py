@@ -138,7 +138,7 @@ def test_the_figure_is_drawn():
     "changed, says",
     [
         ({"seeds": (1,)}, "one for each width"),
-        ({"student_widths": (10, 30, 300, 300, 800)}, "each value once"),
+        ({"student_widths": (10, 30, 300, 300, 800)}, "each value only once"),
         ({"alphas": (1.0, 2.0)}, "alphas is 2.0"),
         ({"learning_rates": (0.0,)}, "learning_rates is 0.0"),
         ({"seeds": (0, 2, 2, 2, 2)}, "seeds is 0"),

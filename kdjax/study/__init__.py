@@ -1,1 +1,1 @@
-"""What experiments share: choosing settings on validation, and their statistics."""
+"""Shared by experiments: selection on the validation set, statistics and claims."""

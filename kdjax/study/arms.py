@@ -1,4 +1,4 @@
-"""Arms: students that are trained alike, at what is best on validation."""
+"""Arms: groups of students with hyperparameters selected on the validation set."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,20 +22,21 @@ Choose = Callable[[pd.DataFrame, Sequence[str]], pd.DataFrame]
 
 @dataclass(frozen=True)
 class Arm:
-    """Students that are trained alike, at what is best on validation.
+    """Students that share a training, with hyperparameters selected on validation.
 
     Args:
-      columns: What they are, as cells of all of their rows.
-      training: How they are trained.
-      data: On what.
-      seeds: How many are measured for every setting that is chosen.
-      axes: Hyperparameters to choose from, by name.
-      choose: ``choose(search, axes)``, the rows of the search to measure. They may have
-        cells of ``columns`` of their own: of one search there may be several arms.
-      select_on: Examples to choose by, where not the validation split.
-      extras: As `kdjax.sweep.sweep` takes them, of those measured.
-      fixed: As `kdjax.sweep.sweep` takes it.
-      only: A query of `pandas.DataFrame.query`: which settings of the grid are tried.
+      columns: Names and values that identify the arm, added to all of its rows.
+      training: How the students are trained.
+      data: What they are trained on.
+      seeds: Number of students to measure for every selected setting.
+      axes: Values of the hyperparameters to select from.
+      choose: ``choose(search, axes)`` returns the rows of the search to measure. Their
+        values take precedence over ``columns``, so one search may select for several
+        arms.
+      select_on: Examples to select on, instead of the validation split.
+      extras: As in `kdjax.sweep.sweep`, for the students that are measured.
+      fixed: As in `kdjax.sweep.sweep`.
+      only: A query for `pandas.DataFrame.query` that restricts the grid.
     """
 
     columns: Mapping[str, Any]
@@ -51,35 +52,36 @@ class Arm:
 
     @property
     def name(self) -> str:
-        """For the progress bar."""
+        """Label of the progress bar."""
         return ", ".join(f"{n} {v}" for n, v in self.columns.items())
 
     @property
     def settings(self) -> pd.DataFrame:
-        """All that is tried, a row each."""
+        """The settings to search over, one per row."""
         settings = grid(self.axes)
         return settings.query(self.only, engine="python") if self.only else settings
 
     def without_data(self) -> "Arm":
-        """As it is kept once trained: the data of many arms would fill the memory."""
+        """The arm without its data, to save memory once it is trained."""
         return replace(self, data=Data(None), select_on=None)
 
 
 class Tuned(NamedTuple):
-    """What `tuned` gives."""
+    """The results of `tuned`."""
 
-    runs: pd.DataFrame  # of the seeds, at the chosen settings
+    runs: pd.DataFrame  # of all seeds, at the selected settings
     curves: pd.DataFrame
     search: pd.DataFrame  # of the search seed, at all settings
     seconds: float
-    extras: dict[str, np.ndarray]  # of the seeds, a row a run
+    extras: dict[str, np.ndarray]  # of all seeds, one row per run
 
 
 def all_tuned(arms: Callable[[], Iterable[Arm]]) -> Iterator[tuple[Arm, Tuned]]:
-    """Each of the arms, measured; progress says which of how many it is.
+    """Tunes and measures each arm; the progress bar shows its number.
 
     Args:
-      arms: Makes the arms, one at a time: their data together may not fit in memory.
+      arms: Returns an iterable of arms. It is called twice, and should create the arms
+        lazily, since the data of all of them may not fit in memory.
     """
     total = sum(1 for _ in arms())
     for number, arm in enumerate(arms(), 1):
@@ -87,13 +89,13 @@ def all_tuned(arms: Callable[[], Iterable[Arm]]) -> Iterator[tuple[Arm, Tuned]]:
 
 
 def tuned(arm: Arm, place: str = "") -> Tuned:
-    """Measures an arm at the settings that a search with a seed of its own selects.
+    """Selects settings in a search with a separate seed, and measures the arm there.
 
     The search never sees the test images.
 
     Args:
-      arm: What to measure.
-      place: Which arm of how many, for the progress bar.
+      arm: The arm to measure.
+      place: Prefix of the progress bar's label, such as the arm's number.
     """
     select_on = arm.data.validation if arm.select_on is None else arm.select_on
     search = sweep(
@@ -121,8 +123,8 @@ def tuned(arm: Arm, place: str = "") -> Tuned:
 
 
 def _with_own(rows: pd.DataFrame, own: pd.DataFrame) -> pd.DataFrame:
-    """With the cells of every setting, of which there is one row a run and seed."""
-    each = rows.groupby("seed").size().iloc[0] // len(own)  # rows of a run
+    """Adds to each run the columns of its setting."""
+    each = rows.groupby("seed").size().iloc[0] // len(own)  # rows per run
     cells = {str(n): np.resize(np.repeat(own[n], each), len(rows)) for n in own}
     return rows.assign(**cells)
 
@@ -130,7 +132,7 @@ def _with_own(rows: pd.DataFrame, own: pd.DataFrame) -> pd.DataFrame:
 def gather(
     found: Iterable[tuple[Arm, Tuned]],
 ) -> tuple[dict[str, pd.DataFrame], float]:
-    """The tables ``runs``, ``curves`` and ``search`` of all arms, and their seconds."""
+    """Concatenates the tables of all arms, and adds up their seconds."""
     tables: dict[str, list[pd.DataFrame]] = {"runs": [], "curves": [], "search": []}
     seconds = 0.0
     for arm, each in found:
@@ -142,7 +144,7 @@ def gather(
 
 
 def logits_of(model: Model, *splits: str) -> Extras:
-    """The ``extras`` of an arm that are its students' logits on some of the splits."""
+    """The ``extras`` of an arm that return the students' logits on some splits."""
     return partial(_logits, model, splits)
 
 
@@ -153,7 +155,7 @@ def _logits(
 
 
 def labelled(rows: pd.DataFrame, columns: Mapping[str, Any]) -> pd.DataFrame:
-    """Rows with cells before them that are the same in all; their own stay."""
+    """Adds constant columns in front of a table; columns it already has are kept."""
     own = [name for name in rows if name not in columns]
     cells = {name: rows.get(name, value) for name, value in columns.items()}
     return rows[own].assign(**cells)[[*columns, *own]]

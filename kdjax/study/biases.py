@@ -1,7 +1,8 @@
-"""One number added to the logits of some classes, to make up for what was not seen.
+"""Correction of the biases of classes that a student never saw in training.
 
-A student that never saw a class takes its examples for others, though its logits may
-know better: section 3 of Hinton's paper raises the class's bias after training.
+A student that never saw a class rarely predicts it, even if its logits rank the
+examples of that class well. Section 3 of Hinton's paper raises the bias of the class
+after training.
 """
 
 from collections.abc import Sequence
@@ -10,26 +11,26 @@ import numpy as np
 
 
 def predicted(logits: np.ndarray, moved: Sequence[int], bias: float) -> np.ndarray:
-    """Classes ``[N]`` once ``bias`` is added to the logits of the classes ``moved``."""
+    """Predictions ``[N]`` with ``bias`` added to the logits of classes ``moved``."""
     inside, outside, least = _sides(logits, moved)
     return np.where(bias > least, inside, outside)
 
 
 def best_bias(logits: np.ndarray, labels: np.ndarray, moved: Sequence[int]) -> float:
-    """The bias with the fewest errors, of several the nearest to 0.
+    """The bias with the fewest errors; among several, the one nearest to 0.
 
-    Errors change only where an example changes sides, so that one look between any two
-    such places is enough.
+    The number of errors only changes where the prediction of an example changes, so one
+    candidate between any two such biases is enough.
 
     Args:
       logits: ``[N, C]``.
       labels: ``[N]``.
-      moved: The classes to whose logits it is added.
+      moved: The classes to whose logits the bias is added.
     """
     inside, outside, least = _sides(logits, moved)
     order = np.argsort(least)
     gains = (inside == labels).astype(int) - (outside == labels)
-    gains = np.append(0, np.cumsum(gains[order]))  # by how many changed sides
+    gains = np.append(0, np.cumsum(gains[order]))  # by predictions changed
     places = np.unique(least)
     middles = (places[1:] + places[:-1]) / 2
     biases = np.array([0.0, places[0] - 1, *middles, places[-1] + 1])
@@ -41,9 +42,10 @@ def best_bias(logits: np.ndarray, labels: np.ndarray, moved: Sequence[int]) -> f
 def _sides(
     logits: np.ndarray, moved: Sequence[int]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The best class that is moved, the best other, and how far the first is behind.
+    """The top class among ``moved``, the top other class, and the logit gap between.
 
-    ``[N]`` each: with a greater bias than that an example goes to the first.
+    Each is ``[N]``. An example is predicted to be in ``moved`` if the bias exceeds the
+    gap.
     """
     among = np.isin(np.arange(logits.shape[-1]), moved)
     logits = logits.astype(np.float64)

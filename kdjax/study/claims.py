@@ -1,4 +1,4 @@
-"""Claims: what the article says, the rule that decides, and what measures it."""
+"""Claims about distillation, the statistics that test them, and decision rules."""
 
 from collections.abc import Callable, Mapping
 import math
@@ -15,55 +15,55 @@ NOT_EVALUATED = "not evaluated"
 
 
 class Claim(NamedTuple):
-    """A claim, with its rule, written before the run.
+    """A claim and its decision rule, written before the run.
 
-    ``measure`` takes a table of the results, ``runs`` as a rule, and gives one value a
-    seed, whose mean has an interval by Student's t, or an `Estimate` of its own. The
-    claim is supported where the whole interval lies within its bounds, refuted where it
-    lies outside.
+    ``measure`` takes a table of the results, usually ``runs``, and returns one value
+    per seed, for an interval of the mean by Student's t, or an `Estimate`. The claim is
+    supported if the whole interval lies within the bounds, and refuted if it lies
+    entirely outside.
     """
 
     says: str
-    statistic: str  # what is measured, in words
+    statistic: str  # description of what is measured
     measure: Callable[[pd.DataFrame], Any]
     supported: Bounds
     table: str = "runs"
 
     def record(self) -> dict[str, Any]:
-        """For ``meta.json``: a verdict under another rule is another result."""
+        """The rule for ``meta.json``; results under another rule are not the same."""
         return {"supported": self.supported}
 
     @property
     def refuted(self) -> Bounds:
-        """Beyond the bound of what supports the claim."""
+        """Bounds of an interval that refutes the claim."""
         low, high = self.supported
         return (high, None) if low is None else (None, low)
 
     @property
     def rule(self) -> str:
-        """Where an interval must lie to support the claim, in words."""
+        """The bound for support, in words."""
         low, high = self.supported
         return f"below {high:g}" if low is None else f"above {low:g}"
 
 
 def below(bound: float) -> Bounds:
-    """Supported if the whole interval is at most so much."""
+    """Supported if the whole interval is at most ``bound``."""
     return (None, bound)
 
 
 def above(bound: float) -> Bounds:
-    """Supported if the whole interval is at least so much."""
+    """Supported if the whole interval is at least ``bound``."""
     return (bound, None)
 
 
 def measured(claim: Claim, tables: Tables) -> Estimate:
-    """The claim's statistic, with its interval."""
+    """The statistic of a claim with its interval."""
     found = claim.measure(tables[claim.table])
     return found if isinstance(found, Estimate) else estimate(np.asarray(found, float))
 
 
 def verdict(claim: Claim, found: Estimate) -> str:
-    """``supported``, ``refuted``, ``undecided`` at this scale, or not evaluated."""
+    """``supported``, ``refuted``, ``undecided`` or ``not evaluated``."""
     if not (math.isfinite(found.low) and math.isfinite(found.high)):
         return NOT_EVALUATED
     for name in ("supported", "refuted"):
@@ -78,13 +78,13 @@ def verdict(claim: Claim, found: Estimate) -> str:
 
 
 def report(claim: Claim, tables: Tables, *, decides: bool) -> str:
-    """Two lines on a claim: its verdict, and what was measured.
+    """Two lines about a claim: its verdict, and what was measured.
 
     Args:
-      claim: What is claimed.
-      tables: The tables of the results.
-      decides: Whether they are of the published config, which alone decides. Of
-        another, what the claim is about may be missing.
+      claim: The claim.
+      tables: The tables of results.
+      decides: Whether they are of the published config, which alone decides a claim.
+        Otherwise, what the claim needs may be missing.
     """
     try:
         found = measured(claim, tables)

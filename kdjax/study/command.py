@@ -11,9 +11,9 @@ from kdjax.study.study import Study, answer
 
 
 def main(study: Study, arguments: list[str] | None = None) -> None:
-    """Answers the question as the flags ask; a mistake of theirs ends with status 2."""
+    """Runs a study with the given flags; invalid ones end the program with status 2."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    quick = "--quick" in arguments  # before parsing: its values are defaults
+    quick = "--quick" in arguments  # before parsing, because it changes the defaults
     default = study.quick_config() if quick else study.config()
 
     def options(
@@ -23,15 +23,14 @@ def main(study: Study, arguments: list[str] | None = None) -> None:
         quick: bool = False,
         force: bool = False,
     ) -> tuple[Any, dict[str, Any]]:
-        """Answers the question, and goes on where a killed run was.
+        """Runs the experiment, or resumes an interrupted run.
 
         Args:
-          config: What to run.
-          data_dir: A directory that tensorflow-datasets prepared, for mnist.
-          name: Folder under results/ to write to, instead of the usual one.
-          quick: Small networks and few of them, end to end in about a minute; flags
-            given beside it hold.
-          force: Replace results that another config gave.
+          config: The config.
+          data_dir: Directory prepared by tensorflow-datasets, for mnist.
+          name: Folder under results/ to write to, instead of the default one.
+          quick: Use defaults for a run of about a minute, with few, small networks.
+          force: Replace results of another config.
         """
         flags = {"data_dir": data_dir, "name": name, "quick": quick, "force": force}
         return config, flags
@@ -50,7 +49,7 @@ def main(study: Study, arguments: list[str] | None = None) -> None:
 
 
 def _prog() -> str:
-    """As it was called, without the machine's path."""
+    """The command without machine-specific paths."""
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     return f"python -m {spec.name}" if spec else "python"
 

@@ -1,4 +1,4 @@
-"""Choosing settings by validation errors, never by test errors."""
+"""Selection of settings by validation errors, never by test errors."""
 
 from collections.abc import Sequence
 import math
@@ -6,26 +6,26 @@ import math
 import numpy as np
 import pandas as pd
 
-_SCORES = ("validation_errors_last", "validation_nll_last")  # the second breaks ties
+_SCORES = ("validation_errors_last", "validation_nll_last")  # the second is for ties
 
 
 def best_setting(runs: pd.DataFrame, *names: str) -> pd.DataFrame:
-    """The rows of the setting of ``names`` with the fewest validation errors a run.
+    """The rows of the setting of ``names`` with the fewest mean validation errors.
 
-    Ties go to the lower validation NLL, where there is such a column, and then to the
-    smallest setting, so that the order of the rows never matters. A setting with a NaN
-    among its scores comes last.
+    Ties are broken by the lower validation NLL, if there is such a column, and then by
+    the smaller setting, so the order of rows does not matter. Settings with NaN scores
+    rank last.
     """
     scores = [score for score in _SCORES if score in runs]
     settings = runs.groupby(list(names), dropna=False)
     means = settings[scores].agg(lambda x: math.fsum(x) / len(x))  # exact in any order
-    means["setting"] = range(len(means))  # from the smallest
+    means["setting"] = range(len(means))  # in ascending order
     best = means.sort_values([*scores, "setting"])["setting"].iloc[0]
     return runs[settings.ngroup() == best]
 
 
 def best_rates(search: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
-    """The row with the best learning rate for every setting of the other axes."""
+    """For each setting of the other axes, the row with the best learning rate."""
     others = [name for name in axes if name != "learning_rate"]
     if not others:
         return best_row(search, axes)
@@ -35,15 +35,15 @@ def best_rates(search: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
 def shared_rates(
     search: pd.DataFrame, axes: Sequence[str], alike: Sequence[str]
 ) -> pd.DataFrame:
-    """Rows as of `best_rates`, but at one learning rate for all that are alike.
+    """Rows as in `best_rates`, but with one learning rate per group of settings.
 
-    It has the fewest validation errors, median over these rows; between equals it is
-    the smallest. A run that diverged counts as worse than any other.
+    The rate has the lowest median of validation errors in the group; ties go to the
+    smaller rate. Runs that diverged rank last.
 
     Args:
-      search: A row a run.
-      axes: What was tried.
-      alike: Columns in which rows agree that share a learning rate.
+      search: One row per run.
+      axes: Names of the axes of the search.
+      alike: Columns that define the groups.
     """
     others = [name for name in axes if name != "learning_rate"]
     errors = search.assign(errors=search[_SCORES[0]].fillna(math.inf))
@@ -54,26 +54,27 @@ def shared_rates(
 
 
 def best_row(search: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
-    """The best row of all."""
+    """The best row."""
     return _ranked(search, axes).head(1)
 
 
 def _ranked(search: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
-    """The best first; between equals the smallest setting, whatever their order."""
+    """Rows from the best to the worst; ties are ordered by setting."""
     return search.sort_values([*_SCORES, *axes])
 
 
 def best_by_others(judged: np.ndarray, errors: np.ndarray) -> np.ndarray:
-    """For each seed, the candidate that the OTHER seeds find best by their errors.
+    """For each seed, the value of the candidate that is best for the *other* seeds.
 
-    What a seed's own validation errors choose has luck that its test errors share.
+    A selection by a seed's own validation errors would be biased, because they are
+    correlated with its test errors.
 
     Args:
-      judged: ``[..., candidates, seeds]``, two seeds or more.
-      errors: On validation, of the same shape.
+      judged: Values ``[..., candidates, seeds]``, of at least two seeds.
+      errors: Validation errors of the same shape.
 
     Returns:
-      Of ``judged``, ``[..., seeds]``.
+      Selected values ``[..., seeds]``.
     """
     others = errors.sum(-1, keepdims=True) - errors
     chosen = others.argmin(-2, keepdims=True)
@@ -83,12 +84,14 @@ def best_by_others(judged: np.ndarray, errors: np.ndarray) -> np.ndarray:
 def inside_less_outside(
     inside: np.ndarray, judged: np.ndarray, errors: np.ndarray
 ) -> np.ndarray:
-    """For each seed the best of some candidates, less the best of the others.
+    """For each seed, the best of some candidates minus the best of the others.
+
+    Both are selected by `best_by_others`.
 
     Args:
-      inside: Which candidates, ``[candidates]``.
-      judged: As for `best_by_others`, by which the best of either are found.
-      errors: On validation, of the same shape.
+      inside: Mask ``[candidates]`` of the former.
+      judged: Values ``[..., candidates, seeds]``.
+      errors: Validation errors of the same shape.
     """
     here, there = (
         best_by_others(judged[..., among, :], errors[..., among, :])

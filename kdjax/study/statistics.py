@@ -1,6 +1,6 @@
-"""Means, ratios and other statistics over seeds, each with its 95 % interval.
+"""Statistics over seeds with 95 % confidence intervals.
 
-A NaN among the values gives NaN; it is never skipped.
+NaN values are never skipped: the result is then NaN.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +15,7 @@ from scipy import stats
 
 
 class Estimate(NamedTuple):
-    """The value of a statistic, and the ends of its 95 % interval."""
+    """A statistic and its 95 % interval."""
 
     value: float
     low: float
@@ -25,9 +25,9 @@ class Estimate(NamedTuple):
 def interval(values: ArrayLike) -> tuple[float, float]:
     """The mean, and half the width of its 95 % interval by Student's t.
 
-    The width is NaN for a single value, and both are for none.
+    The width is NaN for a single value. Both are NaN if there are no values.
     """
-    values = np.asarray(values, float)  # the mean of a pandas column would skip NaN
+    values = np.asarray(values, float)  # a mean in pandas would skip NaN
     if not len(values):
         return math.nan, math.nan
     error = np.std(values) / np.sqrt(max(1, len(values) - 1))
@@ -35,21 +35,22 @@ def interval(values: ArrayLike) -> tuple[float, float]:
 
 
 def estimate(values: ArrayLike) -> Estimate:
-    """The mean of one value a seed, by Student's t."""
+    """The mean of one value per seed, with an interval by Student's t."""
     mean, half = interval(values)
     return Estimate(mean, mean - half, mean + half)
 
 
 def ratio(part: ArrayLike, whole: ArrayLike) -> Estimate:
-    """The mean of ``part`` over that of ``whole``, a pair a seed, by Fieller.
+    """The mean of ``part`` over that of ``whole``, with Fieller's interval.
 
-    NaN where the mean of ``whole`` may be 0, since the ratio may then be anything. A
-    bootstrap of a handful of seeds would be too narrow.
+    There is one pair of values per seed. The result is NaN if the interval of the mean
+    of ``whole`` includes 0, since the ratio is then unbounded. With few seeds, a
+    bootstrap interval would be too narrow.
     """
     part, whole = np.asarray(part, float), np.asarray(whole, float)
     p, w, t = np.mean(part), np.mean(whole), _students_t(len(part))
     (pp, pw), (_, ww) = t**2 * np.cov(part, whole, ddof=0) / max(1, len(part) - 1)
-    # Where p - x w is not clearly other than 0: a x^2 - 2 b x + c <= 0.
+    # p - x w does not differ significantly from 0 if a x^2 - 2 b x + c <= 0.
     a, b, c = w**2 - ww, p * w - pw, p**2 - pp
     if not a > 0:
         return Estimate(math.nan, math.nan, math.nan)
@@ -58,9 +59,9 @@ def ratio(part: ArrayLike, whole: ArrayLike) -> Estimate:
 
 
 def rank_correlation(values: ArrayLike, others: ArrayLike) -> np.ndarray:
-    """Spearman's, along the last axis; NaN where all values are alike.
+    """Spearman's rank correlation along the last axis; NaN if all values are equal.
 
-    That of `scipy.stats.spearmanr`, but of many pairs, and fast enough for `bootstrap`.
+    Equals `scipy.stats.spearmanr`, but is vectorized, and fast enough for `bootstrap`.
     """
     both = [stats.rankdata(each, axis=-1) for each in (values, others)]
     centred = [ranks - ranks.mean(-1, keepdims=True) for ranks in both]
@@ -75,16 +76,16 @@ def bootstrap(
     *,
     draws: int = 2000,
 ) -> Estimate:
-    """A statistic of all rows, with percentiles from drawing seeds with replacement.
+    """A statistic with a percentile bootstrap interval over seeds.
 
-    All rows of a seed stay together, so what they share is no noise between them. A
-    seed that is drawn twice becomes two seeds. The interval is NaN for a single seed.
+    Seeds are resampled with replacement, with all of their rows. A seed that is drawn
+    twice counts as two seeds. The interval is NaN for a single seed.
 
     Args:
-      statistic: ``statistic(frame)``, from the rows of the seeds that were drawn.
-      frame: With a column ``seed``, or a row a seed and an index of that name. The
-        fewer other columns, the faster.
-      draws: How often as many seeds are drawn as there are.
+      statistic: ``statistic(frame)``, computed from the rows of the resampled seeds.
+      frame: A table with a column ``seed``, or with one row per seed and an index of
+        that name. Fewer columns are faster.
+      draws: Number of resamples.
     """
     places = list(frame.groupby("seed", dropna=False).indices.values())
 
@@ -100,7 +101,7 @@ def bootstrap(
     if len(places) < 2:
         return Estimate(value, math.nan, math.nan)
     with warnings.catch_warnings():
-        # Of draws that are NaN, and so is the interval then.
+        # Raised if a resample is NaN; the interval is NaN then, too.
         warnings.simplefilter("ignore", stats.DegenerateDataWarning)
         found = stats.bootstrap(
             (np.arange(len(places)),),
@@ -115,13 +116,13 @@ def bootstrap(
 
 
 def format_estimate(found: Estimate) -> str:
-    """As text: the value, and its interval in brackets."""
+    """Formats the value, with its interval in brackets."""
     value, low, high = (f"{number:.3g}" for number in found)
     return f"{value} ({low} to {high})"
 
 
 def format_mean(values: ArrayLike, digits: int = 1) -> str:
-    """As text: the mean and half its interval; "-" if there are no values."""
+    """Formats the mean and half of its interval; "-" if there are no values."""
     mean, half = interval(values)
     if len(np.asarray(values)) < 2:
         return "-" if math.isnan(mean) else f"{mean:.{digits}f}"
@@ -129,20 +130,20 @@ def format_mean(values: ArrayLike, digits: int = 1) -> str:
 
 
 def _students_t(count: int) -> float:
-    """How many standard errors a 95 % interval reaches; NaN for a single value."""
+    """The half width of a 95 % interval in standard errors; NaN for a single value."""
     return float(stats.t.ppf(0.975, count - 1)) if count > 1 else math.nan
 
 
 def estimates_table(
     found: Mapping[tuple, Estimate], keys: Sequence[str], name: str = ""
 ) -> pd.DataFrame:
-    """A row for each estimate, by what it is of.
+    """A table with one row per estimate.
 
     Args:
-      found: Estimates by the cells of ``keys``.
-      keys: Names of these columns.
-      name: Of the value; its ends are ``<name>_low`` and ``<name>_high``. Without one
-        they are ``value``, ``low`` and ``high``.
+      found: Estimates by the values of ``keys``.
+      keys: Names of the key columns.
+      name: Name of the estimate, for columns ``<name>``, ``<name>_low`` and
+        ``<name>_high``. By default they are ``value``, ``low`` and ``high``.
     """
     columns = [name, f"{name}_low", f"{name}_high"] if name else Estimate._fields
     rows = [(*key, *estimate) for key, estimate in found.items()]

@@ -1,4 +1,4 @@
-"""A study: a question, and how it is answered, from a config to a folder of results."""
+"""Studies: a question, the experiment that answers it, and its results."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -25,13 +25,13 @@ Tables = dict[str, pd.DataFrame]
 
 @dataclass
 class Answer:
-    """What a run of a study comes to.
+    """The outcome of an experiment.
 
     Args:
-      tables: Of rows, by title.
-      facts: What ``meta.json`` says beside: the teacher's quality, the ``seconds``.
-      data: As it was learned from, with the teacher's outputs.
-      extras: What was kept of the students, for pictures.
+      tables: Data frames by title.
+      facts: Further entries of ``meta.json``: the teacher's metrics, the ``seconds``.
+      data: The data used for training, with the teacher's outputs.
+      extras: Extras of the students, for derived tables.
     """
 
     tables: Tables
@@ -42,20 +42,21 @@ class Answer:
 
 @dataclass(frozen=True)
 class Study:
-    """A question, asked by a config.
+    """A question, and the experiment that answers it.
 
     Args:
-      name: Of its folder in ``results/``.
+      name: Name of its folder in ``results/``.
       question: The docstring of its module.
-      config: The type of its config, a `kdjax.study.types.Config`.
-      published: What of the config differs in the published results.
-      quick: What of the config differs in a run of about a minute.
+      config: The type of its config, a subclass of `kdjax.study.types.Config`.
+      published: Changes to the default config for the published results.
+      quick: Changes to the default config for a run of about a minute.
       run: ``run(config, data, info)``, or ``run(config)`` if it takes no data set.
-      derived: Further tables, made of the answer once its rows are safely written.
-      show: ``show(tables, meta)`` prints what a reader wants to see first.
-      claims: By name, each with what measures it.
+      derived: Functions that make further tables from the outcome, called after its
+        tables are written.
+      show: ``show(tables, meta)`` prints the main results.
+      claims: Claims by name.
       paper: Numbers of the paper, for figures and tables.
-      cost: How long the published run took on two CPU cores, about, in words.
+      cost: Approximate time of the published run on two CPU cores, in words.
     """
 
     name: str
@@ -73,25 +74,25 @@ class Study:
     paper: Any = None
 
     def record(self, config: Any) -> dict[str, Any]:
-        """The config as results hold it: with the claims and the rules that decide."""
+        """The config as recorded with results, including the rules of the claims."""
         rules = {name: claim.record() for name, claim in self.claims.items()}
         return asdict(config) | ({"claims": rules} if rules else {})
 
     def quick_config(self) -> Any:
-        """The config of a run of about a minute."""
+        """The config for a run of about a minute."""
         return replace(self.config(), **self.quick)
 
     def is_published(self, config: Any) -> bool:
-        """Whether claims are decided by this config."""
+        """Whether this is the published config, which decides claims."""
         return config == self.config(**self.published)
 
     def check_data(self, config: Any, data_dir: str | None) -> None:
-        """Raises, as `kdjax.data.load` would, if the data cannot lie there."""
+        """Raises, as `kdjax.data.load` does, if the data directory is invalid."""
         if (dataset := getattr(config, "dataset", None)) is not None:
             data.check_directory(dataset, data_dir)
 
     def folder(self, config: Any, *, quick: bool = False) -> str:
-        """Under ``results/``; only the published data set's bears the name alone."""
+        """The folder under ``results/``, with a suffix for unpublished configs."""
         dataset = getattr(config, "dataset", None)
         name = self.name
         if dataset is not None and dataset != self.published.get("dataset"):
@@ -99,12 +100,12 @@ class Study:
         return name + ("_quick" if quick else "")
 
     def tables(self, folder: str) -> Tables:
-        """All that the folder holds."""
+        """All tables in a folder of results."""
         return {title: results.load(folder, title) for title in titles(folder)}
 
 
 def titles(folder: str) -> list[str]:
-    """Of the tables in a folder of results."""
+    """The titles of the tables in a folder of results."""
     return list(results.meta(folder)["tables"])
 
 
@@ -112,12 +113,12 @@ def arms_run(
     prepare: Callable[[Any, Data, Info], tuple[Data, dict[str, Any]]],
     arms: Callable[[Any, Data], Iterable[Arm]],
 ) -> Callable[[Any, Data, Info], Answer]:
-    """The ``run`` of a study that trains arms.
+    """Makes the ``run`` function of a study that trains arms.
 
     Args:
-      prepare: ``prepare(config, data, info)`` gives the data with a teacher's outputs,
-        and facts: ``seconds`` among them.
-      arms: ``arms(config, data)``, what is trained.
+      prepare: ``prepare(config, data, info)`` returns the data with a teacher's
+        outputs, and facts that include ``seconds``.
+      arms: ``arms(config, data)`` returns the arms to train.
     """
     return partial(_run_arms, prepare, arms)
 
@@ -146,16 +147,16 @@ def answer(
     quick: bool = False,
     force: bool = False,
 ) -> None:
-    """Runs what is left to run, and writes and shows the results.
+    """Runs a study unless its results exist, then shows them and reports the claims.
 
     Args:
-      study: The question.
-      config: How it is asked.
-      data_dir: A directory that tensorflow-datasets prepared.
-      name: Of the folder of results, if not the usual one.
-      quick: Whether the config is the study's quick one: it has a folder of its own,
-        and no claim is spoken of.
-      force: Whether to replace results that another config gave.
+      study: The study.
+      config: Its config.
+      data_dir: A directory prepared by tensorflow-datasets.
+      name: Name of the folder of results, instead of the default one.
+      quick: Whether the config is a quick one, which has a separate folder and decides
+        no claims.
+      force: Whether to replace results of another config.
     """
     study.check_data(config, data_dir)
     folder = name or study.folder(config, quick=quick)
@@ -163,11 +164,11 @@ def answer(
         _run(study, config, folder, data_dir)
         rich.print(f"wrote {results.ROOT / folder}")
     else:
-        rich.print(f"nothing left to do: results/{folder} holds what this config gives")
+        rich.print(f"nothing to do: results/{folder} has the results of this config")
     tables, meta = study.tables(folder), results.meta(folder)
     diverged = int(tables["runs"].get("diverged", pd.Series(dtype=bool)).sum())
     if diverged:
-        console.print(f"{diverged} runs diverged: means leave them out, claims none")
+        console.print(f"{diverged} runs diverged: not in means, and no claim decided")
     study.show(tables, meta)
     if not quick:
         decides = study.is_published(config) and not diverged
@@ -176,7 +177,7 @@ def answer(
 
 
 def _run(study: Study, config: Any, folder: str, data_dir: str | None) -> None:
-    """Writes the rows as soon as they are there, and then what is made of them."""
+    """Runs a study, writes its tables, then those derived from them."""
     commit, dataset = results.commit(), getattr(config, "dataset", None)
     checkpoint.cache_compilations()
     facts: dict[str, Any] = {"experiment": study.name, "commit": commit}
@@ -191,19 +192,19 @@ def _run(study: Study, config: Any, folder: str, data_dir: str | None) -> None:
     facts["device"] = f"{jax.device_count()} x {jax.devices()[0].device_kind}"
     facts |= found.facts | ({"paper": study.paper} if study.paper else {})
     save = partial(results.save, folder, study.record(config), found.tables, **facts)
-    save()  # the rows have taken hours, and no picture may cost them
-    found.tables |= study.tables(folder)  # as everyone else will read them
+    save()  # before anything else can fail, since the runs take hours
+    found.tables |= study.tables(folder)  # as they will be read later
     for title, make in study.derived.items():
         try:
             found.tables[title] = make(found)
         except Exception as error:
-            console.print(f"the table {title!r} could not be made: {error!r}")
+            console.print(f"could not derive the table {title!r}: {error!r}")
     if study.derived:
         save()
 
 
 def print_table(frame: pd.DataFrame, title: str, index: str | None = None) -> None:
-    """A data frame as a table: its columns, and its index as the first one."""
+    """Prints a data frame as a table, with its index as the first column."""
     names = ", ".join(str(name) for name in frame.index.names if name)
     printed = Printed(index or names, title=title)
     for name in frame.columns:
@@ -216,15 +217,15 @@ def print_table(frame: pd.DataFrame, title: str, index: str | None = None) -> No
 def print_estimates(
     table: pd.DataFrame, title: str, *, index: str, columns: str
 ) -> None:
-    """Estimates of `estimates_table`, arranged by two of their keys."""
+    """Prints the estimates of an `estimates_table`, pivoted by two of its keys."""
     found = table[list(Estimate._fields)].itertuples(index=False)
     shown = table.assign(shown=[format_estimate(Estimate(*each)) for each in found])
     print_table(shown.pivot(index=index, columns=columns, values="shown"), title)
 
 
 def _cell(value: Any) -> str:
-    """As a table shows it; of numbers, NaN is a dash."""
-    if isinstance(value, tuple):  # of an index with several levels
+    """Formats a cell of a table; NaN is a dash."""
+    if isinstance(value, tuple):  # from an index with several levels
         return ", ".join(map(_cell, value))
     if not isinstance(value, float):
         return str(value)

@@ -1,7 +1,7 @@
-"""Types of a study's config: a flag's values are refused before anything is run.
+"""Types of the fields of a study's config, which are validated before anything runs.
 
-``alphas: Fractions = (0.5, 0.9)`` reads as it is meant, is shown by ``--help``, and is
-checked where the config is made, by flags or by a program.
+A field such as ``alphas: Fractions = (0.5, 0.9)`` is checked when the config is created
+from flags or in code, and ``--help`` shows its range.
 """
 
 from dataclasses import dataclass, fields
@@ -13,15 +13,15 @@ from tyro.constructors import PrimitiveConstructorSpec
 
 from kdjax.losses.ranges import Range
 
-_COUNT = Range("a whole number from 1 up", 1)
+_COUNT = Range("a positive integer", 1)
 _POSITIVE = Range("a positive number", 0, above=True)
 _FRACTION = Range("a number in [0, 1]", 0, 1)
 _SHARE = Range("a number in (0, 1]", 0, 1, above=True)
-_DIGIT = Range("a digit, 0 to 9", 0, 9)
+_DIGIT = Range("a digit from 0 to 9", 0, 9)
 
 
 def _problem(value: Any, kind: type, within: Range) -> str | None:
-    """What is wrong with a value, if anything is."""
+    """Describes what is wrong with a value, if anything."""
     wanted = Integral if kind is int else Real
     if isinstance(value, bool) or not isinstance(value, wanted) or value not in within:
         return f"is {value!r}, but takes {within.words}"
@@ -29,7 +29,7 @@ def _problem(value: Any, kind: type, within: Range) -> str | None:
 
 
 def _spec(kind: type, metavar: str) -> PrimitiveConstructorSpec:
-    """How tyro reads and shows such a value; `Config` checks it."""
+    """How tyro parses and prints a value, which `Config` then checks."""
     return PrimitiveConstructorSpec(
         nargs=1,
         metavar=metavar,
@@ -40,13 +40,13 @@ def _spec(kind: type, metavar: str) -> PrimitiveConstructorSpec:
 
 
 class _Distinct:
-    """Marks a list that holds each value once."""
+    """Marks a list without repeated values."""
 
 
 Count = Annotated[int, _COUNT, _spec(int, "COUNT")]
 Positive = Annotated[float, _POSITIVE, _spec(float, "POSITIVE")]
 Fraction = Annotated[float, _FRACTION, _spec(float, "0..1")]
-Share = Annotated[float, _SHARE, _spec(float, "0..1")]  # of something, so not 0
+Share = Annotated[float, _SHARE, _spec(float, "0..1")]  # of a whole, not 0
 Digit = Annotated[int, _DIGIT, _spec(int, "0..9")]
 Counts = Annotated[tuple[Count, ...], _Distinct]
 Positives = Annotated[tuple[Positive, ...], _Distinct]
@@ -57,7 +57,7 @@ Digits = Annotated[tuple[Digit, ...], _Distinct]
 
 @dataclass(frozen=True)
 class Config:
-    """A config whose values are those that its types take."""
+    """A config that checks its values against their types."""
 
     def __post_init__(self) -> None:
         hints = typing.get_type_hints(type(self), include_extras=True)
@@ -66,7 +66,7 @@ class Config:
 
 
 def check(name: str, value: Any, hint: Any) -> None:
-    """Raises ValueError, naming the value, unless a type of this module takes it."""
+    """Raises ValueError unless the value fits a type of this module."""
     kind, *marks = _parts(hint)
     if typing.get_origin(kind) is tuple:
         _check_list(name, value, kind, distinct=_Distinct in marks)
@@ -79,11 +79,11 @@ def check(name: str, value: Any, hint: Any) -> None:
 def _check_list(name: str, values: Any, kind: Any, *, distinct: bool) -> None:
     element, *others = typing.get_args(kind)
     if not isinstance(values, tuple | list) or not values:
-        raise ValueError(f"{name} is {values!r}, but takes one value or more")
+        raise ValueError(f"{name} is {values!r}, but takes at least one value")
     if ... not in others and len(values) != 1 + len(others):
         raise ValueError(f"{name} is {values!r}, but takes {1 + len(others)} values")
     if distinct and len(set(values)) < len(values):
-        raise ValueError(f"{name} is {values!r}, but takes each value once")
+        raise ValueError(f"{name} is {values!r}, but takes each value only once")
     for value in values:
         check(name, value, element)
 
