@@ -1,10 +1,10 @@
-"""Questions, one file each: ``python -m experiments`` lists them."""
+"""The experiments, one file each; ``python -m experiments`` lists them."""
 
 from importlib import import_module
 
 from kdjax.study.study import Study
 
-# In the order of README.
+# In the order of the README.
 MODULES = (
     "mnist.hinton",
     "mnist.hinton_refit",
@@ -21,6 +21,6 @@ MODULES = (
 
 
 def studies() -> dict[str, Study]:
-    """Every study, by the module that ``python -m`` takes."""
+    """All studies by the name of their module."""
     names = (f"experiments.{name}" for name in MODULES)
     return {name: import_module(name).STUDY for name in names}

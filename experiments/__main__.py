@@ -1,4 +1,4 @@
-"""The questions: what each costs, and whether its results are there.
+"""Lists the experiments, with their cost and results.
 
 python -m experiments
 """
@@ -13,7 +13,7 @@ from kdjax.study.study import Study
 
 
 def as_markdown() -> str:
-    """The questions that have committed results, as a table for README."""
+    """The table of experiments with committed results in the README."""
     rows = [
         "| question | module | minutes | claims |",
         "| --- | --- | --- | --- |",
@@ -28,10 +28,10 @@ def as_markdown() -> str:
 
 
 def main(markdown: bool = False) -> None:
-    """Lists the questions.
+    """Lists the experiments.
 
     Args:
-      markdown: As a table for README.
+      markdown: Print the table of the README instead.
     """
     if markdown:
         return print(as_markdown())
@@ -47,7 +47,7 @@ def main(markdown: bool = False) -> None:
             f"results/{study.name}" if there else "not yet",
         )
     rich.print(printed)
-    rich.print("Each takes --help, and --quick for a look within about a minute.")
+    rich.print("Each takes --help, and --quick for a run of about a minute.")
 
 
 def _question(study: Study) -> str:

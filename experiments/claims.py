@@ -1,18 +1,19 @@
-"""Claims about distillation, and what the committed results say about them.
+"""Claims about distillation, tested on the committed results.
 
 A popular article on knowledge distillation makes some forty claims in numbers; these
-are the ones tested so far, with a few of Hinton's paper. Each has a rule in the file of
-its experiment: it is supported if the whole 95 % interval of its statistic lies within
-a bound, refuted if the interval lies entirely beyond it, and otherwise undecided at
-this scale. Verdicts are computed from the rows in results/. Rules were written before
-the experiments were run, with these exceptions: temperature_gradients and hinton_mnist
-were run again after their rules were written; the rules of temperature_width were set
-after temperature_alpha, a smaller form of the same question; and the rule of
-hinton_refit is the first claim's, whose verdict was known. Two statistics became
-stricter after their runs: shares of a gain in what_is_dark have Fieller's interval (for
-the ratio of two means), and in alpha_teacher no seed selects for itself. Intervals are
-over seeds; they leave out what all runs share: one test set, one teacher, one selection
-of learning rates.
+are the ones tested so far, with a few from Hinton's paper. Each has a rule in the file
+of its experiment: it is supported if the whole 95 % interval of its statistic lies
+within a bound, refuted if the interval lies entirely beyond it, and otherwise undecided
+at this scale. Verdicts are computed from the tables in results/. The rules were written
+before the experiments were run, with these exceptions: temperature_gradients and
+hinton_mnist were run again after their rules were written; the rules of
+temperature_width were set after temperature_alpha, a smaller version of the same
+experiment; and the rule of hinton_refit is that of the first claim, whose verdict was
+known. Two statistics became stricter after their runs: shares of a gain in what_is_dark
+have Fieller's interval (for the ratio of two means), and in alpha_teacher settings are
+selected for each seed by the other seeds. Intervals are over seeds. They do not include
+the variation of what all runs share: the test set, the teacher, and the selected
+learning rates.
 
     python -m experiments.claims            # prints the table
     python -m experiments.claims --write    # writes docs/claims.md
@@ -37,10 +38,10 @@ PAGE = Path(__file__).parents[1] / "docs/claims.md"
 
 
 def ledger(asked: Iterable[Study] | None = None) -> Iterator[tuple[str, ...]]:
-    """A row of `COLUMNS` for every claim that has committed results.
+    """A row of `COLUMNS` for every claim with committed results.
 
     Args:
-      asked: Studies whose claims are wanted; all by default.
+      asked: The studies to include; all by default.
     """
     for study in studies().values() if asked is None else asked:
         if not (results.ROOT / study.name / "meta.json").exists():
@@ -59,13 +60,13 @@ def ledger(asked: Iterable[Study] | None = None) -> Iterator[tuple[str, ...]]:
 
 
 def verdicts(asked: Iterable[Study] | None = None) -> str:
-    """How many claims came out which way, in words; of all studies by default."""
+    """The number of claims per verdict, in words, for the given or all studies."""
     counts = Counter(row[4] for row in ledger(asked))
     return ", ".join(f"{count} {verdict}" for verdict, count in counts.most_common())
 
 
 def page() -> str:
-    """``docs/claims.md``."""
+    """The content of ``docs/claims.md``."""
     title, rest = __doc__.split("\n    python")[0].split(".\n", 1)
     table = [COLUMNS, ("---",) * len(COLUMNS), *ledger()]
     lines = (f"| {' | '.join(row)} |" for row in table)
@@ -73,7 +74,7 @@ def page() -> str:
 
 
 def main(write: bool = False) -> None:
-    """Claims about distillation, and what the committed results say about them.
+    """Prints the table of claims.
 
     Args:
       write: Write docs/claims.md instead of printing.

@@ -92,6 +92,6 @@ def test_the_figure_is_drawn_and_the_tables_shown(capsys):
 
 @pytest.mark.parametrize("halvings", [0, 25, 1.5])
 def test_a_config_that_cannot_be_is_refused(halvings):
-    says = f"halvings is {halvings}, but takes a whole number from 1 to 24"
+    says = f"halvings is {halvings}, but takes an integer from 1 to 24"
     with pytest.raises(ValueError, match=says):
         replace(CONFIG, halvings=halvings)

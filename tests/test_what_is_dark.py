@@ -45,7 +45,7 @@ def test_few_images_keep_labels_and_outputs_and_are_seen_alike_often(digits):
 
 
 def test_a_share_that_holds_no_image_is_refused(digits):
-    with pytest.raises(ValueError, match="fraction is 0.0001"):
+    with pytest.raises(ValueError, match="fraction is 0.0001, but takes"):
         setup.subsample(digits.train, 0.0001)
 
 

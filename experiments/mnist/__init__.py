@@ -1,1 +1,1 @@
-"""Questions on MNIST."""
+"""Experiments on MNIST."""

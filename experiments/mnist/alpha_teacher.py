@@ -1,13 +1,13 @@
 """How much weight should a teacher get, and does it depend on how good it is?
 
-The loss is alpha times the teacher's term plus 1 - alpha times the label's, on 3 and on
-100 % of the training images; the smaller share is repeated until it fills an epoch.
-Four teachers were trained on all images. ``full`` is Hinton's, as in hinton_mnist;
-``early`` is the same network after few epochs; ``noisy`` was trained with some wrong
-labels, which its students do not see; ``small`` is a narrow network without
-regularisation, worse than its students. Hard labels (alpha = 0) need no teacher and are
-trained once for each share of the images. The learning rate is selected on the
-validation set for every alpha, teacher and share, with a seed that is not measured.
+The loss is alpha times the teacher's term plus 1 - alpha times that of the labels.
+Students see 3 or 100 % of the training images; the smaller subset is repeated to fill
+an epoch. Four teachers are trained on all images. ``full`` is Hinton's teacher, as in
+hinton_mnist; ``early`` is the same network after few epochs; ``noisy`` is trained with
+some wrong labels, which its students do not see; ``small`` is a narrow network without
+regularisation, which is worse than its students. Students on hard labels (alpha = 0)
+have no teacher and are trained once per subset. The learning rate is selected on the
+validation set for every alpha, teacher and subset, with a seed that is not measured.
 
     python -m experiments.mnist.alpha_teacher                    # embedded digits
     python -m experiments.mnist.alpha_teacher --dataset mnist    # 30 minutes, 2 cores
@@ -29,8 +29,8 @@ from kdjax.study.statistics import bootstrap, format_mean
 from kdjax.study.study import Study, arms_run, print_table
 from kdjax.study.types import Count, Positive, Share, Shares
 
-FEW, ALL = 0.03, 1.0  # shares of the images that claims are about
-TYPICAL = [0.5, 0.9]  # the article's alphas, both ends among them
+FEW, ALL = 0.03, 1.0  # fractions of the images in claims
+TYPICAL = [0.5, 0.9]  # the article's range of alphas, inclusive
 NONE = "none"  # the teacher at alpha 0
 ERRORS, SELECTED_BY = "test_errors_last", "validation_errors_last"
 
@@ -38,26 +38,28 @@ ERRORS, SELECTED_BY = "test_errors_last", "validation_errors_last"
 @dataclass(frozen=True)
 class Config(setup.AlikeStudents):
     early_epochs: Count = 2
-    """Passes over the training images, for the early teacher."""
+    """Epochs of the early teacher's training."""
     noisy_epochs: Count = 30
-    """Passes over the training images, for the noisy teacher."""
+    """Epochs of the noisy teacher's training."""
     wrong_share: Share = 0.2
-    """Share of the noisy teacher's training labels that are wrong."""
+    """Fraction of the noisy teacher's training labels that are wrong."""
     small_width: Count = 7
     """Hidden units in each of the small teacher's two layers."""
     student_width: Count = 100
+    """Hidden units in each of a student's two layers."""
     fractions: Shares = (FEW, ALL)
-    """Shares of the training images that a student sees."""
+    """Fractions of the training images that students see."""
     temperature: Positive = 4.0
     """Temperature at which students match a teacher."""
     alphas: Shares = (0.25, 0.5, 0.75, 0.9, 1.0)
-    """Weights of a teacher; 0, without one, is always tried beside them."""
+    """Weights of the teacher; hard labels (0) are always added."""
     seeds: Count = 10
+    """Number of seeds, and so of students, for every setting that is measured."""
 
 
 def wrong(labels, share):
-    """The labels, a share of them each replaced by any other class."""
-    rng = np.random.default_rng(1)  # not the draws of `setup.order`
+    """The labels with a share of them replaced by random other classes."""
+    rng = np.random.default_rng(1)  # independent of `setup.order`
     rows = rng.permutation(len(labels))[: round(share * len(labels))]
     off = np.zeros_like(labels)
     off[rows] = rng.integers(1, setup.CLASSES, len(rows))
@@ -65,7 +67,7 @@ def wrong(labels, share):
 
 
 def prepare(config, images, info):
-    """The images with the outputs of each teacher, by its name, and with none."""
+    """The data with the outputs of each teacher by name, and without a teacher."""
     labels = images.train["label"]
     mislabelled = {**images.train, "label": wrong(labels, config.wrong_share)}
     early = replace(config, teacher_epochs=config.early_epochs)
@@ -100,18 +102,18 @@ def arms(config, taught):
 
 
 def of_teacher(runs, teacher):
-    """Students of a teacher at all alphas: at 0, those of hard labels."""
+    """The students of a teacher at all alphas, including hard labels at 0."""
     return runs[runs["teacher"].isin([NONE, teacher])]
 
 
 def by_alpha(runs, fraction, teacher, column=SELECTED_BY):
-    """A row a seed, a column an alpha."""
+    """One row per seed and one column per alpha."""
     rows = of_teacher(runs.query("fraction == @fraction"), teacher)
     return rows.pivot(index="seed", columns="alpha", values=column)
 
 
 def typical_less_others(runs, fraction):
-    """``[seeds]``, errors at the best typical alpha less those at the best other."""
+    """``[seeds]``, errors at the best typical alpha minus those at the best other."""
     judged = by_alpha(runs, fraction, "full", ERRORS)
     errors = by_alpha(runs, fraction, "full")
     typical = (judged.columns >= TYPICAL[0]) & (judged.columns <= TYPICAL[1])
@@ -119,7 +121,7 @@ def typical_less_others(runs, fraction):
 
 
 def full_less_noisy(runs):
-    """The best alpha with either teacher, selected anew in every draw of the seeds."""
+    """The difference of the best alphas, selected again in every bootstrap sample."""
     both = [by_alpha(runs, FEW, name) for name in ("full", "noisy")]
     alphas = both[0].columns
 
@@ -154,8 +156,8 @@ for name, fraction, images in (("", ALL, "all"), ("_few", FEW, "3 % of the")):
         partial(typical_less_others, fraction=fraction),
         below(0.0),
     )
-# Half of the least step between two alphas: the bounds of an interval are mostly alphas
-# less alphas, and no such difference lies there.
+# The bound is half of the smallest step between alphas. Ends of the interval are mostly
+# differences of alphas, which never equal it.
 CLAIMS["worse_teacher"] = Claim(
     "A worse teacher should get less weight",
     "best alpha with the full teacher minus the best with the noisy one, selected on "

@@ -1,19 +1,18 @@
 """Does a teacher too large for its student hurt, and is there a best size ratio?
 
-Students with 4 to 64 hidden units learn from teachers with 32 to 2,048, each trained
-for 2, 20 and 60 epochs, so that teachers of one size differ in loss and entropy. The
-loss is Hinton's at T = 4 and at a temperature selected for each pair, DIST, or KL
-between standardised logits; the last two have the default weights of their authors'
-code.
+Students with 4 to 64 hidden units learn from teachers with 32 to 2,048 hidden units.
+Each teacher is trained for 2, 20 and 60 epochs, so that teachers of the same size
+differ in loss and entropy. The losses are Hinton's at T = 4, Hinton's at a temperature
+selected for each pair, DIST, and KL between standardised logits. The last two use the
+default weights of their authors' code.
 
 Learning rates and temperatures are selected on the validation set with a seed that is
 not measured. All teachers of a kind share one learning rate, selected by their median
-errors, so that the luck of one pair does not look like a trait of its teacher.
-Intervals are over the students' seeds. Each teacher was trained only once, which
-favours the best of seven, so a gap must exceed 0.2 percentage points. Claims are about
-the median student: accuracies with 4 hidden units vary by 7 to 15 points between seeds,
-those of larger students by 0.1 to 2. The logits of all teachers are stored side by
-side, so that one sweep trains the students of all of them.
+errors, so that chance in one search is not attributed to a teacher. Intervals are over
+the students' seeds. Each teacher is trained only once, which favours the best of seven,
+so a gap must exceed 0.2 percentage points. Claims are about the median student, because
+accuracies of the smallest students vary much between seeds. The logits of all teachers
+are stored together, so that one sweep trains the students of all of them.
 
     python -m experiments.mnist.capacity_gap                    # embedded digits
     python -m experiments.mnist.capacity_gap --dataset mnist    # 6,470 runs
@@ -38,7 +37,7 @@ from kdjax.study.study import Answer, Study, print_estimates, print_table
 from kdjax.study.types import Count, Counts, Fraction, Positive, Positives
 
 FIXED = 4.0  # the temperature at which papers found the gap
-SWEET_SPOT = (0.1, 0.3)  # of the teacher's parameters, the article's share
+SWEET_SPOT = (0.1, 0.3)  # the article's range of size ratios
 KINDS = ("early", "full", "over")
 TEST, ERRORS = "test_accuracy_last", "validation_errors_last"
 
@@ -50,28 +49,28 @@ class Config(setup.Learning):
     teacher_widths: Counts = (32, 64, 128, 256, 512, 1024, 2048)
     """Hidden units in each of a teacher's two layers."""
     early_epochs: Count = 2
-    """Passes over the training images, for a teacher trained briefly."""
+    """Epochs of teachers that are trained briefly."""
     full_epochs: Count = 20
-    """For a teacher trained in full."""
+    """Epochs of teachers that are trained fully."""
     over_epochs: Count = 60
-    """For an over-trained one."""
+    """Epochs of teachers that are over-trained."""
     teacher_learning_rate: Positive = 1e-3
     """Peak learning rate of every teacher (Adam, cosine decay)."""
     temperatures: Positives = (1.0, 2.0, FIXED, 8.0, 16.0)
-    """Temperatures to choose from for every pair where it is tuned."""
+    """Temperatures to select from for every pair."""
     alpha: Fraction = 0.9
     """Weight of the teacher in Hinton's loss."""
     dist_temperature: Positive = 1.0
     """Temperature of DIST."""
     dist_weight: Positive = 1.0
-    """Weight of each part of DIST, beside labels of weight 1."""
+    """Weight of each part of DIST; labels have weight 1."""
     standardized_temperature: Positive = 2.0
     """Temperature of KL between standardised logits."""
     standardized_weight: Positive = 9.0
-    """Its weight, beside labels of weight 1."""
+    """Weight of KL between standardised logits; labels have weight 1."""
     learning_rates: Positives = (3e-3, 1e-2, 3e-2)
     seeds: Count = 10
-    """How many students are measured, for every pair and loss."""
+    """Number of seeds, and so of students, for every pair and loss."""
     epochs: Count = 6
 
 
@@ -87,7 +86,7 @@ def standardized(student, teacher, batch, *, temperature, weight):
 
 
 def with_teachers(config, images):
-    """The data with all teachers' logits in train, and a row for each teacher."""
+    """The data with the training logits of all teachers, and a table of teachers."""
     pairs = itertools.product(KINDS, sorted(config.teacher_widths))
     rows = pd.DataFrame(pairs, columns=["kind", "width"])
     rows["parameters"] = rows["width"].map(setup.parameters)
@@ -108,8 +107,8 @@ def with_teachers(config, images):
 
 
 def best_of_each(search, axes):
-    """Each teacher's row to measure: its kind's rate, and its own temperature."""
-    teachers = search["teacher"].nunique() // len(KINDS)  # of a kind
+    """The row to measure for each teacher, with the learning rate of its kind."""
+    teachers = search["teacher"].nunique() // len(KINDS)  # per kind
     rows = search.assign(kind=search["teacher"] // teachers)
     rows = selection.shared_rates(rows, axes, alike=["kind", "temperature"])
     best = rows.sort_values([ERRORS, "temperature"]).drop_duplicates("teacher")
@@ -117,7 +116,7 @@ def best_of_each(search, axes):
 
 
 def best_of_both(search, axes):
-    """Rows at T = 4, and those at a temperature of each pair's own."""
+    """The rows to measure at T = 4, and at the temperature selected for each pair."""
     arms = {"kl": search.query("temperature == @FIXED"), "kl_tuned": search}
     return pd.concat([best_of_each(r, axes).assign(arm=arm) for arm, r in arms.items()])
 
@@ -146,7 +145,7 @@ def run(config, images, info):
     images, teachers = with_teachers(config, images)
     found, seconds = gather(all_tuned(partial(arms, config, images)))
     tables, traits = {"teachers": teachers}, teachers[["kind", "width", "parameters"]]
-    for title in ("runs", "search"):  # curves are megabytes that nobody asks for
+    for title in ("runs", "search"):  # curves are large and not used
         rows = found[title].join(traits, on="teacher")
         rows["ratio"] = rows["student_parameters"] / rows.pop("parameters")
         rows = rows.rename(columns={"width": "teacher_width"}).fillna({"kind": "none"})
@@ -155,12 +154,12 @@ def run(config, images, info):
 
 
 def gap(ratios, accuracies, errors):
-    """Points that the best teacher adds to the largest's."""
+    """Percentage-point gain of the best teacher over the largest."""
     return selection.best_by_others(accuracies, errors) - accuracies[-1]
 
 
 def sweet_spot(ratios, accuracies, errors):
-    """Points that the best teacher of the ratio adds to the best smaller or larger."""
+    """Percentage-point gain of the best teacher inside `SWEET_SPOT` over outside."""
     low, high = SWEET_SPOT
     inside = (low <= ratios) & (ratios <= high)
     if inside.any() and (ratios < low).any() and (ratios > high).any():
@@ -169,7 +168,10 @@ def sweet_spot(ratios, accuracies, errors):
 
 
 def points(judge, runs, arm, kind="full"):
-    """``[seeds]`` by student; teachers are judged from the smallest to the largest."""
+    """Percentage-point gains ``[seeds]`` by student width.
+
+    Teachers are passed to ``judge`` in ascending order of size.
+    """
     rows, found = runs.query("arm == @arm and kind == @kind"), {}
     for width, own in rows.groupby("student_width"):
         cells = own.pivot(index=["teacher", "ratio"], columns="seed")
@@ -179,12 +181,12 @@ def points(judge, runs, arm, kind="full"):
 
 
 def median_student(runs, judge, arm):
-    """``[seeds]``. Students of a seed share initial weights and batches."""
+    """``[seeds]``, the median over students, which share a seed."""
     return np.median(np.stack(list(points(judge, runs, arm).values())), axis=0)
 
 
 def gaps(answer):
-    """A row for each student, arm and kind of teacher."""
+    """The gap for each student, arm and kind of teacher."""
     runs = answer.tables["runs"].query("kind != 'none'")
     found = {
         (width, arm, kind): statistics.estimate(values)
@@ -195,17 +197,17 @@ def gaps(answer):
 
 
 def correlation(accuracies, trait):
-    """Spearman's, of mean accuracy over seeds with a trait; median over students."""
+    """Rank correlation of mean accuracy and a trait; median over students."""
     means = accuracies.to_numpy().mean(0).reshape(-1, len(trait))
     return np.median(statistics.rank_correlation(means, trait))
 
 
 def explains(answer):
-    """Which trait of its teacher a student's accuracy goes with, a row for each arm.
+    """Correlations of students' accuracy with traits of the teacher, for each arm.
 
-    Over teachers of all kinds a trait may stand for how long they were trained, so
-    those trained in full have rows of their own. Means of drawn seeds are noisier than
-    those of all: the interval lies nearer to 0.
+    Across kinds, a trait may reflect the length of the teacher's training, so fully
+    trained teachers have separate rows. Means over resampled seeds are noisier than
+    those over all, so the interval is biased towards 0.
     """
     teachers, found = answer.tables["teachers"], {}
     runs = answer.tables["runs"].query("kind != 'none'")
@@ -225,7 +227,7 @@ def explains(answer):
 def show(tables, meta):
     rows = tables["runs"].query("kind in ('none', 'full')").fillna({"teacher_width": 0})
     means = 100 * rows.pivot_table(TEST, ["student_width", "arm"], "teacher_width")
-    title = "Test accuracy (%) by teacher's hidden units; 0 stands for hard labels"
+    title = "Test accuracy (%) by teacher's hidden units; 0 means hard labels"
     print_table(means.round(2), title)
     by = {"gaps": ("student_width", "arm"), "explains": ("arm", "trait")}
     for title, (index, columns) in by.items():

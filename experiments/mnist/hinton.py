@@ -1,9 +1,9 @@
 """Does a teacher halve the errors of a small network, as in Hinton's section 3?
 
-In the paper a teacher with 1,200 hidden units makes 67 test errors; a network with 800
-makes 146 when it is trained on hard labels and 74 when it matches the teacher at T =
-20. Here ten students of each kind are trained without augmentation. The learning rate
-and the teacher's weight are selected on 5,000 held-out images, with a seed that is not
+In the paper, a teacher with 1,200 hidden units makes 67 test errors. A network with 800
+makes 146 when trained on hard labels and 74 when it matches the teacher at T = 20.
+Here, ten students of each kind are trained without augmentation. The learning rate and
+the teacher's weight are selected on 5,000 held-out images, with a seed that is not
 measured. `hinton_refit` then trains on all 60,000 images, as the paper does.
 
     python -m experiments.mnist.hinton                    # embedded digits
@@ -34,10 +34,10 @@ class Config(setup.Students):
     temperature: Positive = 20.0
     """Temperature at which students match the teacher."""
     alphas: Fractions = (0.5, 1.0)
-    """Weights of the teacher, to choose from."""
+    """Weights of the teacher to select from."""
     learning_rates: Positives = (3e-4, 1e-3, 3e-3, 1e-2)
     seeds: Count = 10
-    """How many students are measured, for every arm."""
+    """Number of seeds, and so of students, for every arm."""
     epochs: Count = 40
 
 
@@ -52,14 +52,14 @@ def arms(config, images):
 def share_taken(runs):
     """``[seeds]``, the relative reduction in test errors due to the teacher.
 
-    Students of a seed share initial weights and batches: they are pairs.
+    It is paired: students with the same seed share initial weights and batches.
     """
     errors = runs.pivot(index="seed", columns="arm", values=ERRORS)
     return 1 - errors["distilled"] / errors["hard"]
 
 
 def show(tables, meta):
-    """Prints test errors as the paper counts them."""
+    """Prints test errors beside those of the paper."""
     rows = {"teacher": [f"{meta['teacher']['test']['errors']:.0f}"]}
     for arm, errors in tables["runs"].groupby("arm")[ERRORS]:
         rows[arm] = ["{:.1f} ± {:.1f}".format(*interval(errors))]

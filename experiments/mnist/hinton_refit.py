@@ -1,9 +1,9 @@
 """Does the teacher help more with all 60,000 training images, as in the paper?
 
-`hinton` holds out 5,000 training images, on which it selects learning rates and the
-teacher's weight. Here the teacher and the students are trained again on all 60,000
-images, with the settings selected there. Since no images are held out, the last epoch
-is the one that is measured.
+`hinton` holds out 5,000 training images to select learning rates and the teacher's
+weight. Here, the teacher and the students are trained again on all 60,000 images with
+the settings selected there. Since no images are held out, students are measured at the
+last epoch.
 
     python -m experiments.mnist.hinton_refit                    # embedded digits
     python -m experiments.mnist.hinton_refit --dataset mnist    # 70 minutes on 2 cores
@@ -29,28 +29,28 @@ class Config(setup.Teacher):
     student_width: Count = 800
     """Hidden units in each of a student's two layers."""
     hard_learning_rate: Positive = 3e-3
-    """Peak learning rate with hard labels, as `hinton` selected it."""
+    """Peak learning rate with hard labels, selected by `hinton`."""
     distilled_learning_rate: Positive = 1e-3
-    """Peak learning rate of distilled students, as `hinton` selected it."""
+    """Peak learning rate of distilled students, selected by `hinton`."""
     temperature: Positive = 20.0
     """Temperature at which students match the teacher."""
     alpha: Fraction = 0.5
-    """Weight of the teacher, as `hinton` selected it."""
+    """Weight of the teacher, selected by `hinton`."""
     seeds: Count = 10
-    """How many students are trained, for every arm."""
+    """Number of seeds, and so of students, for every arm."""
     epochs: Count = 40
-    """Passes over the training images, for a student."""
+    """Epochs of a student's training."""
 
 
 def everything(images):
-    """All images that are not for testing, to train on."""
+    """Merges the validation images into the training images."""
     both = images.train, images.validation
     train = jax.tree.map(lambda *parts: np.concatenate(parts), *both)
     return images._replace(train=train, validation=None)
 
 
 def arms(config):
-    """Each arm's objective, and its settings."""
+    """The objective and the hyperparameters of each arm."""
     soft = {"temperature": [config.temperature], "alpha": [config.alpha]}
     return {
         "hard": (setup.HARD, {"learning_rate": [config.hard_learning_rate]}),
@@ -84,8 +84,8 @@ def run(config, images, info):
 
 
 CLAIMS = {
-    # With the rule of `hinton`'s claim, which its results had refuted (0.365) before
-    # this was run.
+    # The rule is that of `hinton`, whose results had refuted the claim (0.365) before
+    # this run.
     "dark_knowledge_refit": Claim(
         "A teacher halves a small network's errors: 146 become 74",
         "relative reduction in a student's test errors due to the teacher, all 60,000 "

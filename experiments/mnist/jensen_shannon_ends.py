@@ -1,15 +1,15 @@
 """What happens at both ends of beta in the Jensen-Shannon divergence?
 
 The divergence vanishes at both ends. A common convention returns forward KL at beta = 0
-and reverse KL at beta = 1 instead. That is a cliff: at a beta of one millionth the
-divergence is one millionth of forward KL. Divided by beta (1 - beta) it is continuous,
-but it approaches reverse KL slowly where the student is far from a confident teacher:
-one millionth away from beta = 1, students at the start of training reach 10.7 of 14.1.
+and reverse KL at beta = 1 instead. That is a discontinuity: at a beta of one millionth
+the divergence is one millionth of forward KL. Divided by beta (1 - beta), it is
+continuous, but approaches reverse KL slowly if the student is far from a confident
+teacher, as at the start of training.
 
-This experiment measures the value of all three and the norm of their gradients with
-respect to the logits, as means over MNIST's validation images. Betas are 2^-k and 1 -
-2^-k, which float32 represents exactly, and 0 and 1. Nothing is selected here: students
-use the settings that `temperature_alpha` selected on the validation set.
+This experiment measures the values of all three and the norms of their gradients with
+respect to the logits, as means over MNIST's validation images. Betas are 0, 1, and 2^-k
+and 1 - 2^-k, which float32 represents exactly. Nothing is selected here: students use
+the settings that `temperature_alpha` selected on the validation set.
 
     python -m experiments.mnist.jensen_shannon_ends    # or with --dataset mnist
 """
@@ -29,17 +29,17 @@ from kdjax.losses.ranges import Range
 from kdjax.study.command import main
 from kdjax.study.study import Study, print_table
 
-UP_TO_24 = Range("a whole number from 1 to 24", 1, 24)  # 1 - 2^-25 is 1 in float32
+UP_TO_24 = Range("an integer from 1 to 24", 1, 24)  # 1 - 2^-25 is 1 in float32
 
 
 @dataclass(frozen=True)
 class Config(stages.Students):
     halvings: Annotated[int, UP_TO_24] = 20
-    """How often one half is halved, towards either end."""
+    """Number of betas between 0 and 1/2 (2^-1, 2^-2 and so on), and up to 1."""
 
 
 def special_cased(student_logits, teacher_logits, *, beta):
-    """Jensen-Shannon between the ends, forward and reverse KL at them."""
+    """Jensen-Shannon, but forward KL at beta = 0 and reverse KL at beta = 1."""
     inner = losses.jensen_shannon(student_logits, teacher_logits, beta=beta)
     forward = losses.forward_kl(student_logits, teacher_logits)
     reverse = losses.reverse_kl(student_logits, teacher_logits)
@@ -60,7 +60,7 @@ def betas(config):
 
 @jax.jit
 def measures(student_logits, teacher_logits, betas):
-    """The value of each convention and the norm of its gradient, ``[betas]``."""
+    """Values ``[betas]`` and gradient norms ``[betas]`` of each convention."""
 
     def both(loss):
         value, pull = jax.vjp(lambda z: loss(z, teacher_logits), student_logits)
@@ -77,7 +77,7 @@ def measures(student_logits, teacher_logits, betas):
 
 
 def measure(config, images, model, variables):
-    """On the validation images."""
+    """Measures a student on the validation images."""
     logits = model.apply(variables, images.validation)[0].logits
     at = betas(config)
     found = measures(logits, images.validation["teacher"].logits, at)
@@ -85,7 +85,7 @@ def measure(config, images, model, variables):
 
 
 def show(tables, meta):
-    """Prints values near the ends and in the middle, means over seeds."""
+    """Prints mean values near the ends and in the middle."""
     for stage, rows in tables["runs"].groupby("stage", sort=False):
         means = rows.groupby("beta")[list(CONVENTIONS)].mean()
         shown = means.iloc[[0, 1, 2, len(means) // 2, -3, -2, -1]]

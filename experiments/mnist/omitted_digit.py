@@ -1,19 +1,19 @@
 """Can a student learn a digit it never saw from the teacher's view of the others?
 
-In section 3 of Hinton's paper all threes are removed from the transfer set. The student
-makes 206 test errors, 133 of them on the 1,010 threes; when the bias of the three is
-raised by 3.5, they fall to 109 and 14. A student that sees only sevens and eights gets
-47.3 % of the test images wrong, and 13.2 % when the biases of these two are lowered by
-7.6.
+In section 3 of Hinton's paper, all threes are removed from the transfer set. The
+student makes 206 test errors, 133 of them on the 1,010 threes. When the bias of class 3
+is raised by 3.5, they fall to 109 and 14. A student that sees only sevens and eights
+gets 47.3 % of the test images wrong, and 13.2 % when the biases of these two classes
+are lowered by 7.6.
 
-Here each digit is omitted in turn. Besides the student that matches the teacher at T =
-20 there are two that cannot know the digit: one trained on hard labels, and one taught
-by a naive teacher, itself trained without the digit. One number is then added to the
-omitted digit's logit (or to those of 7 and 8, where only these are seen). It is
-selected on held-out images of all digits or, as in the paper, on the test images, which
-makes those errors optimistic. The learning rate is selected on validation images
-without the digit. All students take about as many steps as ``epochs`` passes over all
-images.
+Here, each digit is omitted in turn. Besides students that match the teacher at T = 20,
+there are two baselines that cannot know the digit: students trained on hard labels, and
+students of a naive teacher, which was trained without the digit. A bias is then added
+to the logit of the omitted digit (or to those of 7 and 8, if only these are seen). It
+is selected on held-out images of all digits or, as in the paper, on the test images,
+which makes those errors optimistic. The learning rate is selected on validation images
+without the digit. All students take about as many steps as in ``epochs`` passes over
+all images.
 
     python -m experiments.mnist.omitted_digit                    # embedded digits
     python -m experiments.mnist.omitted_digit --dataset mnist    # 90 minutes, 2 cores
@@ -35,7 +35,7 @@ from kdjax.study.study import Answer, Study, print_table
 from kdjax.study.types import Count, Digits, Positive, Positives
 
 ONLY = "only 7 and 8"
-STAGES = ("unbiased", "bias_held_out", "bias_test")  # what is added to the logits
+STAGES = ("unbiased", "bias_held_out", "bias_test")  # which bias is added to the logits
 PAPER = {
     "without 3": {
         "bias": 3.5,
@@ -53,11 +53,11 @@ PAPER = {
 @dataclass(frozen=True)
 class Config(setup.AlikeStudents):
     omitted: Digits = tuple(range(10))
-    """Digits to leave out, each in its turn."""
+    """Digits to omit, one at a time."""
     naive_teachers: Digits = tuple(range(10))
-    """Those of them for which a teacher is trained without the digit, too."""
+    """Omitted digits for which a naive teacher, without the digit, is trained."""
     naive_teacher_epochs: Count = 30
-    """Passes over its training images, for such a teacher."""
+    """Epochs of a naive teacher's training."""
     temperature: Positive = 20.0
     """Temperature at which students match the teacher."""
     learning_rates: Positives = (3e-4, 1e-3, 3e-3)
@@ -66,12 +66,13 @@ class Config(setup.AlikeStudents):
         super().__post_init__()
         if not set(self.naive_teachers) & set(self.omitted):
             raise ValueError(
-                f"naive_teachers is {self.naive_teachers!r}, but takes some of omitted"
+                f"naive_teachers is {self.naive_teachers!r}, but takes at least one of "
+                f"omitted, {self.omitted!r}"
             )
 
 
 def transfers(config):
-    """By name: the digits that are omitted, and those whose biases are moved."""
+    """Transfer sets by name: the omitted digits, and those whose bias is changed."""
     each = {f"without {d}": ((d,), (d,)) for d in config.omitted}
     return each | {ONLY: ((0, 1, 2, 3, 4, 5, 6, 9), (7, 8))}
 
@@ -82,13 +83,13 @@ def seen(split, omitted):
 
 
 def passes(epochs, images, seen):
-    """Over ``seen`` images, in about the steps that ``epochs`` over all would take."""
+    """Epochs over ``seen`` images with about the steps of ``epochs`` over all."""
     steps = epochs * (images // setup.BATCH_SIZE)
     return max(1, round(steps / max(1, seen // setup.BATCH_SIZE)))
 
 
 def arms(config, name, omitted, taught):
-    """Students of a transfer set, each arm with the data of its own teacher."""
+    """The arms of a transfer set, each with the data of its teacher."""
     images = len(taught["hard"].train["label"])
     soft = {"temperature": [config.temperature], "alpha": [1.0]}
     for arm, data in taught.items():
@@ -110,7 +111,7 @@ def arms(config, name, omitted, taught):
 
 
 def judge(logits, images, omitted, moved):
-    """Of one run: biases, test errors at each stage, and accuracy by class."""
+    """The biases and test errors of a run at each stage, and accuracies by class."""
     splits = ("validation", "test")
     labels = {split: getattr(images, split)["label"] for split in splits}
     held_out, by_test = (best_bias(logits[s], labels[s], moved) for s in splits)
@@ -128,14 +129,14 @@ def judge(logits, images, omitted, moved):
 
 
 def judged(arm, found, *digits):
-    """Its runs and their classes, each run judged unless it diverged."""
+    """The runs of an arm and the results by class, for runs that did not diverge."""
     runs, classes = {}, []
     for i, seed in found.runs.query("not diverged")["seed"].items():
         logits = {split: kept[i] for split, kept in found.extras.items()}
         runs[i], by_class = judge(logits, arm.data, *digits)
         cells = {name: arm.columns[name] for name in ("transfer", "arm")}
         classes.append(labelled(by_class, {**cells, "seed": seed}))
-    # The best epoch is the best on every digit, which nothing here may be selected by.
+    # Drop the best epoch: its selection has used validation images of all digits.
     last = found.runs[[name for name in found.runs if "best" not in name]]
     return last.join(pd.DataFrame(list(runs.values()), index=list(runs))), classes
 
@@ -163,15 +164,15 @@ def run(config, images, info):
 
 
 def threes_right(runs):
-    """``[seeds]``, share that distilled students who saw no three get right."""
+    """``[seeds]``, accuracy on threes of distilled students that saw none."""
     rows = runs.query("transfer == 'without 3' and arm == 'distilled'")
     return 1 - rows["omitted_errors_bias_held_out"] / rows["omitted_images"]
 
 
 def spared(runs, baseline):
-    """``[seeds]``, errors of a baseline less those of distilled students.
+    """``[seeds]``, errors of a baseline minus those of distilled students.
 
-    A mean over the omitted digits that have the baseline; 7 and 8 alone are none.
+    The mean is over omitted digits with this baseline, without the set of 7 and 8.
     """
     errors = runs.query("transfer != @ONLY").pivot(
         index="seed", columns=["arm", "transfer"], values="errors_bias_held_out"
@@ -181,7 +182,7 @@ def spared(runs, baseline):
 
 
 def show(tables, meta):
-    """Prints wrong answers in percent, beside the paper's."""
+    """Prints error rates beside those of the paper."""
     runs = tables["runs"]
     students = runs["transfer"] + ", " + runs["arm"]
     images = {
@@ -194,7 +195,7 @@ def show(tables, meta):
         for transfer, known in meta["paper"].items():
             before, after = known[f"{of}_percent"] or (np.nan, np.nan)
             means.loc[f"{transfer}, paper"] = [before, np.nan, after]
-        print_table(means.sort_index().round(2), f"{of}, % of their test images")
+        print_table(means.sort_index().round(2), f"{of}, % of test images")
 
 
 CLAIMS = {

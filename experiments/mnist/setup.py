@@ -1,4 +1,4 @@
-"""What the questions on MNIST share: Hinton's teacher, and students without tricks."""
+"""Shared by the experiments on MNIST: data, teachers, and plain students."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,7 +22,7 @@ HINTON = objectives.on_logits(losses.hinton)
 @dataclass(frozen=True)
 class Images(Config):
     dataset: Literal["mnist5k", "mnist"] = "mnist5k"
-    """mnist5k, 5,000 embedded digits; or mnist, all 70,000 (see --data-dir)."""
+    """Data set: mnist5k (5,000 embedded digits), or mnist (all 70,000)."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class PlainTeacher(Images):
     teacher_width: Count = 1200
     """Hidden units in each of the teacher's two layers."""
     teacher_epochs: Count = 100
-    """Passes over the training images, for the teacher."""
+    """Epochs of the teacher's training."""
     teacher_learning_rate: Positive = 1e-3
     """Peak learning rate of the teacher (Adam, cosine decay)."""
 
@@ -38,20 +38,20 @@ class PlainTeacher(Images):
 @dataclass(frozen=True)
 class Teacher(PlainTeacher):
     max_norm: Positive = 2.0
-    """Largest length of the weights into a hidden unit of the teacher."""
+    """Maximum norm of the incoming weights of each hidden unit of the teacher."""
 
 
 @dataclass(frozen=True)
 class Learning(Images):
     learning_rates: Positives = (1e-3, 3e-3, 1e-2)
-    """Peak learning rates (Adam, cosine decay) to choose from for every setting."""
+    """Peak learning rates (Adam, cosine decay) to select from for every setting."""
     epochs: Count = 15
-    """Passes over the training images, for a student."""
+    """Epochs of a student's training."""
 
 
 @dataclass(frozen=True)
 class Students(Teacher, Learning):
-    """Of Hinton's teacher."""
+    """Students of Hinton's teacher."""
 
 
 @dataclass(frozen=True)
@@ -59,20 +59,20 @@ class AlikeStudents(Students):
     student_width: Count = 300
     """Hidden units in each of a student's two layers."""
     seeds: Count = 5
-    """How many students are measured for every arm."""
+    """Number of seeds, and so of students, for every setting that is measured."""
 
 
 QUICK_TEACHER = {"teacher_width": 300, "teacher_epochs": 20}
 
 
 class Taught(NamedTuple):
-    """Data with a teacher's outputs, and how good the teacher is."""
+    """Data with a teacher's outputs, and the metrics of the teacher."""
 
     data: data.Data
     quality: dict[str, Any]  # for meta.json
 
     def prepared(self) -> tuple[data.Data, dict[str, Any]]:
-        """Data and facts, as `kdjax.study.study.arms_run` takes them."""
+        """The data and facts, as `kdjax.study.study.arms_run` takes them."""
         return self.data, {"teacher": self.quality, "seconds": self.quality["seconds"]}
 
 
@@ -84,13 +84,13 @@ def student(
     batch_size: int = BATCH_SIZE,
     **more,
 ) -> Training:
-    """Two hidden layers of so many units, without regularisation."""
+    """A student with two hidden layers of ``width`` units, without regularisation."""
     model = models.mlp((width, width), classes=CLASSES)
     return Training(model, objective, epochs, batch_size, **more)
 
 
 def parameters(width: int) -> int:
-    """How many parameters a student of so many hidden units has."""
+    """Number of parameters of a student with ``width`` hidden units."""
     image = {"image": np.zeros((1, 28, 28))}
     init = student(width, HARD, epochs=1).model.init
     shapes = jax.eval_shape(init, jax.random.key(0), image)
@@ -100,11 +100,11 @@ def parameters(width: int) -> int:
 def hard_and_distilled(
     config: Students, width: int, soft: Mapping[str, Sequence[float]]
 ) -> Iterator[tuple[str, Training, dict]]:
-    """Hard labels and Hinton's loss: name, training, and axes to choose from.
+    """Names, trainings and axes for hard labels and for Hinton's loss.
 
     Args:
-      config: Has the learning rates and the epochs.
-      width: Hidden units in each of the students' two layers.
+      config: Provides the learning rates and epochs.
+      width: Hidden units in each of a student's two layers.
       soft: Axes of Hinton's loss.
     """
     rates = {"learning_rate": config.learning_rates}
@@ -113,9 +113,9 @@ def hard_and_distilled(
 
 
 def choices(objective: Callable, config: Learning) -> dict[str, Sequence[float]]:
-    """Axes to choose from: learning rates, and what the objective takes.
+    """The axes of a search: learning rates, and the objective's hyperparameters.
 
-    Its ``temperature``, say, is chosen from the config's ``temperatures``.
+    Values of ``temperature``, for example, are the config's ``temperatures``.
     """
     names = [*step.takes(objective), "learning_rate"]
     return {n: getattr(config, f"{n}s") for n in names if hasattr(config, f"{n}s")}
@@ -131,7 +131,7 @@ def regularized(
 
 
 def fit(training: Training, images: data.Data, *, learning_rate: float) -> Taught:
-    """Trains a teacher, or takes it from the cache, and stores its logits."""
+    """Trains a teacher, or loads it from the cache, and stores its logits."""
     key = jax.random.key(0)
     if images.validation is None:
         training = replace(training, select=None)
@@ -149,7 +149,7 @@ def fit(training: Training, images: data.Data, *, learning_rate: float) -> Taugh
 
 
 def hinton_teacher(config: Teacher, images: data.Data) -> Taught:
-    """Hinton's: dropout, weights of bounded length, jitter of up to two pixels."""
+    """Hinton's teacher: dropout, max-norm weights, jitter of up to two pixels."""
     training = regularized(
         config.teacher_width,
         epochs=config.teacher_epochs,
@@ -161,7 +161,7 @@ def hinton_teacher(config: Teacher, images: data.Data) -> Taught:
 def plain_teacher(
     config: Any, images: data.Data, *, learning_rate: float = 1e-3
 ) -> Taught:
-    """As Hinton's, but its weights may be of any length: `temperature_alpha`'s."""
+    """Hinton's teacher without the max-norm constraint."""
     training = regularized(
         config.teacher_width,
         epochs=config.teacher_epochs,
@@ -173,12 +173,12 @@ def plain_teacher(
 def prepare(
     config: Teacher, images: data.Data, info: data.Info
 ) -> tuple[data.Data, dict[str, Any]]:
-    """The data with Hinton's teacher's outputs, for `kdjax.study.study.arms_run`."""
+    """Data with the outputs of Hinton's teacher, for `kdjax.study.study.arms_run`."""
     return hinton_teacher(config, images).prepared()
 
 
 def image_table(split: Batch, rows: np.ndarray) -> pd.DataFrame:
-    """Images with the teacher's logits: all that it takes to draw them."""
+    """A table of images with the teacher's logits, for figures."""
     logits = split["teacher"].logits[rows]
     pixels = np.round(255 * split["image"][rows].reshape(len(rows), -1)).astype(int)
     columns: Mapping[str, Any] = (
@@ -190,9 +190,9 @@ def image_table(split: Batch, rows: np.ndarray) -> pd.DataFrame:
 
 
 def order(labels: np.ndarray) -> np.ndarray:
-    """An order, drawn once for all, whose first images are of all classes alike."""
+    """A fixed random order in which every prefix is balanced over classes."""
     rng = np.random.default_rng(0)
-    turn = np.zeros(len(labels), int)  # of an image, among those of its class
+    turn = np.zeros(len(labels), int)  # rank of an image within its class
     for label in np.unique(labels):
         here = np.flatnonzero(labels == label)
         turn[here] = rng.permutation(len(here))
@@ -200,9 +200,10 @@ def order(labels: np.ndarray) -> np.ndarray:
 
 
 def subsample(split: Batch, fraction: float) -> Batch:
-    """A share of the images, repeated until there are as many as before."""
+    """A fraction of the images, repeated up to the original number."""
     count = len(split["label"])
     if not (kept := round(fraction * count)):
-        raise ValueError(f"fraction is {fraction}, which is none of {count} images")
+        takes = f"at least 1 / {count}, one image"
+        raise ValueError(f"fraction is {fraction}, but takes {takes}")
     rows = np.resize(order(split["label"])[:kept], count)
     return jax.tree.map(lambda column: column[rows], split)

@@ -1,7 +1,7 @@
-"""Students at the start, in the middle and at the end of their training.
+"""Measurements of students at the start, middle and end of training.
 
-`temperature_gradients` and `jensen_shannon_ends` look at the same ones. They learn with
-the settings that `temperature_alpha` selected on the validation set.
+Shared by `temperature_gradients` and `jensen_shannon_ends`. The students use settings
+that `temperature_alpha` selected on the validation set.
 """
 
 from collections.abc import Callable, Iterator
@@ -32,19 +32,19 @@ class Students(setup.Images):
     temperature: Positive = 4.0
     """Temperature at which students learn from the teacher."""
     alpha: Fraction = 0.9
-    """Weight of the teacher as they learn."""
+    """Weight of the teacher in the students' loss."""
     learning_rate: Positive = 1e-2
     """Peak learning rate of the students (Adam, cosine decay)."""
     seeds: Count = 5
-    """How many students are measured, by as many seeds."""
+    """Number of seeds, and so of students."""
     epochs: Count = 15
-    """Passes over the training images, for a student."""
+    """Epochs of a student's training."""
     batch_size: Count = 128
-    """Images a step, for students and teacher."""
+    """Images per step, for students and teacher."""
     teacher_width: Count = 1200
     """Hidden units in each of the teacher's two layers."""
     teacher_epochs: Count = 60
-    """Passes over the training images, for the teacher."""
+    """Epochs of the teacher's training."""
 
 
 QUICK = setup.QUICK_TEACHER | {"student_width": 30, "epochs": 6}
@@ -56,7 +56,7 @@ def run(
     images: Data,
     info: Info,
 ) -> Answer:
-    """Rows of ``measure(config, data, model, variables)``, for each seed and stage."""
+    """Collects ``measure(config, data, model, variables)`` for each seed and stage."""
     taught, quality = setup.plain_teacher(config, images)
     began, rows = time.monotonic(), []
     for seed, stage, model, variables in students(config, taught):
@@ -70,7 +70,7 @@ def run(
 def students(
     config: Students, images: Data
 ) -> Iterator[tuple[int, str, Model, Variables]]:
-    """Each seed and stage, with the model and its variables then."""
+    """Yields each seed and stage, with the model and its variables."""
     sizes = {"epochs": config.epochs, "batch_size": config.batch_size}
     training = setup.student(config.student_width, setup.HINTON, **sizes)
     phase = programs.phase(training, feeder(images.train, config.batch_size))

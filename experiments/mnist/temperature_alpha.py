@@ -1,6 +1,6 @@
 """How do temperature and alpha trade off in Hinton's loss?
 
-Students learn from one teacher over a grid of temperatures and teacher weights alpha.
+Students learn from one teacher on a grid of temperatures and teacher weights alpha.
 Three baselines have the same budget: hard labels (alpha = 0), label smoothing, and the
 teacher's most probable class as the label. The learning rate of every cell is selected
 on the validation set with a seed that is not measured.
@@ -24,7 +24,7 @@ from kdjax.study.study import Study, arms_run, print_table
 from kdjax.study.types import Count, Counts, Fractions, Positives
 
 LOSSES = ("hinton", "label_smoothing", "teacher_argmax")
-ONCE = "alpha > 0 or temperature == temperature.min()"  # without a teacher T is idle
+ONCE = "alpha > 0 or temperature == temperature.min()"  # at alpha = 0, T has no effect
 SETTING = ["temperature", "alpha", "smoothing"]
 PICTURED = {"plain": 0.5, "doubtful": 0.99}  # quantiles of the teacher's entropy
 ACCURACY = "test_accuracy_last"
@@ -35,16 +35,16 @@ class Config(setup.PlainTeacher, setup.Learning):
     student_widths: Counts = (30, 300)
     """Hidden units in each of a student's two layers."""
     temperatures: Positives = (1.0, 2.0, 3.0, 4.0, 5.0, 8.0, 12.0, 20.0, 40.0)
-    """Temperatures that soften teacher and student."""
+    """Temperatures of teacher and student."""
     alphas: Fractions = (0.0, 0.25, 0.5, 0.75, 0.9, 1.0)
-    """Weights of the teacher; 0 is training on hard labels."""
+    """Weights of the teacher; 0 means hard labels."""
     smoothings: Fractions = (0.05, 0.1, 0.2)
-    """Label smoothing, a baseline."""
+    """Strengths of label smoothing, a baseline."""
     learning_rates: Positives = (3e-4, 1e-3, 3e-3, 1e-2)
     seeds: Count = 5
-    """How many students are measured for every cell."""
+    """Number of seeds, and so of students, for every cell."""
     batch_size: Count = 128
-    """Images a step, for students and teacher."""
+    """Images per step, for students and teacher."""
     teacher_epochs: Count = 60
 
 
@@ -66,7 +66,7 @@ def arms(config, images):
 
 
 def digits(answer):
-    """Test images of each class that the teacher gets right, plain and doubtful."""
+    """Correctly classified test images of each class, plain and doubtful."""
     test = answer.data.test
     logits = test["teacher"].logits
     log_p = logits - np.logaddexp.reduce(logits, -1, keepdims=True)
@@ -81,7 +81,7 @@ def digits(answer):
 
 
 def summary(runs):
-    """Test accuracy of each width and arm, its setting selected on validation."""
+    """Test accuracy of each width and arm at the setting selected on validation."""
     arms = runs["loss"].mask(runs["alpha"] == 0, "hard labels").rename("arm")
     table = []
     for (width, arm), rows in runs.groupby(["student_width", arms]):

@@ -1,13 +1,13 @@
 """Does the soft gradient scale as one over the square of the temperature?
 
 Hinton multiplies the soft loss by T^2 because its gradient "scales as 1/T^2". That
-holds only when T is far above the spread of the logits. This experiment measures the
+holds only if T is far above the spread of the logits. This experiment measures the
 gradient without the factor. First, its norm with respect to Gaussian logits of N
-classes (teacher's standard deviation 5, student's 3, correlation 0.8), mean over draws.
-Second, for a teacher of MNIST and students at the start, in the middle and at the end
-of training, its norm with respect to the logits (mean over training images) and to the
-parameters (mean over batches), next to that of hard labels. Nothing is selected here:
-students use the settings that `temperature_alpha` selected on the validation set.
+classes (standard deviation 5 for the teacher and 3 for the student, correlation 0.8),
+as a mean over draws. Second, for an MNIST teacher and students at the start, middle and
+end of training, its norm with respect to the logits (mean over training images) and to
+the parameters (mean over batches), beside that of hard labels. Nothing is selected
+here: students use the settings that `temperature_alpha` selected on the validation set.
 
     python -m experiments.mnist.temperature_gradients    # or with --dataset mnist
 """
@@ -40,17 +40,17 @@ class Config(stages.Students):
     classes: Counts = (10, 100, 1000)
     """Numbers of classes of Gaussian logits."""
     draws: Count = 2000
-    """Draws of teacher and student, for every seed."""
+    """Draws of teacher and student logits per seed."""
     teacher_sd: Positive = 5.0
     """Standard deviation of the teacher's Gaussian logits."""
     student_sd: Positive = 3.0
-    """Standard deviation of the student's."""
+    """Standard deviation of the student's Gaussian logits."""
     correlation: Annotated[float, Range("a number in [-1, 1]", -1, 1)] = 0.8
-    """Correlation between the two."""
+    """Correlation between the teacher's and the student's Gaussian logits."""
 
 
 def gaussian_logits(config, classes, seed):
-    """Student's and teacher's ``[draws, classes]``."""
+    """Logits of student and teacher, ``[draws, classes]`` each."""
     key = jax.random.fold_in(jax.random.key(seed), classes)
     teacher, own = jax.random.normal(key, (2, config.draws, classes))
     independent = np.sqrt(1 - config.correlation**2)
@@ -59,12 +59,12 @@ def gaussian_logits(config, classes, seed):
 
 
 def by_logits(loss, logits, *targets):
-    """The gradient of a loss ``[B, classes]``."""
+    """The gradient of a loss with respect to the logits, ``[B, classes]``."""
     return jax.grad(lambda z: jnp.sum(loss(z, *targets)))(logits)
 
 
 def by_parameters(model, variables, batch, loss, *targets):
-    """The norm of the gradient of a batch's mean loss."""
+    """The norm of the gradient of a mean loss with respect to the parameters."""
 
     def mean(params):
         outputs, _ = model.apply({**variables, "params": params}, batch)
@@ -75,8 +75,11 @@ def by_parameters(model, variables, batch, loss, *targets):
 
 @jax.jit
 def logit_norms(student, teacher, temperatures):
-    """``[T]``, means over examples: the norm of KL's gradient without the T^2; and how
-    far that is from its limit ``(z - v) / (N T^2)``, over the limit's own norm."""
+    """Means over examples of gradients of KL without the factor T^2, each ``[T]``.
+
+    ``by_logits`` is the norm, and ``linear_error`` the relative distance of the
+    gradient from its limit ``(z - v) / (N T^2)``.
+    """
     limit = by_logits(losses.centered_logit_mse, student, teacher)
     length = jnp.linalg.norm(limit, axis=-1)
 
@@ -91,7 +94,7 @@ def logit_norms(student, teacher, temperatures):
 
 @partial(jax.jit, static_argnums=0)
 def parameter_norms(model, variables, batches, temperatures):
-    """Of KL without the T^2 ``[T]``, and of hard labels: means over batches."""
+    """Mean norms over batches of KL without the factor T^2 ``[T]`` and hard labels."""
 
     def of(batch):
         norm = partial(by_parameters, model, variables, batch)
@@ -107,7 +110,7 @@ def parameter_norms(model, variables, batches, temperatures):
 
 
 def described(temperatures, norms, hard):
-    """A row a temperature: norms ``[T]``, and that of hard labels if there are any."""
+    """One row per temperature: norms, log-log slopes and ratios to hard labels."""
     rows = pd.DataFrame({"temperature": temperatures} | jax.device_get(norms))
     for name, norm in hard.items():
         steps = np.log(rows[["temperature", name]]).diff()
@@ -120,7 +123,7 @@ def described(temperatures, norms, hard):
 
 
 def measure(config, images, model, variables):
-    """On the training images, in batches as in training."""
+    """Measures a student on the training images, in batches as in training."""
     size, temperatures = config.batch_size, np.sort(np.float32(config.temperatures))
     count = len(images.train["label"]) // size
     flat = jax.tree.map(lambda a: a[: count * size], images.train)
@@ -147,7 +150,7 @@ def run(config, images, info):
 
 
 def show(tables, meta):
-    """Prints slopes, and T^2 times the norm, each a mean over seeds."""
+    """Prints log-log slopes, and T^2 times the norm, as means over seeds."""
     for kind in ("slope", "compensated"):
         for title, by in {"gaussian": "classes", "runs": "stage"}.items():
             rows = tables[title].groupby(["temperature", by], sort=False)
@@ -157,7 +160,7 @@ def show(tables, meta):
 
 
 def doublings(rows, of):
-    """``[seeds]``, of T^2 times the norm from T = 1 to T = 20, up or down."""
+    """``[seeds]``, absolute log2 change of T^2 times the norm from T = 1 to 20."""
     norms = rows.query(of).set_index(["temperature", "seed"])["by_logits_compensated"]
     return np.abs(np.log2(norms.loc[20] / norms.loc[1]))
 

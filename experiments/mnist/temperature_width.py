@@ -1,11 +1,11 @@
 """Which temperature is best for which width, and are high temperatures only noise?
 
-Hinton's students with 30 hidden units did best at T from 2.5 to 4, and those with 300
-or more equally well at any T above 8. The article says that 3 to 5 is best and that T
-above 20 is noise. The learning rate of every cell is selected on the validation set
-with a seed that is not measured. The table of best temperatures is descriptive and uses
-the test set; claims use temperatures selected on the validation set, for each seed by
-the other seeds.
+Hinton's students with 30 hidden units did best with T from 2.5 to 4, and those with 300
+or more equally well with any T above 8. The article says that T of 3 to 5 is best and
+that T above 20 is noise. The learning rate of every cell is selected on the validation
+set with a seed that is not measured. The table of best temperatures is descriptive and
+uses the test set. Claims use temperatures selected on the validation set, for each seed
+by the other seeds.
 
     python -m experiments.mnist.temperature_width                    # embedded digits
     python -m experiments.mnist.temperature_width --dataset mnist    # 1,450 runs
@@ -37,7 +37,7 @@ class Config(setup.Students):
     seeds: tuple[Count, ...] = (10, 10, 10, 5, 3)
     """How many students are measured for every cell of each width."""
     temperatures: Positives = (1, 1.5, 2, 2.5, 3, 4, 6, 8, 12, 20, 40, 100)
-    """Temperatures that soften teacher and student."""
+    """Temperatures of teacher and student."""
     alphas: Fractions = (0.9, 1.0)
     """Weights of the teacher."""
     learning_rates: Positives = (1e-3, 3e-3, 1e-2, 3e-2)
@@ -57,25 +57,25 @@ def arms(config, images):
 
 
 def by_temperature(runs, width, column=ERRORS):
-    """A row a seed, a column a temperature; of the teacher's outputs alone."""
+    """One row per seed and one column per temperature, for students at alpha = 1."""
     rows = runs.query("arm == 'distilled' and student_width == @width and alpha == 1")
     return rows.pivot(index="seed", columns="temperature", values=column)
 
 
 def between(runs, width, span, column=ERRORS):
-    """``[seeds]``, mean over the temperatures of a span."""
+    """``[seeds]``, means over a range of temperatures."""
     cells = by_temperature(runs, width, column).loc[:, slice(*span)]
     return cells.mean(axis=1, skipna=False)
 
 
 def cut_when_hot(runs, width):
-    """``[seeds]``, errors of hard labels less those of students taught above T = 20."""
+    """``[seeds]``, errors with hard labels minus the mean of those at T > 20."""
     hard = runs.query("arm == 'hard' and student_width == @width").set_index("seed")
     return hard[ERRORS] - between(runs, width, HOT)
 
 
 def usual_less_others(runs, width):
-    """``[seeds]``, errors at the best T from 3 to 5 less those at the best other."""
+    """``[seeds]``, errors at the best T from 3 to 5 minus those at the best other."""
     judged = by_temperature(runs, width)
     errors = by_temperature(runs, width, "validation_errors_last")
     usual = (judged.columns >= 3) & (judged.columns <= 5)
@@ -83,7 +83,7 @@ def usual_less_others(runs, width):
 
 
 def best_temperatures(answer):
-    """The temperature of fewest test errors for each width and weight."""
+    """The temperature with the fewest test errors for each width and weight."""
     cells = answer.tables["runs"].groupby(["student_width", "alpha"], sort=False)
     found = {
         cell: bootstrap(
@@ -98,7 +98,7 @@ def best_temperatures(answer):
 def show(tables, meta):
     runs = tables["runs"].fillna({"alpha": 1, "temperature": 0}).query("alpha == 1")
     means = runs.pivot_table(ERRORS, "temperature", "student_width").round(1)
-    print_table(means, "Test errors by hidden units; T = 0 stands for hard labels")
+    print_table(means, "Test errors by hidden units; T = 0 means hard labels")
 
 
 CLAIMS = {
@@ -107,7 +107,7 @@ CLAIMS = {
         "test accuracy with 30 hidden units, trained on the teacher alone, mean over "
         "T > 20",
         partial(between, width=30, span=HOT, column="test_accuracy_last"),
-        below(0.5),  # random answers are right for a tenth; these see no label
+        below(0.5),  # chance is 0.1; these students see no labels
     ),
 }
 for name, width in WIDTHS.items():

@@ -1,18 +1,17 @@
 """Which part of a teacher's prediction helps, and does it help more with few images?
 
-Students learn from the full prediction, from parts of it, and from baselines without a
-teacher, on 1, 3, 10 and 100 % of the training images. The teacher was trained on all
-images, as in table 5 of Hinton's paper, so it may know what a student cannot. A small
-share of the images is repeated until it fills an epoch, so all students take the same
-number of steps. Other divergences from the full prediction are tried on 3 and 100 %.
-Learning rate, temperature and smoothing are selected on the validation set for every
-arm and share, with a seed that is not measured: 708 runs, of which 408 are for
-selection.
+Students learn from the full prediction, from parts of it, or without a teacher, on 1,
+3, 10 and 100 % of the training images. The teacher is trained on all images, as in
+table 5 of Hinton's paper, so it may know what students cannot. Small subsets of the
+images are repeated to fill an epoch, so all students take the same number of steps.
+Other divergences from the full prediction are tested on 3 and 100 %. Learning rate,
+temperature and smoothing are selected on the validation set for every arm and subset,
+with a seed that is not measured: 708 runs, of which 408 are for selection.
 
 DKPP permutes the probabilities of the non-target classes. Its permutation is drawn once
-for each example, so that the targets are fixed, as a teacher's are. Since a student may
-then memorise false similarities, the mean over all permutations is an arm of its own:
-the same confidence, with all other classes equally probable.
+per example, so that the targets are fixed, as those of a teacher are. Since a student
+may memorise false similarities, there is also an arm with the mean over all
+permutations: the same confidence, with uniform non-target classes.
 
     python -m experiments.mnist.what_is_dark                    # embedded digits
     python -m experiments.mnist.what_is_dark --dataset mnist    # 2 hours, 2 cores
@@ -41,28 +40,28 @@ from kdjax.study.study import Study, arms_run, print_table
 from kdjax.study.types import Fractions, Positives, Shares
 from kdjax.training import views
 
-FEW, ALL = 0.03, 1.0  # shares of the images that claims are about
-COMPARED = ("hard", "whole")  # arms whose predictions on the test images are kept
-PICTURED = 12  # test images that the second gets right and the first does not
+FEW, ALL = 0.03, 1.0  # fractions of the images in claims
+COMPARED = ("hard", "whole")  # arms whose test predictions are saved
+PICTURED = 12  # test images that only the second gets right, for a figure
 ERRORS = "test_errors_last"
 
 
 @dataclass(frozen=True)
 class Config(setup.AlikeStudents):
     fractions: Shares = (0.01, FEW, 0.1, ALL)
-    """Shares of the training images that a student sees."""
+    """Fractions of the training images that students see."""
     distance_fractions: Shares = (FEW, ALL)
-    """Those of them on which other distances to the teacher are tried."""
+    """Fractions on which other distances to the teacher are tested."""
     temperatures: Positives = (2.0, 5.0, 20.0)
-    """To choose from for every arm that softens the teacher."""
+    """Temperatures to select from for every arm that has one."""
     smoothings: Fractions = (0.05, 0.1)
-    """To choose from for label smoothing."""
+    """Strengths of label smoothing to select from."""
 
 
 def even_others(student, teacher, batch, *, temperature):
-    """The whole prediction, its other classes as DKPP has them on average.
+    """The full prediction with uniform non-target classes, the mean of DKPP.
 
-    Its gradient, too, is that of DKPP with a new permutation every step, on average.
+    Its gradient is also the mean of DKPP's, with a new permutation in every step.
     """
     logits = teacher.logits
     count = logits.shape[-1]
@@ -74,31 +73,31 @@ def even_others(student, teacher, batch, *, temperature):
 
 
 def labels_and_others(student, teacher, batch, *, temperature):
-    """NCKD beside hard labels: alone it says nothing of the label's class."""
+    """NCKD plus hard labels, since NCKD does not use the label's class."""
     others = on_logits(losses.nckd)(student, teacher, batch, temperature=temperature)
     return setup.HARD(student, teacher, batch) + others
 
 
 def most_probable(k, student, teacher, batch, *, temperature):
-    """The teacher's ``k`` most probable classes; the student has all of them."""
+    """KL to the teacher's ``k`` most probable classes, renormalised."""
     kept = losses.top_k(teacher.logits, k=k)
     targets = jnp.where(kept, teacher.logits, -jnp.inf)
     return losses.soft_kl(student.logits, targets, temperature=temperature)
 
 
 def softened(divergence, student, teacher, batch, *, temperature):
-    """A divergence at a temperature, as `losses.soft_kl` is forward KL at one."""
+    """A divergence at a temperature, with the factor T^2 as in `losses.soft_kl`."""
     logits = (outputs.logits / temperature for outputs in (student, teacher))
     return temperature**2 * divergence(*logits)
 
 
-PARTS = {  # of the prediction, and baselines
+PARTS = {  # parts of the prediction, and baselines
     "hard": setup.HARD,
     "jitter": setup.HARD,
     "smoothing": on_logits(losses.label_smoothing),
     "argmax": on_logits(losses.teacher_argmax),
     "cwtm": on_logits(losses.confidence_weighted),
-    "dkpp": on_logits(losses.soft_kl),  # of permuted outputs
+    "dkpp": on_logits(losses.soft_kl),  # on permuted outputs
     "even": even_others,
     "tckd": on_logits(losses.tckd),
     "nckd": labels_and_others,
@@ -106,7 +105,7 @@ PARTS = {  # of the prediction, and baselines
     "top3": partial(most_probable, 3),
     "whole": on_logits(losses.soft_kl),
 }
-DISTANCES = {  # to the whole prediction
+DISTANCES = {  # other distances to the full prediction
     "mse": on_logits(losses.logit_mse),
     "centered_mse": on_logits(losses.centered_logit_mse),
     "reverse_kl": partial(softened, losses.reverse_kl),
@@ -118,7 +117,7 @@ VIEWS = {"jitter": views.augmented(data.jitter)}
 
 
 def permuted(split):
-    """The split with DKPP's targets as the teacher's outputs."""
+    """The split with DKPP's permuted targets as the teacher's outputs."""
     logits = losses.permute_others(jax.random.key(0), split["teacher"].logits)
     return {**split, "teacher": split["teacher"]._replace(logits=np.asarray(logits))}
 
@@ -142,18 +141,18 @@ def arms(config, images):
 
 
 def predictions(found):
-    """``[seeds, N]`` of `COMPARED` on the test images, if they were trained on all."""
+    """Test predictions ``[seeds, N]`` of the arms `COMPARED`, trained on all images."""
     return {arm.columns["arm"]: z["test"].argmax(-1) for arm, z in found.extras}
 
 
 def each_way(answers, labels):
-    """For either of `COMPARED`, images that most seeds of it alone get right."""
+    """For each of `COMPARED`, the number of images only most of its seeds get right."""
     hard, whole = (np.mean(answers[arm] == labels, 0) > 0.5 for arm in COMPARED)
     return {"hard": int(sum(hard & ~whole)), "whole": int(sum(whole & ~hard))}
 
 
 def telling(answers, split):
-    """The test images on which most seeds are right with the teacher alone."""
+    """The test images on which distilled students gain most over hard labels."""
     right = {f"{a}_right": np.mean(answers[a] == split["label"], 0) for a in COMPARED}
     rows = np.argsort(right["hard_right"] - right["whole_right"], kind="stable")
     rows = rows[:PICTURED]
@@ -170,13 +169,13 @@ def run(config, images, info):
 
 
 def by_arm(runs, fraction, column=ERRORS):
-    """A row a seed, a column an arm. Students of a seed share weights and batches."""
+    """One row per seed and one column per arm; a seed shares weights and batches."""
     rows = runs.query("fraction == @fraction")
     return rows.pivot(index="seed", columns="arm", values=column)
 
 
 def share(runs, arm, fraction=ALL):
-    """Share of the teacher's gain on hard labels that an arm has, NaN if none is."""
+    """The share of the teacher's gain that an arm attains; NaN if there is no gain."""
     errors = by_arm(runs, fraction)
     gain = errors["hard"] - errors["whole"]
     if not gain.mean() > 0:
@@ -185,20 +184,20 @@ def share(runs, arm, fraction=ALL):
 
 
 def shares(runs):
-    """A row for each arm but the ends, and each share of the images."""
+    """The share of the gain for each arm except `COMPARED`, and each fraction."""
     cells = runs.loc[~runs["arm"].isin(COMPARED), ["fraction", "arm"]].drop_duplicates()
     found = {(f, arm): share(runs, arm, f) for f, arm in cells.itertuples(index=False)}
     return estimates_table(found, ["fraction", "arm"], "share")
 
 
 def points(runs):
-    """``[seeds]``, the percentage-point gain on hard labels, of few images."""
+    """``[seeds]``, the percentage-point gain over hard labels on few images."""
     accuracy = by_arm(runs, FEW, "test_accuracy_last")
     return 100 * (accuracy["whole"] - accuracy["hard"])
 
 
 def excess(runs, arm):
-    """``[seeds]``, errors of an arm over those of KL, less 1."""
+    """``[seeds]``, the relative increase in errors of an arm over KL."""
     errors = by_arm(runs, ALL)
     return (errors[arm] - errors["whole"]) / errors["whole"].mean()
 
@@ -207,7 +206,7 @@ def show(tables, meta):
     runs, arms = tables["runs"], [*PARTS, *DISTANCES]
     rich.print(f"teacher: {meta['teacher']['test']['errors']:.0f} test errors")
     errors = runs.groupby(["arm", "fraction"])[ERRORS].agg(format_mean)
-    print_table(errors.unstack().reindex(arms), "Test errors by share of the images")
+    print_table(errors.unstack().reindex(arms), "Test errors by fraction of the images")
     gains = shares(runs).pivot(index="arm", columns="fraction", values="share")
     print_table(gains.reindex(arms).round(2), "Share of the teacher's gain")
 
@@ -242,7 +241,7 @@ for name, words, arm in (
         "Mean squared error on logits is a worse fit than KL",
         words,
         partial(excess, arm=arm),
-        above(0.05),  # worse by less than a twentieth is no worse fit
+        above(0.05),  # an increase of less than 5 % does not count
     )
 STUDY = Study(
     "what_is_dark",

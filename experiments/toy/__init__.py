@@ -1,1 +1,1 @@
-"""Questions that need no data."""
+"""Experiments without data."""

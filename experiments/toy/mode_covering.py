@@ -1,11 +1,11 @@
 """Which divergences cover two modes, and which seek one?
 
-The teacher is a mixture of two Gaussians on a fine grid whose points are the classes.
-One student is a single Gaussian on that grid, which cannot represent the mixture; the
-other has a free logit for each point, so it can. Each divergence is minimised for both
-from several starting points, and each fit is measured early and at the end. There are
-no data, so nothing is selected on a validation set: the starting point with the lowest
-final loss is shown.
+The teacher is a mixture of two Gaussians on a fine grid, whose points are the classes.
+One student is a single Gaussian on that grid, which cannot represent the mixture. The
+other has a free logit per point, so it can. Each divergence is minimised for both from
+several starting points, and each fit is measured early and at the end. There are no
+data, so nothing is selected on a validation set. The start with the lowest final loss
+is shown.
 
     python -m experiments.toy.mode_covering
 """
@@ -38,23 +38,23 @@ class Config(types.Config):
     weights: tuple[Positive, Positive] = (0.7, 0.3)
     """Weights of the teacher's left and right mode."""
     means: tuple[float, float] = (-2.0, 2.0)
-    """Means of its modes."""
+    """Means of the teacher's modes."""
     scales: tuple[Positive, Positive] = (0.6, 0.6)
-    """Standard deviations of its modes."""
+    """Standard deviations of the teacher's modes."""
     points: Count = 200
-    """Points of the grid."""
+    """Number of points on the grid."""
     end: Positive = 6.0
-    """The grid goes from the negative of it to it."""
+    """End of the grid, which starts at its negative."""
     skew: Fraction = 0.1
-    """Skew of both skewed divergences."""
+    """Skew of both skewed KL divergences."""
     beta: Fraction = 0.5
-    """Beta of Jensen-Shannon."""
+    """Beta of the Jensen-Shannon divergence."""
     seeds: Count = 10
-    """How many starts."""
+    """Number of seeds, each a random starting point."""
     steps: Count = 10_000
-    """Steps of Adam."""
+    """Number of steps of Adam."""
     early_steps: Count = 50
-    """Steps after which a fit is measured for the first time."""
+    """Number of steps after which fits are measured early."""
     learning_rate: Positive = 0.05
     """Peak learning rate (Adam, cosine decay)."""
 
@@ -66,8 +66,8 @@ class Config(types.Config):
 
 
 class Student(NamedTuple):
-    init: Callable  # a key gives parameters
-    logits: Callable  # and those give [points]
+    init: Callable  # key -> parameters
+    logits: Callable  # parameters -> [points]
 
 
 def grid(config):
@@ -75,7 +75,7 @@ def grid(config):
 
 
 def mixture(config):
-    """The teacher's logits ``[points]``: the log density, but for a constant."""
+    """The teacher's logits ``[points]``, its log density up to a constant."""
     asked = (config.weights, config.means, config.scales)
     weights, means, scales = map(np.float32, asked)
     z = (grid(config)[:, None] - means[None]) / scales[None]
@@ -83,7 +83,7 @@ def mixture(config):
 
 
 def gaussian(config):
-    """Starts anywhere in the inner two thirds of the grid, with scales in 1/e to e."""
+    """A Gaussian, initialised in the inner two thirds of the grid, scale 1/e to e."""
     x, reach = grid(config), 2 * config.end / 3
 
     def init(key):
@@ -115,7 +115,7 @@ def divergences(config):
 
 
 def fit(config, student, loss, keys):
-    """Parameters ``[starts, ...]`` after ``early_steps``, and after all steps."""
+    """Parameters ``[starts, ...]`` after ``early_steps`` and after all steps."""
     teacher = mixture(config)
     rate = optax.cosine_decay_schedule(config.learning_rate, config.steps)
     optimizer = optax.adam(rate)
@@ -138,12 +138,12 @@ def fit(config, student, loss, keys):
 
 @partial(jax.jit, static_argnums=(0, 1))
 def measure(config, loss, logits):
-    """What a fit with ``logits`` ``[points]`` comes to.
+    """The metrics of a fit with ``logits`` ``[points]``.
 
-    The modes part halfway between their means. Head and tail are as in `adaptive_kl`:
-    the teacher's most probable points with half its mass, and the others; the errors
-    there are means of ``|log(q / p)|``. Outside is where the teacher has less than a
-    hundredth of its peak.
+    Left and right are divided halfway between the means of the modes. Head and tail are
+    as in `adaptive_kl`: the teacher's most probable points with half of its mass, and
+    the rest; their errors are means of ``|log(q / p)|``. Outside is where the teacher
+    has less than a hundredth of its peak.
     """
     x, teacher = grid(config), mixture(config)
     log_p, log_q = jax.nn.log_softmax(teacher), jax.nn.log_softmax(logits)
@@ -167,7 +167,7 @@ def measure(config, loss, logits):
 
 
 def measured(config, student, loss, params):
-    """A row a start; and the probabilities ``[starts, points]``."""
+    """A table with one row per start, and probabilities ``[starts, points]``."""
     logits = jax.vmap(student.logits)(params)
     found = jax.vmap(partial(measure, config, loss))(logits)
     rows = pd.DataFrame({"seed": range(config.seeds)} | jax.device_get(found))
@@ -194,13 +194,13 @@ def run(config):
 
 
 def best_starts(runs):
-    """The row of the lowest loss for every fit."""
+    """The row with the lowest loss for every fit."""
     ranked = runs.sort_values(["loss_value", "seed"])
     return ranked.drop_duplicates(FIT).sort_index().set_index(FIT)
 
 
 def densities(answer):
-    """A column for the best start of every fit."""
+    """The density of the best start of every fit, one column each."""
     columns, fits = answer.extras
     best = best_starts(answer.tables["runs"])["seed"]
     return pd.DataFrame(
@@ -209,7 +209,7 @@ def densities(answer):
 
 
 def show(tables, meta):
-    """Prints, for every fit at its end, the best start and how many are like it."""
+    """Prints the best start of every final fit, and how many starts agree with it."""
     ends = tables["runs"].query("stage == 'end'").set_index(FIT)
     best = best_starts(ends.reset_index())
     columns = {"loss_value": "value", "mean": "mean", "deviation": "sd"}
