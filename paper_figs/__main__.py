@@ -1,6 +1,6 @@
-"""Draws every figure again, and writes README.md, the list of them.
+"""Redraws every figure, and writes paper_figs/README.md.
 
-python -m paper_figs    # reads results/ and nothing else
+python -m paper_figs    # reads only results/
 """
 
 import importlib
@@ -18,14 +18,14 @@ HERE = Path(__file__).parent
 HEAD = """\
 # Figures
 
-In the order in which the results are told. This page and the figures are made by
-`make figures`, each from the committed results that it names and from nothing else.
-Captions are the docstrings of the modules that draw.
+In the order of [the results](../results/README.md). `make figures` generates this page
+and the figures from the committed results only. Captions are the docstrings of the
+modules that draw the figures.
 """
 
 
 def modules() -> list[ModuleType]:
-    """The modules of all figures, in order. Each has `draw`, RESULTS and MADE_BY."""
+    """The modules of all figures in order, each with `draw`, RESULTS and MADE_BY."""
     names = sorted(path.stem for path in HERE.glob("fig[0-9]*.py"))
     return [importlib.import_module(f"paper_figs.{name}") for name in names]
 
@@ -35,7 +35,7 @@ def page() -> str:
 
 
 def entry(module: ModuleType) -> str:
-    """A figure with its caption, in which the fields of meta.json are filled in."""
+    """The section of a figure; fields of meta.json are inserted in the caption."""
     meta, name = results.meta(module.RESULTS), module.__name__.rpartition(".")[2]
     title, caption = inspect.getdoc(module).format_map(meta).split("\n\n")
     folder = f"results/{module.RESULTS}"

@@ -1,13 +1,12 @@
-"""Test errors of a teacher and of students with and without it, beside the paper's.
+"""Test errors of a teacher, and of students with and without it.
 
 Squares: section 3 of Hinton et al. (2015), a single run each. Circles: here, with
-{dataset[train]:,} training images and {dataset[validation]:,} to select settings on;
-diamonds: with the settings selected so, trained on all of them, as in the paper
-(`hinton_refit`). Both are means over {config[seeds]} seeds, except the teachers, one
-run each; the numbers and the thick bars are 95 % intervals of the mean over seeds. Thin
-bars are, for every mark, the 95 % binomial interval n ± 1.96 √n of the n errors that
-one network makes on the test images. Distilled students learn at T =
-{config[temperature]:g}.
+{dataset[train]:,} training images and {dataset[validation]:,} images to select settings
+on. Diamonds: trained with the same settings on all of these images, as in the paper
+(`hinton_refit`). Circles and diamonds are means over {config[seeds]} seeds, except for
+the teachers, a single run each. Numbers and thick bars are 95 % intervals of the mean
+over seeds. Thin bars are the 95 % binomial intervals n ± 1.96 √n of the n errors of one
+network on the test images. Distilled students use T = {config[temperature]:g}.
 """
 
 from collections.abc import Mapping, Sequence
@@ -50,7 +49,7 @@ def draw(name: str) -> Figure:
 
 
 def errors_of(name: str) -> dict[str, Sequence[float]]:
-    """Test errors of every arm, and of the teacher."""
+    """Test errors of every arm and of the teacher."""
     runs = results.load(name).groupby("arm")["test_errors_last"]
     return dict(list(runs)) | {
         "teacher": [results.meta(name)["teacher"]["test"]["errors"]]
@@ -66,7 +65,7 @@ def points(
     fmt: str,
     label: str,
 ) -> None:
-    """A mean in each row, with its intervals and the runs that it is of."""
+    """Plots the mean of each arm with both intervals."""
     for row, arm in enumerate(ROWS):
         mean, half = interval(errors[arm])
         y, text = row + aside, f"{mean:g}"

@@ -1,12 +1,12 @@
-"""What students make of a digit that is left out of their training images.
+"""Accuracy of students on a digit that was omitted from their training images.
 
-Each digit is left out in turn (left), or all but 7 and 8 (right; shaded are the digits
-left out). Open marks: the students as trained. Filled marks: one number is added to the
-logit of the omitted digit (to those of 7 and 8, where these are all that is seen),
-selected on held-out training images of all digits; bars are 95 % intervals over
-{config[seeds]} seeds. Dashes: the number is selected on the test images, as in Hinton
-et al. (2015), whose values are the diamonds. Distilled students match the teacher at T
-= {config[temperature]:g}; a naive teacher never saw the digit either.
+Each digit is omitted in turn (left), or all but 7 and 8 (right; omitted digits are
+shaded). Open marks: students as trained. Filled marks: a bias is added to the logit of
+the omitted digit (or to those of 7 and 8, if only these are seen), selected on held-out
+training images of all digits. Bars are 95 % intervals over {config[seeds]} seeds.
+Dashes: the bias is selected on the test images, as in Hinton et al. (2015), whose
+values are the diamonds. Distilled students match the teacher at T =
+{config[temperature]:g}. A naive teacher never saw the digit either.
 """
 
 from collections.abc import Sequence

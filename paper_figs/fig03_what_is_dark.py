@@ -1,10 +1,10 @@
-"""How much of the teacher's gain each part of its output accounts for.
+"""The share of the teacher's gain due to each part of its output.
 
 The gain is the number of test errors of students trained on hard labels minus that of
-students trained on the full teacher output (both above each panel). A point is the
-share of this gain that another target reaches: 0 is as good as hard labels, 1 as good
-as the full teacher output. Bars are 95 % intervals over {config[seeds]} seeds. A panel
-for each share of the training images; students have two layers of
+students trained on the full teacher output (both above each panel). Points show the
+share of this gain that other targets attain: 0 is as good as hard labels, 1 as good as
+the full teacher output. Bars are 95 % intervals over {config[seeds]} seeds. Panels
+differ in the fraction of the training images. Students have two layers of
 {config[student_width]} hidden units. Temperatures and learning rates are selected on
 the validation set.
 """

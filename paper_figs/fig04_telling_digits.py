@@ -1,11 +1,11 @@
-"""Test digits that distilled students get right and students of hard labels wrong.
+"""Test digits that distilled students get right and students on hard labels wrong.
 
 On {alone_right[whole]} test images most of {config[seeds]} distilled students are right
 and most students trained on hard labels wrong; on {alone_right[hard]} it is the other
-way round. Shown are some of the former: below each digit is how many students of either
-kind get it right, beside it are the teacher's probabilities at the temperature of its
-students. Students have two layers of {config[student_width]} hidden units and learn
-from all training images.
+way round. Shown are some of the former. Below each digit is the number of students of
+each kind that get it right, and beside it are the teacher's probabilities at the
+temperature of its students. Students have two layers of {config[student_width]} hidden
+units and learn from all training images.
 """
 
 from matplotlib.axes import Axes
@@ -20,7 +20,7 @@ from paper_figs import figures
 
 RESULTS = "what_is_dark"
 MADE_BY = "experiments.mnist.what_is_dark --dataset mnist"
-PAIRS = 3  # of a digit and its probabilities, a row
+PAIRS = 3  # of a digit and its probabilities, per row
 CLASSES = {
     "true class": figures.BLUE,
     "class that most students of hard labels predict": figures.RED,

@@ -1,13 +1,13 @@
-"""Test errors against temperature for five widths, and the best temperature of each.
+"""Test errors against temperature for students of several widths.
 
 Left: test errors of students that learn from the teacher alone (α = 1), relative to
 students trained on hard labels; means with 95 % intervals over seeds. Right: the
-temperature with the fewest test errors. Its bars are 95 % bootstrap intervals of this
-temperature over seeds, and end at temperatures that were tried: a long bar says that
-many temperatures are equally good, no bar that nearly all resamples agree. The bars for
-800 hidden units rest on three seeds, and are little more than their range. Shaded: the
-best temperatures of Hinton et al. (2015), 2.5 to 4 for 30 hidden units and all above 8
-for 300 and more.
+temperature with the fewest test errors, with 95 % bootstrap intervals over seeds. They
+end at temperatures that were tested: a long bar means that many temperatures are
+equally good, no bar that nearly all resamples agree. With only {config[seeds][4]} seeds
+for {config[student_widths][4]} hidden units, these bars are little more than ranges.
+Shaded: the best temperatures of Hinton et al. (2015), 2.5 to 4 for 30 hidden units and
+all above 8 for 300 and more.
 """
 
 from matplotlib.axes import Axes
@@ -61,7 +61,7 @@ def draw(name: str) -> Figure:
 
 
 def line(ax: Axes, rows: pd.DataFrame, label: str, look: dict) -> None:
-    """Errors of one width, relative to what it makes with hard labels."""
+    """Plots the errors of one width relative to those with hard labels."""
     hard = rows.loc[rows["arm"] == "hard", ERRORS].mean(skipna=False)
     taught = rows[(rows["arm"] == "distilled") & (rows["alpha"] == 1)]
     found = figures.intervals(
@@ -72,7 +72,7 @@ def line(ax: Axes, rows: pd.DataFrame, label: str, look: dict) -> None:
 
 
 def interval(ax: Axes, place: int, row: tuple, look: dict) -> None:
-    """The best temperature; open where labels stood beside the teacher."""
+    """Plots the best temperature; marks are open if labels are used, too."""
     alone = row.alpha == 1
     place += 0.15 if alone else -0.15
     bars = np.maximum(0, [[row.best - row.best_low], [row.best_high - row.best]])
@@ -81,7 +81,7 @@ def interval(ax: Axes, place: int, row: tuple, look: dict) -> None:
 
 
 def marks(best: pd.api.typing.DataFrameGroupBy) -> list:
-    """Open for the students that also had labels, filled for those without."""
+    """Legend entries: filled marks without labels (α = 1), open ones with labels."""
     style = {"color": "black", "marker": "o", "linestyle": "none"}
     return [
         Line2D(

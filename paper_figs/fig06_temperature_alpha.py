@@ -1,10 +1,10 @@
 """Test error against temperature T and the teacher's weight α, relative to hard labels.
 
 The test error of a student minus that of the student trained on hard labels with the
-same seed, in percentage points: below 0 the teacher helps. Means of these paired
-differences with 95 % intervals over {config[seeds]} seeds. A row for each width of the
-two hidden layers, a column for each weight α. Baselines: label smoothing, its strength
-selected on the validation set, and the teacher's most probable class as the label.
+same seed, in percentage points: below 0, the teacher helps. Means of these paired
+differences with 95 % intervals over {config[seeds]} seeds. Rows are the width of the
+two hidden layers, columns the weight α. The baselines are label smoothing, with its
+strength selected on the validation set, and the teacher's most probable class as label.
 """
 
 from matplotlib.axes import Axes

@@ -1,8 +1,9 @@
-"""The teacher's probabilities for four test digits at three temperatures.
+"""The teacher's probabilities for some test digits at three temperatures.
 
-Digits that the teacher classifies correctly: a typical one, whose prediction has the
-median entropy of its class, and ambiguous ones, of the 1 % with the largest entropy.
-The number is the largest probability of a class other than the true one.
+The teacher classifies all of these digits correctly. The typical one has a prediction
+with the median entropy of its class, the ambiguous ones are among the 1 % with the
+largest entropy. The number is the largest probability of a class other than the true
+one.
 """
 
 from matplotlib.axes import Axes
@@ -50,13 +51,13 @@ def draw(name: str) -> Figure:
 
 
 def bars(ax: Axes, p: np.ndarray, digit: int) -> None:
-    """Probabilities, with a number at the largest of the other classes."""
+    """Plots probabilities, with a number at the largest of the other classes."""
     ax.bar(range(10), p, color=[TRUE if c == digit else OTHER for c in range(10)])
     ax.set(ylim=(0, 1.1), xlim=(-0.8, 9.8), xticks=range(10), yticks=(0, 0.5, 1))
     ax.tick_params(labelbottom=True)
     ax.grid(False, axis="x")
     c = np.where(np.arange(10) == digit, -1, p).argmax()
-    # A neighbour's number starts at its own bar, clear of the true class.
+    # Align the number of an adjacent class so that it does not overlap the true class.
     x, side = {1: (c - 0.4, "left"), -1: (c + 0.4, "right")}.get(
         c - digit, (c, "center")
     )

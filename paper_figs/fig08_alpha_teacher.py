@@ -1,13 +1,14 @@
 """Test errors against the teacher's weight α, for four teachers.
 
-A panel for each share of the training images. Students have two layers of
-{config[student_width]} hidden units and learn at T = {config[temperature]:g}; means
-with 95 % intervals over {config[seeds]} seeds, side by side for legibility. At α = 0
-there are hard labels alone, where all lines meet. Rings: the weight selected on the
-validation set for each teacher. Shaded: where the best weight is commonly said to be.
-In brackets are the teachers' own test errors: one is fully trained, as in figure 1; one
-is stopped after {config[early_epochs]} epochs; one learns from labels of which a share
-of {config[wrong_share]:g} is wrong; one has {config[small_width]} hidden units.
+Panels differ in the fraction of the training images. Students have two layers of
+{config[student_width]} hidden units and learn at T = {config[temperature]:g}. Marks are
+means with 95 % intervals over {config[seeds]} seeds, offset for legibility. At α = 0
+students are trained on hard labels only, so all lines meet. Rings: the weight selected
+on the validation set for each teacher. Shaded: where the best weight is commonly said
+to be. In brackets are the teachers' own test errors. One teacher is fully trained, as
+in figure 1; one is stopped after {config[early_epochs]} epochs; one learns from labels
+of which a fraction of {config[wrong_share]:g} is wrong; one has {config[small_width]}
+hidden units per layer.
 """
 
 from matplotlib.axes import Axes
@@ -31,7 +32,7 @@ TEACHERS = {
 }
 NONE = "none"
 ERRORS = "test_errors_last"
-APART = 0.012  # between the bars of two teachers
+APART = 0.012  # offset between teachers
 
 
 def draw(name: str) -> Figure:
@@ -71,7 +72,7 @@ def panel(ax: Axes, rows: pd.DataFrame, meta: dict) -> None:
         best = best_setting(rows[rows["teacher"].isin([NONE, name])], "alpha")
         at = best["alpha"].iloc[0]
         x, y = at + (aside if at else 0), best[ERRORS].mean(skipna=False)
-        size = 8 + (0 if at else 2 * place)  # at 0 rings lie around each other
+        size = 8 + (0 if at else 2 * place)  # at 0 rings are concentric
         ax.plot(x, y, "o", color=colour, markersize=size, fillstyle="none")
     style = {"fmt": "P", "color": "black", "markersize": 4, "label": "hard labels"}
     ax.errorbar(hard.index, hard["mean"], hard["half"], **style, zorder=5)

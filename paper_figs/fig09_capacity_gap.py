@@ -1,8 +1,8 @@
-"""Test error against the student's share of its teacher's parameters.
+"""Test error against the ratio of the student's to the teacher's parameters.
 
-A panel for each student, with fully trained teachers from the largest (left) to the
-smallest (right); means with 95 % intervals over {config[seeds]} seeds, side by side for
-legibility. Dashed: hard labels, with their interval as a pale band. Grey columns:
+One panel per student, with fully trained teachers from the largest (left) to the
+smallest (right). Marks are means with 95 % intervals over {config[seeds]} seeds, offset
+for legibility. Dashed: hard labels, with their interval as a pale band. Grey columns:
 ratios that are commonly said to be best. The temperature of "KL, T tuned" is selected
 for each pair on the validation set.
 """
@@ -36,7 +36,7 @@ def draw(name: str) -> Figure:
     runs, meta = results.load(name), results.meta(name)
     runs["error"] = 100 * (1 - runs["test_accuracy_last"])
     students, sweet_spot = runs.groupby("student_width"), meta["paper"]["sweet_spot"]
-    rows = -(-(len(students) + 1) // COLUMNS)  # one cell more for the legend
+    rows = -(-(len(students) + 1) // COLUMNS)  # one more cell for the legend
     size = (figures.PAGE, 1.8 * rows + 0.3)
     fig, axes = plt.subplots(rows, COLUMNS, figsize=size, squeeze=False)
     for ax, (width, of_width) in zip(axes.flat, students, strict=False):
@@ -51,7 +51,7 @@ def draw(name: str) -> Figure:
 
 
 def by_ratio(ax: Axes, rows: pd.DataFrame, sweet_spot: list[float]) -> None:
-    """Of one student: a line an arm, full teachers from the largest to the smallest."""
+    """Plots one student: a line per arm over the fully trained teachers."""
     ax.axvspan(*sweet_spot, color=SHADE, linewidth=0)
     mean, half = interval(rows.loc[rows["arm"] == "hard", "error"])
     ax.axhline(mean, color="black", linestyle=(0, (4, 3)), linewidth=0.8)
@@ -59,7 +59,7 @@ def by_ratio(ax: Axes, rows: pd.DataFrame, sweet_spot: list[float]) -> None:
     for place, (arm, (_, colour, marker, dash)) in enumerate(ARMS.items()):
         full = rows[(rows["arm"] == arm) & (rows["kind"] == "full")]
         found = figures.intervals(full, "ratio", "error")
-        x = found.index * 1.06 ** (place - 1.5)  # bars beside each other
+        x = found.index * 1.06 ** (place - 1.5)  # offset for legibility
         style = {"color": colour, "marker": marker, "linestyle": dash}
         ax.errorbar(x, found["mean"], yerr=found["half"], elinewidth=0.8, **style)
     ax.set_xscale("log")
@@ -69,7 +69,7 @@ def by_ratio(ax: Axes, rows: pd.DataFrame, sweet_spot: list[float]) -> None:
 
 
 def plain(axis: Axis, subs: tuple[float, ...], base: int = 10) -> None:
-    """Ticks of a logarithmic axis as plain numbers."""
+    """Formats the ticks of a logarithmic axis as plain numbers."""
     axis.set_major_locator(LogLocator(base, subs=subs))
     axis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
     axis.set_minor_formatter(NullFormatter())

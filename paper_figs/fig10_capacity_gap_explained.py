@@ -1,13 +1,13 @@
-"""Which traits of a teacher its students' test errors go with.
+"""Correlation of students' test errors with traits of the teacher.
 
 Left and middle: test errors of students distilled at T = 4, relative to those of
 students trained on hard labels, against the teacher's loss and the entropy of its
-predictions; a mark for each pair of student and teacher, with 95 % intervals over
+predictions. There is one mark per pair of student and teacher, with 95 % intervals over
 {config[seeds]} seeds. Teachers of each size were trained for {config[early_epochs]}
 (briefly), {config[full_epochs]} (fully) and {config[over_epochs]} epochs
 (over-trained). Right: rank correlation of each trait with the test accuracy of
-students, for every loss, with 95 % bootstrap intervals; filled over all teachers, open
-over the fully trained ones.
+students, for every loss, with 95 % bootstrap intervals. Filled marks are over all
+teachers, open ones over the fully trained teachers.
 """
 
 from collections.abc import Collection
@@ -67,7 +67,7 @@ def draw(name: str) -> Figure:
 def against(
     ax: Axes, students: DataFrameGroupBy, teachers: pd.DataFrame, trait: str
 ) -> None:
-    """Students' errors at T = 4, over those of hard labels, a mark a pair."""
+    """Plots relative test errors at T = 4 against a trait, one mark per pair."""
     shown = []
     for colour, (_, rows) in zip(colours(students.groups), students, strict=True):
         errors = 1 - rows["test_accuracy_last"]
@@ -88,7 +88,7 @@ def against(
 
 
 def correlations(ax: Axes, explains: pd.DataFrame) -> None:
-    """A row a trait; of each arm a point for all teachers, and one for the full."""
+    """Plots, for each trait and arm, the correlation over all and full teachers."""
     found = explains.set_index(["arm", "kind", "trait"])
     for row, trait in enumerate(TRAITS):
         each = itertools.product(ARMS.items(), ("all", "full"))

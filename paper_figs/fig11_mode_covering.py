@@ -1,10 +1,10 @@
-"""What each divergence makes of a teacher with two modes.
+"""Students that minimise different divergences from a teacher with two modes.
 
 The teacher p (grey) is a mixture of two Gaussians, and the student q (solid) minimises
-the divergence of its column. In the first row it is one Gaussian, which cannot match
-the teacher; below it has a free logit for each point of the grid, and can. Of
-{config[seeds]} starts the one with the lowest loss is shown, with the two KL
-divergences in nats; dashed are other local optima that other starts end in.
+the divergence of its column. In the first row, the student is one Gaussian, which
+cannot match the teacher. Below, it has a free logit for each point of the grid, so it
+can. Of {config[seeds]} starts, the one with the lowest loss is shown, with both KL
+divergences in nats. Dashed lines are local optima that other starts reach.
 """
 
 from matplotlib.axes import Axes
@@ -84,7 +84,7 @@ def other_optima(ax: Axes, x: pd.Series, starts: pd.DataFrame) -> None:
 
 
 def write_kls(ax: Axes, starts: pd.DataFrame) -> None:
-    """KL divergences of the best start, from the teacher p and to it."""
+    """Writes both KL divergences of the best start."""
     best = starts.loc[starts["loss_value"].idxmin()]
     text = f"KL(p‖q) = {best['forward_kl']:.2f}\nKL(q‖p) = {best['reverse_kl']:.2f}"
     ax.text(1, 1, text, transform=ax.transAxes, ha="right", va="top", size=7)

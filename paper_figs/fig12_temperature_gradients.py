@@ -1,11 +1,11 @@
-"""Where the gradient of the soft loss falls as 1/T², and where it does not.
+"""Where the gradient of the soft loss scales as 1/T², and where it does not.
 
-Left and middle: the norm of the gradient times T², relative to its value at the largest
-T; it is 1 where the gradient falls as 1/T². Right: the same norm times T², relative to
-that of the cross-entropy with hard labels. Left: Gaussian logits of N classes. Middle
-and right: students of MNIST at three stages of their training; solid lines are
-gradients with respect to the logits, dashed ones to the parameters. Bands are 95 %
-intervals over {config[seeds]} seeds, mostly narrower than the lines.
+Left and middle: T² times the norm of the gradient, relative to its value at the largest
+T; it is 1 where the gradient scales as 1/T². Right: T² times the same norm, relative to
+the norm for cross-entropy with hard labels. Left: Gaussian logits of N classes. Middle
+and right: MNIST students at three stages of training; solid lines are gradients with
+respect to the logits, dashed ones to the parameters. Bands are 95 % intervals over
+{config[seeds]} seeds, mostly narrower than the lines.
 """
 
 from collections.abc import Iterator

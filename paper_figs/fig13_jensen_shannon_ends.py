@@ -1,11 +1,11 @@
-"""The Jensen–Shannon divergence JS and its gradient as β goes to 0 and to 1.
+"""The Jensen–Shannon divergence JS and its gradient as β approaches 0 and 1.
 
 JS (squares) vanishes at both ends. A common convention replaces its values there by
-forward KL and by reverse KL (diamonds), far from those nearby. Divided by β(1−β) the
-divergence goes to these values continuously (circles). Along β the scale is that of
-log(β/(1−β)), with 0 and 1 set apart. Means over {config[seeds]} seeds and
-{dataset[validation]:,} validation images, for distilled students before and after
-training; gradient norms are with respect to the logits.
+forward and reverse KL (diamonds), far from the values nearby. Divided by β(1−β), the
+divergence approaches these continuously (circles). The scale of β is log(β/(1−β)), with
+0 and 1 set apart. Means over {config[seeds]} seeds and {dataset[validation]:,}
+validation images, for distilled students before and after training. Gradient norms are
+with respect to the logits.
 """
 
 from matplotlib.axes import Axes
@@ -45,7 +45,7 @@ def draw(name: str) -> Figure:
 
 
 def place(beta: np.ndarray, apart: float) -> np.ndarray:
-    """The log-odds of beta; ``apart`` from 0 for the ends."""
+    """The log-odds of beta, clipped to ``±apart``."""
     with np.errstate(divide="ignore"):
         return np.clip(np.log(beta) - np.log1p(-beta), -apart, apart)
 

@@ -1,4 +1,4 @@
-"""What all figures share: their look, where they go, and which results they draw."""
+"""Shared by all figures: style, command line, output and statistics."""
 
 from collections.abc import Callable
 from itertools import cycle
@@ -19,7 +19,7 @@ from kdjax import results
 from kdjax.study.statistics import interval
 
 COLUMN, PAGE = 3.35, 7.0  # widths of a column and of a page, in inches
-# Paul Tol's high-contrast colours, which are three greys in a grey print.
+# Paul Tol's high-contrast colours, distinguishable in greyscale.
 BLUE, RED, YELLOW = "#004488", "#bb5566", "#ddaa33"
 MARKERS = ("o", "s", "^", "D", "v")
 DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
@@ -31,17 +31,17 @@ def main(
     experiment: str,
     made_by: str,
 ) -> None:
-    """Draws from ``results/<name>/`` into PDF and PNG, the same bytes every time.
+    """Draws ``results/<name>/`` as PDF and PNG, with reproducible bytes.
 
-    The committed results, which have the name of the experiment, are drawn beside the
-    script, others into their own folder. If there is nothing to draw from, or another
-    config's results lack what the figure shows, the program ends with status 2.
+    Figures of the committed results, whose folder is named after the experiment, are
+    written beside the script, others to their folder of results. The program ends with
+    status 2 if the results are missing or lack what the figure shows.
 
     Args:
-      draw: Makes the figure from the name of a folder under ``results``.
+      draw: Draws the figure, given the name of a folder under ``results``.
       script: Path of the figure's script.
-      experiment: Whose results it draws.
-      made_by: The module, and its flags, that made the committed results.
+      experiment: Name of the experiment.
+      made_by: Module and flags that made the committed results.
     """
     name = tyro.cli(
         Annotated[str, tyro.conf.arg(name="results", help="A folder under results/.")],
@@ -59,8 +59,8 @@ def main(
         if name == experiment:
             raise
         print(
-            f"{Path(script).stem} shows what {results.ROOT / name}, results of "
-            f"another config, lack: {error!r}",
+            f"{Path(script).stem} needs what {results.ROOT / name}, of another config, "
+            f"lacks: {error!r}",
             file=sys.stderr,
         )
         sys.exit(2)
@@ -69,18 +69,18 @@ def main(
 
 
 def write(figure: Figure, path: Path) -> None:
-    """Writes ``path`` with .pdf and .png, the same bytes every time."""
+    """Writes ``path`` as .pdf and .png, without time stamps."""
     for suffix, stamp in ((".pdf", "CreationDate"), (".png", "Software")):
         figure.savefig(path.with_suffix(suffix), metadata={stamp: None})
         rich.print(f"wrote {path.with_suffix(suffix)}")
 
 
 class OtherExperiment(ValueError):
-    """Results of one experiment, where a figure draws those of another."""
+    """The results are of another experiment than the figure."""
 
 
 def check_results(name: str, figure: str, experiment: str, made_by: str) -> None:
-    """Raises an error unless ``results/<name>`` is there, and of the experiment."""
+    """Raises an error unless ``results/<name>`` exists and is of the experiment."""
     folder = results.ROOT / name
     if not (folder / "meta.json").exists():
         command = command_for(name, experiment, made_by)
@@ -88,18 +88,18 @@ def check_results(name: str, figure: str, experiment: str, made_by: str) -> None
     found = results.meta(name).get("experiment")
     if found is None:
         raise OtherExperiment(
-            f"{folder} does not say which experiment it is of; run that again with "
+            f"{folder} does not record its experiment; run the experiment again with "
             f"--force"
         )
     if found != experiment:
         raise OtherExperiment(
-            f"{folder} is of the experiment {found}, but {figure} draws results of "
+            f"{folder} holds results of {found}, but {figure} draws those of "
             f"{experiment}"
         )
 
 
 def command_for(name: str, experiment: str, made_by: str) -> str:
-    """The command that makes ``results/<name>``, as far as its name tells."""
+    """The command that makes ``results/<name>``, guessed from the name."""
     rest = name.removeprefix(experiment) if name.startswith(experiment) else ""
     words = rest.split("_")[1:]
     quick = " --quick" if "quick" in words else ""
@@ -109,7 +109,7 @@ def command_for(name: str, experiment: str, made_by: str) -> str:
 
 
 def intervals(table: pd.DataFrame, by: str, column: str) -> pd.DataFrame:
-    """For each value of ``by`` the ``mean`` of a column, and ``half`` its interval."""
+    """The ``mean`` of a column, and ``half`` its interval, for each value of ``by``."""
     found = {value: interval(cells) for value, cells in table.groupby(by)[column]}
     return pd.DataFrame.from_dict(found, orient="index", columns=["mean", "half"])
 
@@ -117,24 +117,24 @@ def intervals(table: pd.DataFrame, by: str, column: str) -> pd.DataFrame:
 def differences(
     table: pd.DataFrame, baseline: pd.DataFrame, column: str
 ) -> pd.DataFrame:
-    """The table with a column less that of the baseline's run of the same seed."""
+    """Subtracts from a column the value of the baseline with the same seed."""
     of_seed = baseline.set_index("seed")[column]
     return table.assign(**{column: table[column] - table["seed"].map(of_seed)})
 
 
 def series(count: int) -> list[dict]:
-    """Colours from dark to light, each with its own marker and dashes."""
+    """Colours from dark to light, with a marker and a dash pattern each."""
     colours = colormaps["viridis"](np.linspace(0, 0.85, count))
     looks = zip(colours, cycle(MARKERS), cycle(DASHES), strict=False)
     return [{"color": c, "marker": m, "linestyle": d} for c, m, d in looks]
 
 
 def image(row: pd.Series) -> np.ndarray:
-    """The pixels ``[28, 28]`` of a digit in a row."""
+    """The pixels ``[28, 28]`` in a row of a table of digits."""
     return row[[f"pixel{i}" for i in range(28 * 28)]].to_numpy(float).reshape(28, 28)
 
 
 def probabilities(row: pd.Series, temperature: float) -> np.ndarray:
-    """The softmax ``[10]`` of the logits in a row."""
+    """The softmax ``[10]`` of the logits in a row of a table of digits."""
     z = row[[f"logit{c}" for c in range(10)]].to_numpy(float) / temperature
     return np.exp(z - np.logaddexp.reduce(z))

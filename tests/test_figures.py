@@ -34,7 +34,7 @@ def root(tmp_path, monkeypatch):
 
 @pytest.fixture
 def fig(monkeypatch, root):
-    """Calls what a script ``fig``, of the experiment hinton_mnist, does."""
+    """Runs a script ``fig`` of the experiment hinton_mnist."""
 
     def run(name, draw=lambda name: plt.figure(), made_by="module --dataset mnist"):
         monkeypatch.setattr(sys, "argv", ["fig", name])
@@ -77,7 +77,7 @@ def test_other_results_are_drawn_into_their_own_folder(fig, root):
 def test_results_of_another_experiment_are_refused(fig, capsys, root):
     folder = save("temperature_alpha", experiment="temperature_alpha")
     assert refused(fig, capsys, "temperature_alpha") == (
-        f"{folder} is of the experiment temperature_alpha, but fig draws results of "
+        f"{folder} holds results of temperature_alpha, but fig draws those of "
         f"hinton_mnist"
     )
     assert not list(folder.glob("fig*"))
@@ -85,7 +85,7 @@ def test_results_of_another_experiment_are_refused(fig, capsys, root):
 
 def test_results_that_do_not_say_what_they_are_of(fig, capsys):
     save("hinton_mnist")
-    assert "does not say which experiment" in refused(fig, capsys, "hinton_mnist")
+    assert "does not record its experiment" in refused(fig, capsys, "hinton_mnist")
 
 
 @pytest.mark.parametrize(
@@ -120,9 +120,7 @@ def test_results_of_a_config_without_what_is_shown(fig, capsys):
         return results.load(name, "runs").groupby("seed").get_group(7)
 
     said = refused(fig, capsys, folder.name, draw)
-    assert (
-        said == f"fig shows what {folder}, results of another config, lack: KeyError(7)"
-    )
+    assert said == f"fig needs what {folder}, of another config, lacks: KeyError(7)"
     save("hinton_mnist", experiment="hinton_mnist")
     with pytest.raises(KeyError):  # those that it is made for lack nothing
         fig("hinton_mnist", draw)
