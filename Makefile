@@ -1,6 +1,6 @@
-# Each target sets up what it needs in .venv, made by PYTHON, 3.11 or newer:
+# Each target sets up what it needs in .venv, with PYTHON 3.11 or newer:
 # make test PYTHON=python3.13
-# make demo ACCELERATOR=cuda12  (or tpu): .venv keeps it for every later target
+# make demo ACCELERATOR=cuda12  (or tpu), which later targets keep
 PYTHON ?= python3
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 ACCELERATOR := $(or $(ACCELERATOR),$(patsubst .venv/ready-$(VERSION)-%,%,\
@@ -10,22 +10,22 @@ RUN = .venv/bin/python
 
 .PHONY: demo test figures bench peers lint dist clean
 
-demo: $(READY)  ## teacher, sweep, table and figures on embedded digits: a minute
+demo: $(READY)  ## a teacher, a sweep, a table and figures on embedded digits: a minute
 	$(RUN) -m experiments.mnist.temperature_alpha --quick
 	$(RUN) -m paper_figs.fig06_temperature_alpha temperature_alpha_mnist5k_quick
 	$(RUN) -m paper_figs.fig07_softmax_at_temperature temperature_alpha_mnist5k_quick
 	@echo "all cells and widths: $(RUN) -m experiments.mnist.temperature_alpha"
 
-test: $(READY)  ## a process for each core; a file's tests share what they have made
+test: $(READY)  ## one process per core; tests of a file share fixtures
 	$(RUN) -m pytest -n auto --maxprocesses 8 --dist loadfile
 
-figures: $(READY)  ## every committed figure again from the committed results
+figures: $(READY)  ## redraws every figure from the committed results
 	$(RUN) -m paper_figs
 
 bench: $(READY) .venv-torch/ready
 	$(RUN) -m benchmarks.sweep_beside_torch
 
-peers: .venv-peers/ready  ## other systems' own losses still give peers/values.json
+peers: .venv-peers/ready  ## compares the losses of other libraries with peers/values.json
 	.venv-peers/bin/python -W ignore -m peers.run
 
 lint: $(READY)
@@ -43,14 +43,14 @@ $(READY): pyproject.toml constraints.txt
 	    --editable '.[dev$(ACCELERATOR:%=,%)]'
 	touch $@
 
-# The peer lives apart: its dependencies are none of ours.
+# A separate environment, because its dependencies are not ours.
 .venv-torch/ready: Makefile
 	rm -rf .venv-torch
 	$(PYTHON) -m venv .venv-torch
 	.venv-torch/bin/python -m pip install --quiet torch==2.13.0 numpy
 	touch $@
 
-# Those without their dependencies want another torch, or far more than their losses do.
+# Without dependencies where these require another torch or are not needed for losses.
 .venv-peers/ready: Makefile peers/constraints.txt
 	rm -rf .venv-peers
 	$(PYTHON) -m venv .venv-peers

@@ -1,4 +1,4 @@
-"""Four simulated devices, and no silent broadcasting: [B] - [B, 1] is an error."""
+"""Test setup: four simulated devices, and an error for [B] - [B, 1]."""
 
 from functools import partial
 
@@ -17,14 +17,14 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
 def pytest_configure(config):
-    # Workers write into one cache. What one has half written, another compiles itself.
+    # Workers share a cache. One may find an entry that another has only half written.
     half_written = "Error reading persistent compilation cache entry"
     config.addinivalue_line("filterwarnings", f"ignore:{half_written}:UserWarning")
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory, request):
-    """A worker's own, not the user's; but compiled programs are shared by all."""
+    """Uses a cache of its own for each worker, but shares compiled programs."""
     root = tmp_path_factory.getbasetemp()
     shared = (root.parent if hasattr(request.config, "workerinput") else root) / "xla"
     shared.mkdir(exist_ok=True)
@@ -38,7 +38,7 @@ def _own_cache(tmp_path_factory, request):
 
 @pytest.fixture(scope="module", autouse=True)
 def _programs_of_one_module():
-    """Programs, of which each holds memory, are let go when their module ends."""
+    """Frees the memory of compiled programs at the end of each module."""
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     yield
     jax.clear_caches()
@@ -46,7 +46,7 @@ def _programs_of_one_module():
 
 @pytest.fixture(scope="session")
 def digits():
-    """Real digits, 700 to train on, with a teacher's logits that are not its labels."""
+    """Real digits, 700 of them for training, with logits of a noisy teacher."""
     from kdjax import data
 
     loaded, _ = data.load("mnist5k")
@@ -62,9 +62,9 @@ def digits():
 
 @pytest.fixture(scope="module")
 def hasty():
-    """Experiments compile for one device, and with little care.
+    """Compiles experiments for one device, with most optimizations disabled.
 
-    Most of the time would go into making fast what runs for a moment.
+    Otherwise most of the time would be spent optimizing short runs.
     """
     from kdjax.study import arms
 

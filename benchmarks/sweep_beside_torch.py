@@ -1,16 +1,16 @@
-"""A sweep in kdjax beside the plain PyTorch loop: the same students, in turns.
+"""Speed of a sweep in kdjax and of a plain PyTorch loop with the same students.
 
-    make bench    # three minutes; wants an idle machine
+    make bench    # three minutes, on an otherwise idle machine
 
-Both train students with Hinton's loss on the embedded digits, in batches of 128, with
-Adam, ten epochs a turn, and validate after each. PyTorch trains one student at a time,
-kdjax as many as a sweep trains at once; times are of one student, the least of the
-turns, for other work on the machine only adds.
+Both train students with Hinton's loss on the embedded digits, with Adam and batches of
+128, for ten epochs per turn, with validation after each. PyTorch trains one student at
+a time, kdjax as many as a sweep vectorizes. Times are per student, and the minimum over
+turns, since other load on the machine can only increase them.
 
-The roofline is the time of what a step cannot do without: its matrix products, each
-timed alone at its own shape, and what Adam reads and writes (parameters, both moments
-and the gradient: 36 MB for 800 units), at the bandwidth of memory of that size, some of
-it cache. Its share is of the time that kdjax takes.
+The roofline is a lower bound for the time of a step: its matrix products, each timed
+separately at its shape, plus the memory traffic of Adam (parameters, both moments and
+the gradient: 36 MB for 800 units) at the measured bandwidth for that size. The share is
+its fraction of the time that kdjax takes.
 """
 
 from collections.abc import Callable
@@ -40,11 +40,11 @@ class Config:
     turns: int = 5
     """How often each is timed."""
     torch_python: str = ".venv-torch/bin/python"
-    """A Python that has PyTorch."""
+    """A Python interpreter with PyTorch."""
 
 
 def digits() -> data.Data:
-    """The embedded digits, with some logits for a teacher's."""
+    """The embedded digits, with random teacher logits."""
     images, _ = data.load("mnist5k")
     labels = images.train["label"]
     rng = np.random.default_rng(0)
@@ -54,7 +54,7 @@ def digits() -> data.Data:
 
 
 class Kdjax:
-    """A group of students, as a sweep trains them; each call goes on for an epoch."""
+    """A group of students as in a sweep; each call trains for one epoch."""
 
     def __init__(self, width: int, images: data.Data):
         training = Training(
@@ -112,7 +112,7 @@ def torch_server(config: Config, images: data.Data) -> subprocess.Popen:
 
 
 def least(function: Callable, *arguments: jax.Array, repeats: int = 10) -> float:
-    """Seconds of a call, the least of some."""
+    """The minimum time of a call in seconds."""
     compiled = jax.jit(function)
     jax.block_until_ready(compiled(*arguments))
     times = []
@@ -124,12 +124,12 @@ def least(function: Callable, *arguments: jax.Array, repeats: int = 10) -> float
 
 
 def product_seconds(runs: int, rows: int, inner: int, columns: int) -> float:
-    """Of a matrix product, side by side for so many runs; a run's share."""
+    """The time per run of a matrix product that is batched over runs."""
     a, b = jnp.ones((runs, rows, inner)), jnp.ones((runs, inner, columns))
     many = max(1, int(2e9 / (2 * runs * rows * inner * columns)))
 
     def repeated(a: jax.Array, b: jax.Array) -> jax.Array:
-        # What is multiplied changes each time, or the product would leave the loop.
+        # The input changes each time, so that the product is not hoisted.
         def once(a: jax.Array, _: None) -> tuple[jax.Array, None]:
             return a.at[:, 0, 0].add((a @ b)[:, 0, 0] * 0), None
 
@@ -139,23 +139,24 @@ def product_seconds(runs: int, rows: int, inner: int, columns: int) -> float:
 
 
 def roofline_seconds(width: int, runs: int) -> float:
-    """The least that a step of one of ``runs`` students can take.
+    """A lower bound for the time of a step per student, for ``runs`` students.
 
-    Three products a layer, but two of the first, whose inputs want no gradient.
+    There are three products per layer, but two in the first, which needs no gradient
+    with respect to its inputs.
     """
     layers = [(784, width), (width, width), (width, 10)]
     seconds = 0.0
     for i, (inputs, outputs) in enumerate(layers):
         seconds += product_seconds(runs, BATCH, inputs, outputs)  # forward
-        seconds += product_seconds(runs, inputs, BATCH, outputs)  # by the weights
+        seconds += product_seconds(runs, inputs, BATCH, outputs)  # weight gradient
         if i:
-            seconds += product_seconds(runs, BATCH, outputs, inputs)  # by the inputs
+            seconds += product_seconds(runs, BATCH, outputs, inputs)  # input gradient
     weights = sum((inputs + 1) * outputs for inputs, outputs in layers)
     return seconds + 7 * 4 * weights / bandwidth(4 * weights * runs)
 
 
 def bandwidth(numbers: int) -> float:
-    """Bytes a second, read and written, where so many numbers change in place."""
+    """Bytes per second, read and written, for updates of an array in place."""
     passes = max(2, int(2e8 / numbers))
 
     def repeated(x: jax.Array) -> jax.Array:

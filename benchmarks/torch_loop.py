@@ -1,8 +1,9 @@
-"""The loop that a PyTorch user writes: one student, Adam, Hinton's loss, validation.
+"""A plain PyTorch training loop: one student, Adam, Hinton's loss, validation.
 
-    python benchmarks/torch_loop.py DATA.npz    # then a line "WIDTH EPOCHS" a request
+    python benchmarks/torch_loop.py DATA.npz
 
-Answers each with the seconds that these epochs took. It imports nothing of kdjax.
+Reads lines "WIDTH EPOCHS" and prints the seconds that training took. It does not import
+kdjax.
 """
 
 import sys
