@@ -61,7 +61,7 @@ def digits():
 
 
 @pytest.fixture(scope="module")
-def hasty():
+def fast_compile():
     """Compiles experiments for one device, with most optimizations disabled.
 
     Otherwise most of the time would be spent optimizing short runs.

@@ -37,13 +37,13 @@ COLUMNS = ("claim", "statistic", "supported if", "found", "verdict", "experiment
 PAGE = Path(__file__).parents[1] / "docs/claims.md"
 
 
-def ledger(asked: Iterable[Study] | None = None) -> Iterator[tuple[str, ...]]:
+def ledger(selected: Iterable[Study] | None = None) -> Iterator[tuple[str, ...]]:
     """A row of `COLUMNS` for every claim with committed results.
 
     Args:
-      asked: The studies to include; all by default.
+      selected: The studies to include; all by default.
     """
-    for study in studies().values() if asked is None else asked:
+    for study in studies().values() if selected is None else selected:
         if not (results.ROOT / study.name / "meta.json").exists():
             continue
         tables = study.tables(study.name)
@@ -59,9 +59,9 @@ def ledger(asked: Iterable[Study] | None = None) -> Iterator[tuple[str, ...]]:
             )
 
 
-def verdicts(asked: Iterable[Study] | None = None) -> str:
+def verdicts(selected: Iterable[Study] | None = None) -> str:
     """The number of claims per verdict, in words, for the given or all studies."""
-    counts = Counter(row[4] for row in ledger(asked))
+    counts = Counter(row[4] for row in ledger(selected))
     return ", ".join(f"{count} {verdict}" for verdict, count in counts.most_common())
 
 

@@ -173,13 +173,13 @@ def _tables(
         )
 
     first = finished[0]
-    asked = {name: np.tile(column, len(seeds)) for name, column in columns.items()}
-    asked["seed"] = np.repeat(np.array(seeds), rows)
+    settings = {name: np.tile(column, len(seeds)) for name, column in columns.items()}
+    settings["seed"] = np.repeat(np.array(seeds), rows)
     curves = {name: together("curves", name) for name in sorted(first.curves)}
     curves.pop("seconds")
     seconds = sum(unit.curves["seconds"][0].sum() for unit in finished)
     epochs = curves["train_loss"].shape[1]
-    runs = pd.DataFrame(asked)
+    runs = pd.DataFrame(settings)
     finite = np.isfinite(curves["train_loss"]).cumprod(1).astype(bool)
     never = {"last": ~finite[:, -1]}
     if (select := trainings[-1].select) is not None:
@@ -187,15 +187,15 @@ def _tables(
         best, never["best"] = _best_epochs(select, of_last, curves, finite)
         runs["best_epoch"] = best
     runs["diverged"] = never["last"]
-    for name in sorted(first.ends):
-        values = together("ends", name)
+    for name in sorted(first.final_metrics):
+        values = together("final_metrics", name)
         lacking = never[name.rpartition("_")[2]]
         runs[name] = np.where(lacking, np.nan, values) if lacking.any() else values
-    long = {n: np.repeat(c, epochs) for n, c in asked.items()}
+    long = {n: np.repeat(c, epochs) for n, c in settings.items()}
     long["epoch"] = np.tile(1 + np.arange(epochs), len(runs))
     long |= {name: values.reshape(-1) for name, values in curves.items()}
-    kept = {name: together("extras", name) for name in first.extras}
-    return SweepResult(runs, pd.DataFrame(long), float(seconds), kept)
+    extras = {name: together("extras", name) for name in first.extras}
+    return SweepResult(runs, pd.DataFrame(long), float(seconds), extras)
 
 
 def _best_epochs(

@@ -16,6 +16,7 @@ from kdjax import files
 from kdjax.data.source import feeder
 from kdjax.data.types import Data
 from kdjax.models import Variables
+from kdjax.progress import console
 from kdjax.training import checkpoint, programs
 from kdjax.training.loop import Loop
 from kdjax.training.programs import Phase, Run
@@ -48,7 +49,7 @@ class Job:
 class Finished(NamedTuple):
     """The results of a unit; the first axis of each array is its rows."""
 
-    ends: dict[str, np.ndarray]  # ``[rows]``
+    final_metrics: dict[str, np.ndarray]  # ``[rows]``
     curves: dict[str, np.ndarray]  # ``[rows, epochs]``; ``seconds`` is shared
     extras: dict[str, np.ndarray]
 
@@ -80,16 +81,16 @@ class Worker:
             checkpoint_steps=self.job.checkpoint_steps,
             on_call=advance,
         )
-        ends, extras = self.compiled.ends(run, self.datas[-1], self.fixed)
+        metrics, extras = self.compiled.final_metrics(run, self.datas[-1], self.fixed)
         seconds = np.tile(curves.pop("seconds"), (1, 1))
         curves = {name: np.asarray(values) for name, values in curves.items()}
         if self.job.vectorized:
             curves = {name: np.moveaxis(v, 0, -1) for name, v in curves.items()}
         else:
-            ends, extras, curves = jax.tree.map(
-                lambda a: np.asarray(a)[None], (ends, extras, curves)
+            metrics, extras, curves = jax.tree.map(
+                lambda a: np.asarray(a)[None], (metrics, extras, curves)
             )
-        write(path, Finished(ends, {**curves, "seconds": seconds}, extras))
+        write(path, Finished(metrics, {**curves, "seconds": seconds}, extras))
 
 
 class Compiled(NamedTuple):
@@ -97,7 +98,7 @@ class Compiled(NamedTuple):
 
     phases: list[Phase]
     splits: tuple[Data, ...]  # resident arrays only
-    ends: Wrapped  # (Run, Data, fixed) -> metrics, extras
+    final_metrics: Wrapped  # (Run, Data, fixed) -> metrics, extras
 
     def fingerprint(self, job: Job) -> str:
         """A fingerprint of the programs and their inputs."""
@@ -107,7 +108,7 @@ class Compiled(NamedTuple):
         states = programs.first_states(
             self.phases, jax.random.key(0), hyperparameters, job.fixed
         )
-        lowered.append(self.ends.lower(states[-1], self.splits[-1], job.fixed))
+        lowered.append(self.final_metrics.lower(states[-1], self.splits[-1], job.fixed))
         beside = [phase.beside() for phase in self.phases]
         numbers = (job.columns, self.splits, job.fixed, beside)
         return checkpoint.fingerprint(lowered, *numbers)
@@ -135,8 +136,8 @@ def compiled(job: Job, device: jax.Device) -> Compiled:
         data._replace(train=phase.feed.arrays)
         for data, phase in zip(job.datas, phases, strict=True)
     )
-    ends = lift(partial(_ends, job.trainings[-1], job.extras), (0, None, None))
-    return Compiled(phases, splits, jax.jit(ends))
+    last = partial(_final_metrics, job.trainings[-1], job.extras)
+    return Compiled(phases, splits, jax.jit(lift(last, (0, None, None))))
 
 
 def unit_path(directory: Path, unit: Unit) -> Path:
@@ -144,7 +145,7 @@ def unit_path(directory: Path, unit: Unit) -> Path:
     return directory / "seed{}-{}.npz".format(*unit)
 
 
-def _ends(
+def _final_metrics(
     training: Training, extras: Extras | None, run: Run, data: Data, fixed: Any
 ) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
     """Metrics of the last and the best epoch on each split, and the extras."""
@@ -152,17 +153,18 @@ def _ends(
     if training.select is not None:
         students["best"] = run.best
     splits = {"validation": data.validation, "test": data.test}
-    ends = {}
-    for (split, examples), (end, variables) in itertools.product(
+    named = {}
+    for (split, examples), (epoch, variables) in itertools.product(
         splits.items(), students.items()
     ):
         if examples is not None:
             metrics = programs.measure(training, variables, examples, fixed)
-            ends |= {f"{split}_{name}_{end}": v for name, v in metrics.items()}
-    return ends, extras(students["last"], data) if extras else {}
+            named |= {f"{split}_{name}_{epoch}": v for name, v in metrics.items()}
+    return named, extras(students["last"], data) if extras else {}
 
 
 def write(path: Path, finished: Finished) -> None:
+    """Saves the results of a unit."""
     named = {
         f"{part}/{name}": np.asarray(array)
         for part, arrays in finished._asdict().items()
@@ -171,12 +173,16 @@ def write(path: Path, finished: Finished) -> None:
     files.save_arrays(path, **named)
 
 
-def read(path: Path) -> Finished:
+def read(path: Path) -> Finished | None:
+    """What `write` saved; None if missing or, with a log line, not readable."""
     arrays = files.load_arrays(path)
     if arrays is None:
-        raise OSError(f"{path} was removed or damaged while the sweep ran")
+        return None
     parts: dict[str, dict[str, np.ndarray]] = {part: {} for part in Finished._fields}
     for name, array in arrays.items():
         part, _, own = name.partition("/")
+        if part not in parts:
+            console.print(f"file {path} of another version of kdjax skipped")
+            return None
         parts[part][own] = array
     return Finished(**parts)

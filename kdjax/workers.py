@@ -40,7 +40,14 @@ def finish(
             _by_threads(workers, board, directory)
         else:
             _by_executor(executor, job, board, directory)
-    return [read(unit_path(directory, unit)) for unit in units]
+    return [_results(unit_path(directory, unit)) for unit in units]
+
+
+def _results(path: Path) -> Finished:
+    finished = read(path)
+    if finished is None:
+        raise OSError(f"{path} was removed or damaged while the sweep ran")
+    return finished
 
 
 class _Board:
@@ -108,7 +115,7 @@ def _claim(
     path = unit_path(directory, unit)
     with files.lock(path.with_suffix(""), wait=wait) as held:
         if held:
-            if files.load_arrays(path) is None:
+            if read(path) is None:
                 make().train(unit, directory, advance)
             shutil.rmtree(path.with_suffix(""), ignore_errors=True)  # checkpoints
     return held
@@ -127,7 +134,7 @@ def _by_executor(executor: Executor, job: Job, board: _Board, directory: Path) -
     place, futures = str(directory.resolve()), {}
     try:
         for unit in board.left():
-            if files.load_arrays(unit_path(directory, unit)) is None:
+            if read(unit_path(directory, unit)) is None:
                 futures[executor.submit(train_elsewhere, place, unit)] = unit
             else:
                 board.advance(unit, board.epochs)

@@ -30,8 +30,8 @@ CLASSES = {
 
 def draw(name: str) -> Figure:
     digits, meta = results.load(name, "digits"), results.meta(name)
-    taught = results.load(name).query("arm == 'whole' and fraction == 1")
-    temperature = taught["temperature"].iloc[0]
+    distilled_runs = results.load(name).query("arm == 'whole' and fraction == 1")
+    temperature = distilled_runs["temperature"].iloc[0]
     count = len(digits)
     rows = -(-count // PAIRS)
     fig, axes = plt.subplots(

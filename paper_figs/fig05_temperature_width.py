@@ -63,9 +63,9 @@ def draw(name: str) -> Figure:
 def line(ax: Axes, rows: pd.DataFrame, label: str, look: dict) -> None:
     """Plots the errors of one width relative to those with hard labels."""
     hard = rows.loc[rows["arm"] == "hard", ERRORS].mean(skipna=False)
-    taught = rows[(rows["arm"] == "distilled") & (rows["alpha"] == 1)]
+    alone = rows[(rows["arm"] == "distilled") & (rows["alpha"] == 1)]
     found = figures.intervals(
-        taught.assign(share=taught[ERRORS] / hard), "temperature", "share"
+        alone.assign(share=alone[ERRORS] / hard), "temperature", "share"
     )
     style = {"elinewidth": 0.8, "label": label}
     ax.errorbar(found.index, found["mean"], yerr=found["half"], **look, **style)

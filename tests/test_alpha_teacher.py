@@ -37,7 +37,7 @@ def images(digits):
 
 
 @pytest.fixture(scope="module")
-def asked(images):
+def prepared(images):
     """What teachers and students ask for; the logits of each teacher are its number."""
     fitted = []
 
@@ -45,17 +45,20 @@ def asked(images):
         fitted.append((training, seen, learning_rate))
         number = float(len(fitted))
         data = teacher.store(lambda b: np.full((len(b["label"]), 10), number), seen)
-        return setup.Taught(data, {"seconds": 2})
+        return setup.WithTeacher(data, {"seconds": 2})
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(setup, "fit", fit)
-        taught, facts = alpha_teacher.prepare(CONFIG, images, None)
-    return taught, facts, fitted
+        data_by_teacher, facts = alpha_teacher.prepare(CONFIG, images, None)
+    return data_by_teacher, facts, fitted
 
 
-def test_teachers_are_what_their_names_say(asked, images):
-    taught, facts, fitted = asked
-    assert list(taught) == ["none", *TEACHERS] and list(facts["teachers"]) == TEACHERS
+def test_teachers_are_what_their_names_say(prepared, images):
+    data_by_teacher, facts, fitted = prepared
+    assert (
+        list(data_by_teacher) == ["none", *TEACHERS]
+        and list(facts["teachers"]) == TEACHERS
+    )
     assert facts["seconds"] == 2 * 4
     assert [training.epochs for training, _, _ in fitted] == [100, 2, 30, 15]
     assert [training.constrain is None for training, _, _ in fitted] == 3 * [False] + [
@@ -72,13 +75,13 @@ def test_teachers_are_what_their_names_say(asked, images):
         assert seen.validation is images.validation and seen.test is images.test
 
 
-def test_students_see_true_labels_and_their_own_teacher(asked, images):
-    cells = list(alpha_teacher.arms(CONFIG, asked[0]))
+def test_students_see_true_labels_and_their_own_teacher(prepared, images):
+    cells = list(alpha_teacher.arms(CONFIG, prepared[0]))
     tried = [(arm.columns["fraction"], arm.columns["teacher"]) for arm in cells]
     assert tried == [(f, t) for f in (0.03, 1.0) for t in ("none", *TEACHERS)]
     for arm in cells:
-        few = setup.subsample(images.train, arm.columns["fraction"])
-        assert arms.same(arm.data.train, few)
+        subset = setup.subsample(images.train, arm.columns["fraction"])
+        assert arms.same(arm.data.train, subset)
         assert arms.same(arm.data.validation, images.validation)
         assert arms.same(arm.data.test, images.test)
         for split in arm.data:
@@ -89,8 +92,8 @@ def test_students_see_true_labels_and_their_own_teacher(asked, images):
                 assert (split["teacher"].logits == number).all()
 
 
-def test_every_alpha_has_its_own_rate_and_as_many_steps(asked):
-    cells = list(alpha_teacher.arms(CONFIG, asked[0]))
+def test_every_alpha_has_its_own_rate_and_as_many_steps(prepared):
+    cells = list(alpha_teacher.arms(CONFIG, prepared[0]))
     for arm in cells:
         assert arm.training.epochs == 15 and len(arm.data.train["label"]) == 700
         none = arm.columns["teacher"] == "none"
@@ -105,14 +108,14 @@ def test_every_alpha_has_its_own_rate_and_as_many_steps(asked):
         arms.check(arm)
 
 
-def hand_made(best, few=None, shift=0):
+def hand_made(best, subset=None, shift=0):
     """Students of each teacher that err least at its best alpha, in both counts.
 
     By 10 errors for each step away; ``shift`` are more in the test, at the best alpha.
     """
     alphas = np.array([0, 0.25, 0.5, 0.75, 0.9, 1.0])
     rows = []
-    for fraction, chosen in ((0.03, few or best), (1.0, best)):
+    for fraction, chosen in ((0.03, subset or best), (1.0, best)):
         for name, peak in chosen.items():
             steps = abs(np.arange(6) - alphas.tolist().index(peak))
             for alpha, errors in zip(alphas, 100 + 10 * steps, strict=True):
@@ -134,13 +137,13 @@ def decided(table):
 
 def test_verdicts_follow_the_best_alphas():
     values, verdicts = decided(
-        hand_made({"full": 0.5, "noisy": 0.5}, few={"full": 1.0, "noisy": 0.9})
+        hand_made({"full": 0.5, "noisy": 0.5}, subset={"full": 1.0, "noisy": 0.9})
     )
     assert values == pytest.approx([-10, 10, 0.1])
     # A step of 0.1, the least on the grid and a bit less in floats, is a smaller alpha.
     assert verdicts == ["supported", "refuted", "supported"]
     values, verdicts = decided(
-        hand_made({"full": 0.25, "noisy": 0.5}, few={"full": 0.9, "noisy": 0.9})
+        hand_made({"full": 0.25, "noisy": 0.5}, subset={"full": 0.9, "noisy": 0.9})
     )
     assert values == pytest.approx([10, -10, 0])
     assert verdicts == ["refuted", "supported", "refuted"]

@@ -17,7 +17,7 @@ from kdjax.models import Outputs
 from kdjax.study import arms as study_arms
 from kdjax.study import statistics
 from kdjax.study.statistics import rank_correlation
-from kdjax.study.study import Answer
+from kdjax.study.study import Outcome
 from kdjax.sweep import SweepResult
 from kdjax.training import teacher
 from paper_figs import fig09_capacity_gap, fig10_capacity_gap_explained
@@ -58,7 +58,7 @@ def fitted(monkeypatch):
         assert learning_rate == 1e-3 and "teacher" not in seen.train
         metrics = {"accuracy": 0.5, "ece": 0.1, "errors": 5.0, "nll": len(trainings)}
         quality = {"validation": metrics, "test": metrics, "seconds": 7}
-        return setup.Taught(teacher.store(answers, seen, batch_size=700), quality)
+        return setup.WithTeacher(teacher.store(answers, seen, batch_size=700), quality)
 
     monkeypatch.setattr(setup, "fit", fit)
     return trainings
@@ -88,14 +88,14 @@ def test_teachers_of_every_kind_and_width_lie_side_by_side(fitted, images):
 
 
 @pytest.fixture(scope="module")
-def asked(images):
+def prepared(images):
     logits = np.zeros((700, 21, 10), np.float32)
     data = images._replace(train={**images.train, "teacher": Outputs(logits)})
     return data, list(capacity_gap.arms(CONFIG, data))
 
 
-def test_every_student_learns_from_every_teacher(asked):
-    data, cells = asked
+def test_every_student_learns_from_every_teacher(prepared):
+    data, cells = prepared
     sizes = {4: 3210, 8: 6442, 16: 13002, 32: 26506, 64: 55050}
     families = ["hard", "kl", "dist", "standardized"]
     assert [arm.columns for arm in cells] == [
@@ -116,8 +116,8 @@ def test_every_student_learns_from_every_teacher(asked):
         arms.check(arm)
 
 
-def test_losses_are_weighed_as_the_config_says(asked):
-    cells = {arm.columns["arm"]: arm.settings for arm in asked[1]}
+def test_losses_are_weighed_as_the_config_says(prepared):
+    cells = {arm.columns["arm"]: arm.settings for arm in prepared[1]}
     assert (cells["kl"]["alpha"] == np.float32(0.9)).all()
     assert set(cells["kl"]["temperature"]) == {1, 2, 4, 8, 16}
     for name, weighed in (("dist", [1, 1]), ("standardized", [2, 9])):
@@ -226,11 +226,11 @@ def _few_draws(monkeypatch):
 @pytest.fixture
 def tables(fitted, images, monkeypatch):
     monkeypatch.setattr(study_arms, "sweep", swept)
-    answer = capacity_gap.run(TINY, images, INFO)
-    assert answer.facts == {"seconds": 9 * 7 + 2 * 8 * 2}
+    outcome = capacity_gap.run(TINY, images, INFO)
+    assert outcome.facts == {"seconds": 9 * 7 + 2 * 8 * 2}
     for title, make in STUDY.derived.items():
-        answer.tables[title] = make(answer)
-    return answer.tables
+        outcome.tables[title] = make(outcome)
+    return outcome.tables
 
 
 def test_rows_say_who_taught_them(tables):
@@ -240,14 +240,16 @@ def test_rows_say_who_taught_them(tables):
     expected = [("hard", 2), *of_family, ("dist", 18), ("standardized", 18)]
     order = [(a, len(list(own))) for a, own in itertools.groupby(runs["arm"])]
     assert order == 2 * expected
-    hard, taught = (runs[(runs["arm"] == "hard") == alone] for alone in (True, False))
+    hard, distilled = (
+        runs[(runs["arm"] == "hard") == alone] for alone in (True, False)
+    )
     assert (hard["kind"] == "none").all() and hard["ratio"].isna().all()
-    assert list(taught["teacher"]) == 2 * 8 * list(range(9))
-    assert list(taught["kind"]) == 16 * list(np.repeat(["early", "full", "over"], 3))
-    assert list(taught["teacher_width"]) == 16 * 3 * [32, 64, 256]
-    sizes = taught["teacher_width"].map(PARAMETERS)
-    students = taught["student_width"].map({16: 13002, 64: 55050})
-    np.testing.assert_allclose(taught["ratio"], students / sizes)
+    assert list(distilled["teacher"]) == 2 * 8 * list(range(9))
+    assert list(distilled["kind"]) == 16 * list(np.repeat(["early", "full", "over"], 3))
+    assert list(distilled["teacher_width"]) == 16 * 3 * [32, 64, 256]
+    sizes = distilled["teacher_width"].map(PARAMETERS)
+    students = distilled["student_width"].map({16: 13002, 64: 55050})
+    np.testing.assert_allclose(distilled["ratio"], students / sizes)
     assert (runs.query("arm == 'kl'")["temperature"] == 4).all()
     assert (runs.query("arm == 'kl_tuned'")["temperature"] == 1).all()
     assert set(search["arm"]) == {"hard", "kl", "dist", "standardized"}
@@ -328,7 +330,7 @@ def test_the_median_student_of_a_seed_decides():
         np.testing.assert_allclose(found[width], lost)
     median = capacity_gap.median_student(table, capacity_gap.gap, "kl")
     np.testing.assert_allclose(median, 3 * np.ones(4))
-    gaps = capacity_gap.gaps(Answer({"runs": table}))
+    gaps = capacity_gap.gaps(Outcome({"runs": table}))
     assert list(gaps["student_width"]) == [4, 8, 16]
     np.testing.assert_allclose(gaps["value"], (30, 3, 0.3))
 
@@ -383,7 +385,7 @@ def test_a_students_accuracy_goes_with_the_right_trait():
         }
     )
     tables = {"runs": pd.concat([brief, full]), "teachers": teachers}
-    found = capacity_gap.explains(Answer(tables))
+    found = capacity_gap.explains(Outcome(tables))
     assert list(found["trait"]) == 2 * list(fig10_capacity_gap_explained.TRAITS)
     assert list(found["kind"]) == 3 * ["all"] + 3 * ["full"]
     for name in ("value", "low", "high"):

@@ -41,14 +41,14 @@ def test_what_is_saved_is_restored_where_and_as_it_was(tree, tmp_path):
     there = jax.sharding.SingleDeviceSharding(jax.devices()[1])
     placed = {**tree, "half": jax.device_put(tree["half"], there)}
     assert checkpoint.save(tmp_path, 7, placed, PLACE)
-    asked = []
+    positions = []
 
     def like(position):
-        asked.append(position)
+        positions.append(position)
         return placed
 
     position, restored = checkpoint.restore(tmp_path, like)
-    assert asked == [position] == [PLACE]
+    assert positions == [position] == [PLACE]
     chex.assert_trees_all_equal(restored, tree)
     chex.assert_trees_all_equal_dtypes(restored, tree)
     assert restored["half"].sharding == there

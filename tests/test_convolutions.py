@@ -72,8 +72,8 @@ def _fast_compile():
 
 @pytest.fixture(scope="module")
 def options():
-    taught = TEACHER.init(jax.random.key(1), IMAGES.train)
-    return {"data": IMAGES, "seeds": [0], "fixed": {"teacher": taught}}
+    teacher_variables = TEACHER.init(jax.random.key(1), IMAGES.train)
+    return {"data": IMAGES, "seeds": [0], "fixed": {"teacher": teacher_variables}}
 
 
 @pytest.fixture(scope="module")

@@ -18,14 +18,14 @@ TWO = ("forward_kl", "reverse_kl")  # whose fits are made here
 
 
 @pytest.fixture(scope="module")
-def here(hasty):
+def here(fast_compile):
     """The tables of a run with few points and divergences."""
     with pytest.MonkeyPatch.context() as patch:
         every = mode_covering.divergences(CONFIG)
         two = {name: every[name] for name in TWO}
         patch.setattr(mode_covering, "divergences", lambda config: two)
-        answer = mode_covering.run(CONFIG)
-    return answer.tables | {"densities": mode_covering.densities(answer)}
+        outcome = mode_covering.run(CONFIG)
+    return outcome.tables | {"densities": mode_covering.densities(outcome)}
 
 
 @pytest.fixture(scope="module", params=["committed", "here"])
@@ -41,14 +41,14 @@ def densities(tables):
 
 
 @pytest.fixture(scope="module")
-def ends(tables):
+def last(tables):
     return tables["runs"].query("stage == 'end'")
 
 
 @pytest.fixture(scope="module")
-def fits(ends):
+def fits(last):
     """By student and loss."""
-    return ends.groupby(["student", "loss"]).get_group
+    return last.groupby(["student", "loss"]).get_group
 
 
 @pytest.fixture(scope="module")
@@ -97,22 +97,22 @@ def test_under_reverse_kl_a_gaussian_sits_on_one_mode(fits):
     np.testing.assert_allclose(rows["reverse_kl"], -np.log(weights), atol=5e-3)
 
 
-def test_free_logits_reach_the_teacher_under_every_divergence(ends, teacher):
-    rows = ends.query("student == 'free'")
+def test_free_logits_reach_the_teacher_under_every_divergence(last, teacher):
+    rows = last.query("student == 'free'")
     for name in ("loss_value", "forward_kl", "reverse_kl", "head_error"):
         np.testing.assert_allclose(rows[name], 0, atol=2e-3)
     np.testing.assert_allclose(rows["mass_left"], teacher["left"], atol=1e-3)
 
 
-def test_each_loss_is_least_where_it_was_the_loss(ends, fits):
+def test_each_loss_is_least_where_it_was_the_loss(last, fits):
     for loss in TWO:
-        least = ends.query("student == 'gaussian'")[loss].min()
+        least = last.query("student == 'gaussian'")[loss].min()
         own = fits(("gaussian", loss))
         np.testing.assert_allclose(own[loss].min(), least, rtol=1e-4)
         np.testing.assert_allclose(own[loss], own["loss_value"], rtol=1e-6)
 
 
-def test_a_fit_is_looked_at_early_and_ends_the_same(hasty):
+def test_a_fit_is_looked_at_early_and_ends_the_same(fast_compile):
     config = replace(CONFIG, early_steps=3, steps=7)
     student, key = mode_covering.free(config), jax.random.split(jax.random.key(0), 1)
     found = mode_covering.fit(config, student, losses.total_variation, key)

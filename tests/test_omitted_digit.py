@@ -43,11 +43,11 @@ def classes_of(split):
 
 
 def test_no_student_and_no_search_sees_an_omitted_digit(digits):
-    taught = dict.fromkeys(("distilled", "hard", "naive_teacher"), digits)
+    data_by_arm = dict.fromkeys(("distilled", "hard", "naive_teacher"), digits)
     for omitted in ((3,), OTHERS):
-        asked = list(omitted_digit.arms(CONFIG, "some", omitted, taught))
-        assert [arm.columns["arm"] for arm in asked] == list(taught)
-        for arm in asked:
+        all_arms = list(omitted_digit.arms(CONFIG, "some", omitted, data_by_arm))
+        assert [arm.columns["arm"] for arm in all_arms] == list(data_by_arm)
+        for arm in all_arms:
             left = set(range(10)) - set(omitted)
             assert classes_of(arm.data.train) == classes_of(arm.select_on) == left
             assert classes_of(arm.data.validation) == set(range(10))
@@ -100,7 +100,7 @@ def test_errors_are_counted_before_and_after_and_by_class(behind, left, order, d
 
 @pytest.fixture(scope="module")
 def ran(digits):
-    """The answer of a run in which nothing is trained, and what teachers saw.
+    """The outcome of a run in which nothing is trained, and what teachers saw.
 
     Students of hard labels and the second seed of the naive teacher's diverge.
     """
@@ -110,7 +110,7 @@ def ran(digits):
         seen.append((config.teacher_epochs, images))
         number = float(len(seen))
         data = teacher.store(lambda b: np.full((len(b["label"]), 10), number), images)
-        return setup.Taught(data, {"seconds": 2, "number": number})
+        return setup.WithTeacher(data, {"seconds": 2, "number": number})
 
     def tuned(arm):
         data = arm.data
@@ -140,20 +140,20 @@ def ran(digits):
 
 
 def test_the_naive_teacher_alone_does_not_see_the_digit(ran):
-    answer, seen = ran
+    outcome, seen = ran
     (epochs, full), (naive_epochs, naive) = seen
     assert (epochs, naive_epochs) == (100, 30)
     assert classes_of(full.train) == set(range(10))
     assert classes_of(naive.train) == set(range(10)) - {3}
-    taught = answer.tables["runs"].groupby("arm")["teacher"].unique()
-    assert taught.map(list).to_dict() == {
+    teachers = outcome.tables["runs"].groupby("arm")["teacher"].unique()
+    assert teachers.map(list).to_dict() == {
         "distilled": [1],
         "hard": [1],
         "naive_teacher": [2],
     }
-    assert answer.facts["teacher"]["number"] == 1
-    assert list(answer.facts["naive_teachers"]) == ["without 3"]
-    assert answer.facts["seconds"] == 2 * 2 + 7
+    assert outcome.facts["teacher"]["number"] == 1
+    assert list(outcome.facts["naive_teachers"]) == ["without 3"]
+    assert outcome.facts["seconds"] == 2 * 2 + 7
 
 
 def test_a_row_a_run_and_a_row_a_class_of_it(ran):

@@ -36,10 +36,10 @@ def start():
         yield start
 
 
-def begun(process, ends=0):
+def begun(process, returncode=0):
     """The units that a process trained, and the steps that they began with."""
     told, errors = process.communicate(timeout=300)
-    assert process.returncode == ends, errors
+    assert process.returncode == returncode, errors
     return {unit: int(step) for unit, step in map(str.split, told.splitlines())}
 
 
@@ -50,7 +50,7 @@ def test_killed_at_every_moment_in_turn_it_ends_with_the_same_bits(
     found = {}
     for moment in list(sweep_to_kill.MOMENTS)[1:]:
         process = start(tmp_path, tables, "--moment", moment)
-        found[moment] = begun(process, ends=-signal.SIGKILL)
+        found[moment] = begun(process, returncode=-signal.SIGKILL)
         assert not tables.exists()
     last = begun(start(tmp_path, tables))
     small.assert_same(pickle.loads(tables.read_bytes()), never_killed)
@@ -70,7 +70,7 @@ def test_processes_share_a_sweep_and_finish_what_a_killed_one_began(
         start(tmp_path, path, "--beside", "3", "--moment", moment)
         for path, moment in zip(tables, ("in an epoch", "never", "never"), strict=True)
     ]
-    (unit,) = begun(processes[0], ends=-signal.SIGKILL)
+    (unit,) = begun(processes[0], returncode=-signal.SIGKILL)
     one, other = map(begun, processes[1:])
     assert one and other and not set(one) & set(other)
     assert {**one, **other} == {**dict.fromkeys(UNITS, 0), unit: 2}

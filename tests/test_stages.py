@@ -12,14 +12,14 @@ from experiments.mnist import setup, stages
 from kdjax.data import Info
 from kdjax.training import step
 
-pytestmark = pytest.mark.usefixtures("hasty")
+pytestmark = pytest.mark.usefixtures("fast_compile")
 CONFIG = stages.Students()
 TINY = replace(CONFIG, student_width=8, seeds=2, epochs=3, batch_size=350)
 INFO = Info("digits", "1", 10, 700, 100, 200)
 
 
 @pytest.fixture(scope="module")
-def found(hasty, digits):
+def found(fast_compile, digits):
     return list(stages.students(TINY, digits))
 
 
@@ -61,16 +61,16 @@ def test_it_learns_by_hand_alike(found, digits):
 
 def test_rows_are_of_each_seed_and_stage(found, digits, monkeypatch):
     monkeypatch.setattr(stages, "students", lambda config, images: iter(found))
-    taught = setup.Taught(digits, {"seconds": 7})
-    monkeypatch.setattr(setup, "plain_teacher", lambda config, images: taught)
+    with_teacher = setup.WithTeacher(digits, {"seconds": 7})
+    monkeypatch.setattr(setup, "plain_teacher", lambda config, images: with_teacher)
 
     def measure(config, images, model, variables):
         assert config is TINY and images is digits
         return pd.DataFrame({"row": range(2)})
 
-    answer = stages.run(measure, TINY, None, INFO)
-    assert answer.facts == {"teacher": {"seconds": 7}, "seconds": 7}
-    runs = answer.tables["runs"]
+    outcome = stages.run(measure, TINY, None, INFO)
+    assert outcome.facts == {"teacher": {"seconds": 7}, "seconds": 7}
+    runs = outcome.tables["runs"]
     assert list(runs) == [*INFO.columns(), "stage", "seed", "row"]
     assert list(runs["stage"]) == 2 * [
         "start",

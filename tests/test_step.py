@@ -29,7 +29,7 @@ def _fast_compile():
 
 
 @pytest.fixture(scope="module")
-def few(digits):
+def subset(digits):
     """Digits of 7 by 7 pixels, 150 to train on, whose teacher has features too."""
 
     def some(split, n):
@@ -44,8 +44,8 @@ def few(digits):
 
 
 @pytest.fixture(scope="module")
-def batch(few):
-    return {**jax.tree.map(lambda a: a[:30], few.train), "index": np.arange(30)}
+def batch(subset):
+    return {**jax.tree.map(lambda a: a[:30], subset.train), "index": np.arange(30)}
 
 
 def make(objective=HINTON, model=STUDENT, **options):
@@ -83,11 +83,11 @@ def kernel(state):
     return state.params["student"]["Dense_0"]["kernel"]
 
 
-def test_an_epoch_is_the_plain_loop_that_one_would_write(few, tmp_path):
+def test_an_epoch_is_the_plain_loop_that_one_would_write(subset, tmp_path):
     training = make(measures=())
-    trained = train(training, CHOSEN, data=few, key=KEY, directory=tmp_path)
+    trained = train(training, CHOSEN, data=subset, key=KEY, directory=tmp_path)
     init_key, key = jax.random.split(KEY)
-    params = jax.jit(STUDENT.init)(init_key, few.train)["params"]
+    params = jax.jit(STUDENT.init)(init_key, subset.train)["params"]
     tx = optax.adam(optax.cosine_decay_schedule(0.01, 2 * 3))
     optimizer = tx.init(params)
 
@@ -109,7 +109,7 @@ def test_an_epoch_is_the_plain_loop_that_one_would_write(few, tmp_path):
         order = np.asarray(jax.random.permutation(order_key, 150)).reshape(3, 50)
         values = []
         for i in order:
-            rows = jax.tree.map(lambda a, i=i: a[i], few.train)
+            rows = jax.tree.map(lambda a, i=i: a[i], subset.train)
             params, optimizer, value = once(params, optimizer, rows)
             values.append(float(value))
         loss = trained.curves["train_loss"][epoch]
@@ -133,7 +133,9 @@ def test_a_step_depends_on_its_key_and_on_nothing_hidden(batch):
 def test_a_view_reaches_the_student(batch, plain):
     nothing = make(view=views.augmented(lambda key, images: jnp.zeros_like(images)))
     before, after, _ = stepped(nothing, batch)
-    np.testing.assert_array_equal(kernel(after), kernel(before))  # no pixel, no slope
+    np.testing.assert_array_equal(
+        kernel(after), kernel(before)
+    )  # no pixel, no gradient
     assert (kernel(plain[1]) != kernel(plain[0])).any()
 
 
@@ -256,12 +258,12 @@ def test_pairs_say_which_feature_is_projected_to_which(batch):
     )
     projector = projectors.linear(pairs=((0, 1), (1, 0)))
     variables = jax.eval_shape(projector.init, KEY, outputs, stored)
-    (student, taught), _ = jax.eval_shape(
+    (student, teacher_outputs), _ = jax.eval_shape(
         projector.apply, variables, outputs, stored, batch, KEY
     )
     kernels = [d["kernel"].shape for d in variables["params"]["dense"]]
     assert kernels == [(8, 14), (5, 10)]
-    shapes = [[f.shape for f in side.features] for side in (student, taught)]
+    shapes = [[f.shape for f in side.features] for side in (student, teacher_outputs)]
     assert shapes[0] == shapes[1] == [(30, 14), (30, 10)]
 
 

@@ -11,7 +11,7 @@ from kdjax.data import Info
 from kdjax.study import arms as studied
 from kdjax.study import claims, command, types
 from kdjax.study.arms import Arm
-from kdjax.study.study import Answer, Study, answer, arms_run
+from kdjax.study.study import Outcome, Study, arms_run, run
 from kdjax.training import Training
 
 INFO = Info("digits", "1", 10, 700, 100, 200)
@@ -83,7 +83,7 @@ def rows(config, images, info):
         }
     )
     frame["test_accuracy_last"] = 0.3 + 0.001 * frame["seed"]
-    return Answer({"runs": frame}, {"seconds": 5})
+    return Outcome({"runs": frame}, {"seconds": 5})
 
 
 @pytest.fixture
@@ -99,7 +99,7 @@ def main(digits, tmp_path, monkeypatch, capsys):
     return main
 
 
-def test_a_study_goes_from_flags_to_a_folder_of_results(hasty, main):
+def test_a_study_goes_from_flags_to_a_folder_of_results(fast_compile, main):
     said = main("--epochs", "2", run=STUDY.run)
     assert "wrote" in said and "4 rows" in said
     runs, meta = results.load("small"), results.meta("small")
@@ -237,12 +237,12 @@ def test_a_study_may_take_no_data(tmp_path, monkeypatch, capsys):
         "toy",
         "Is it?",
         Toy,
-        lambda config: Answer({"runs": row}, {"seconds": 1}),
+        lambda config: Outcome({"runs": row}, {"seconds": 1}),
         lambda tables, meta: print(tables["runs"]["steps"][0]),
         cost="nothing",
         published={},
     )
-    answer(toy, Toy())
+    run(toy, Toy())
     assert results.load("toy").equals(row) and "dataset" not in results.meta("toy")
     assert toy.is_published(Toy()) and toy.folder(Toy()) == "toy"
 

@@ -69,9 +69,9 @@ def test_the_tables_have_a_row_a_run_and_a_row_an_epoch(whole):
     assert whole.seconds > 0 and not whole.extras and not whole.runs.diverged.any()
     again = pd.concat([grid(small.AXES)] * 2, ignore_index=True)
     pd.testing.assert_frame_equal(whole.runs[[*small.AXES]], again)
-    ends = whole.curves[whole.curves.epoch == 3].reset_index(drop=True)
-    np.testing.assert_array_equal(ends.seed, whole.runs.seed)
-    np.testing.assert_array_equal(ends.alpha, whole.runs.alpha)
+    last = whole.curves[whole.curves.epoch == 3].reset_index(drop=True)
+    np.testing.assert_array_equal(last.seed, whole.runs.seed)
+    np.testing.assert_array_equal(last.alpha, whole.runs.alpha)
 
 
 def test_students_learn(whole):
@@ -241,6 +241,20 @@ def test_a_damaged_unit_is_logged_and_trained_again(whole, place, tmp_path, caps
     kept = other.stat().st_mtime_ns
     assert_same(swept(tmp_path), whole)
     assert capsys.readouterr().err.count(f"damaged file {one} skipped") == 1
+    assert other.stat().st_mtime_ns == kept
+
+
+def test_a_unit_of_another_version_is_logged_and_trained_again(
+    whole, place, tmp_path, capsys
+):
+    shutil.copytree(place, tmp_path, dirs_exist_ok=True)
+    one, other = sorted(tmp_path.glob("*/*.npz"))
+    with np.load(one) as arrays:
+        older = {n.replace("final_metrics/", "ends/"): a for n, a in arrays.items()}
+    np.savez(one, **older)
+    kept = other.stat().st_mtime_ns
+    assert_same(swept(tmp_path), whole)
+    assert capsys.readouterr().err.count(f"{one} of another version of kdjax sk") == 1
     assert other.stat().st_mtime_ns == kept
 
 

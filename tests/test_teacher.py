@@ -51,17 +51,17 @@ def test_a_split_that_is_none_stays_none(model, variables):
 
 
 def test_a_teacher_is_any_function_from_a_batch_to_logits():
-    asked = []
+    seen = []
 
     def rule(batch):  # without jax, and not of the package
-        asked.append(set(batch))
+        seen.append(set(batch))
         return [1.0, 2.0, 3.0] * batch["image"][:, :3]
 
     data = small.data()
     stored = teacher.store(rule, data)
     expected = [1, 2, 3] * data.test["image"][:, :3]
     np.testing.assert_array_equal(stored.test["teacher"].logits, expected)
-    assert all(names == {"image", "label"} for names in asked)  # no older teacher's
+    assert all(names == {"image", "label"} for names in seen)  # no older teacher's
 
 
 def test_or_to_whole_outputs():

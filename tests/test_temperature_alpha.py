@@ -10,7 +10,7 @@ from experiments.mnist import temperature_alpha
 from kdjax import results
 from kdjax.models import Outputs
 from kdjax.study.selection import best_rates
-from kdjax.study.study import Answer
+from kdjax.study.study import Outcome
 from paper_figs import fig06_temperature_alpha, fig07_softmax_at_temperature
 from tests import arms
 
@@ -18,18 +18,18 @@ CONFIG = temperature_alpha.Config()
 
 
 def test_every_width_has_every_arm_and_every_cell_its_own_rate(digits):
-    asked = list(temperature_alpha.arms(CONFIG, digits))
-    assert [tuple(arm.columns.values()) for arm in asked] == [
+    all_arms = list(temperature_alpha.arms(CONFIG, digits))
+    assert [tuple(arm.columns.values()) for arm in all_arms] == [
         (width, loss)
         for width in (30, 300)
         for loss in ("hinton", "label_smoothing", "teacher_argmax")
     ]
     cells = {"hinton": 9 * 5 + 1, "label_smoothing": 3, "teacher_argmax": 1}
-    for arm in asked:
+    for arm in all_arms:
         count = cells[arm.columns["loss"]]
         assert arms.sizes(arm) == (4 * count, 5 * count)
         assert (arm.training.epochs, arm.training.batch_size) == (15, 128)
-    for arm in asked[:3]:
+    for arm in all_arms[:3]:
         arms.check(arm)
 
 
@@ -48,12 +48,12 @@ def teacher(test, wrong=()):
     logits = 9 * np.eye(10)[test["label"]] + rng.normal(size=(len(test["label"]), 10))
     logits[np.isin(test["label"], wrong)] -= 20 * np.eye(10)[list(wrong)].sum(0)
     test = {**test, "teacher": Outputs(logits.astype(np.float32))}
-    return test, Answer({}, data=temperature_alpha.setup.data.Data(None, None, test))
+    return test, Outcome({}, data=temperature_alpha.setup.data.Data(None, None, test))
 
 
 def test_pictured_digits_are_right_and_differ_in_entropy(digits):
-    test, answer = teacher(digits.test)
-    table = temperature_alpha.digits(answer)
+    test, outcome = teacher(digits.test)
+    table = temperature_alpha.digits(outcome)
     assert list(table["kind"]) == 10 * ["plain", "doubtful"]
     assert list(table["label"]) == list(np.repeat(range(10), 2))
     logits = test["teacher"].logits.astype(float)
@@ -70,8 +70,8 @@ def test_pictured_digits_are_right_and_differ_in_entropy(digits):
 
 
 def test_a_class_of_which_no_image_is_right_has_no_picture(digits):
-    _, answer = teacher(digits.test, wrong=(0, 7))
-    table = temperature_alpha.digits(answer)
+    _, outcome = teacher(digits.test, wrong=(0, 7))
+    table = temperature_alpha.digits(outcome)
     assert list(table["label"]) == list(np.repeat([1, 2, 3, 4, 5, 6, 8, 9], 2))
 
 

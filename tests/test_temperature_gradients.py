@@ -12,10 +12,10 @@ from experiments.mnist import stages, temperature_gradients
 from kdjax import models, results
 from kdjax.data import Info
 from kdjax.study import claims
-from kdjax.study.study import Answer
+from kdjax.study.study import Outcome
 from paper_figs import fig12_temperature_gradients
 
-pytestmark = pytest.mark.usefixtures("hasty")
+pytestmark = pytest.mark.usefixtures("fast_compile")
 STUDY = temperature_gradients.STUDY
 CONFIG = temperature_gradients.Config()
 # Of the gradient's mean norm over 2,000 draws: local slopes between neighbouring
@@ -51,13 +51,13 @@ def test_committed_draws_give_the_known_table():
 
 
 @pytest.fixture(scope="module")
-def gaussian(hasty):
+def gaussian(fast_compile):
     """Three temperatures of two numbers of classes, from what the study runs."""
     config = replace(
         CONFIG, classes=(1000, 10), seeds=2, draws=500, temperatures=(20, 1, 4)
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stages, "run", lambda *_: Answer({"runs": None}))
+        patch.setattr(stages, "run", lambda *_: Outcome({"runs": None}))
         return temperature_gradients.run(config, None, None).tables["gaussian"]
 
 
@@ -85,7 +85,7 @@ def test_draws_are_as_spread_and_as_correlated_as_asked():
 
 
 @pytest.fixture(scope="module")
-def pair(hasty):
+def pair(fast_compile):
     config = replace(CONFIG, draws=50)
     return temperature_gradients.gaussian_logits(config, 10, seed=0)
 
@@ -146,7 +146,7 @@ def test_by_the_parameters_of_a_linear_model_it_is_that_of_the_gap_and_the_input
 
 
 @pytest.fixture(scope="module")
-def measured(hasty, digits):
+def measured(fast_compile, digits):
     """A student before its training, at temperatures in disorder."""
     config = replace(CONFIG, temperatures=(100, 0.5, 50), batch_size=200)
     model = models.mlp((8,), classes=10)
@@ -214,9 +214,9 @@ def test_claims_are_about_trained_students_and_many_classes():
 
 @pytest.mark.parametrize("lacking", ["temperature == 1", "classes == 10"])
 def test_claims_about_what_was_not_measured_are_not_evaluated(lacking):
-    few = rows([4.0, 4.0]).query(lacking)
+    subset = rows([4.0, 4.0]).query(lacking)
     for claim in STUDY.claims.values():
-        said = claims.report(claim, {"runs": few, "gaussian": few}, decides=False)
+        said = claims.report(claim, {"runs": subset, "gaussian": subset}, decides=False)
         assert "not evaluated" in said and ":" not in said.split("\n")[1]
 
 

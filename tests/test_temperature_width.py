@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from experiments.mnist import temperature_width
-from kdjax.study.study import Answer
+from kdjax.study.study import Outcome
 from paper_figs import fig05_temperature_width
 from tests import arms
 
@@ -16,16 +16,16 @@ CONFIG = temperature_width.Config()
 
 
 def test_every_width_has_its_seeds_and_every_cell_its_own_rate(digits):
-    asked = list(temperature_width.arms(CONFIG, digits))
-    assert [(arm.columns["arm"], arm.seeds) for arm in asked] == [
+    all_arms = list(temperature_width.arms(CONFIG, digits))
+    assert [(arm.columns["arm"], arm.seeds) for arm in all_arms] == [
         (name, seeds) for seeds in (10, 10, 10, 5, 3) for name in ("hard", "distilled")
     ]
-    for arm in asked:
+    for arm in all_arms:
         cells = 24 if arm.columns["arm"] == "distilled" else 1
         assert arms.sizes(arm) == (4 * cells, arm.seeds * cells)
         assert arm.training.epochs == 15 and arm.data is digits
-    assert f"{arms.runs(asked):,} runs" in temperature_width.__doc__
-    for arm in asked[:2]:  # others are wider
+    assert f"{arms.runs(all_arms):,} runs" in temperature_width.__doc__
+    for arm in all_arms[:2]:  # others are wider
         arms.check(arm)
 
 
@@ -124,7 +124,7 @@ def test_the_best_temperature_has_the_fewest_errors_and_moves_with_the_seeds():
         table["temperature"] == 4
     )
     alone = table.query("alpha == 1")
-    best = temperature_width.best_temperatures(Answer({"runs": alone}))
+    best = temperature_width.best_temperatures(Outcome({"runs": alone}))
     assert best.to_dict("records") == [
         {"student_width": 30, "alpha": 1, "best": 2, "best_low": 2, "best_high": 4}
     ]

@@ -36,11 +36,13 @@ def test_few_images_are_balanced_and_among_more(classes):
 
 
 def test_few_images_keep_labels_and_outputs_and_are_seen_alike_often(digits):
-    few, every = setup.subsample(digits.train, 0.1), digits.train
-    rows = [np.flatnonzero((every["image"] == x).all((1, 2)))[0] for x in few["image"]]
-    np.testing.assert_array_equal(few["label"], every["label"][rows])
+    subset, every = setup.subsample(digits.train, 0.1), digits.train
+    rows = [
+        np.flatnonzero((every["image"] == x).all((1, 2)))[0] for x in subset["image"]
+    ]
+    np.testing.assert_array_equal(subset["label"], every["label"][rows])
     outputs = every["teacher"].logits[rows]
-    np.testing.assert_array_equal(few["teacher"].logits, outputs)
+    np.testing.assert_array_equal(subset["teacher"].logits, outputs)
     assert set(np.bincount(rows)) == {0, 10}
 
 
@@ -50,24 +52,24 @@ def test_a_share_that_holds_no_image_is_refused(digits):
 
 
 @pytest.fixture(scope="module")
-def asked(digits):
+def all_arms(digits):
     return list(what_is_dark.arms(CONFIG, digits))
 
 
-def test_every_arm_takes_the_same_steps_on_any_share(asked):
-    for arm in asked:
+def test_every_arm_takes_the_same_steps_on_any_share(all_arms):
+    for arm in all_arms:
         assert arm.training.epochs == 15 and arm.training.batch_size == 128
         assert len(arm.data.train["label"]) == 700 and arm.seeds == 5
         assert arm.choose is best_row  # one setting a share is measured
-    searched, measured = (sum(n) for n in zip(*map(arms.sizes, asked), strict=True))
+    searched, measured = (sum(n) for n in zip(*map(arms.sizes, all_arms), strict=True))
     assert (searched, measured) == (408, 300)
     assert f"{searched + measured} runs, of which {searched}" in " ".join(
         what_is_dark.__doc__.split()
     )
 
 
-def test_every_arm_is_tried_on_the_shares_asked_for(asked):
-    tried = [(arm.columns["fraction"], arm.columns["arm"]) for arm in asked]
+def test_every_arm_is_tried_on_the_given_shares(all_arms):
+    tried = [(arm.columns["fraction"], arm.columns["arm"]) for arm in all_arms]
     assert tried == [
         (fraction, arm)
         for fraction in CONFIG.fractions
@@ -82,12 +84,12 @@ def test_shares_without_other_distances_can_be_asked_for(digits):
     assert tried == list(what_is_dark.PARTS)
 
 
-def test_dkpp_alone_has_another_teacher_and_jitter_other_images(asked, digits):
-    for arm in asked:
-        few = setup.subsample(digits.train, arm.columns["fraction"])
+def test_dkpp_alone_has_another_teacher_and_jitter_other_images(all_arms, digits):
+    for arm in all_arms:
+        subset = setup.subsample(digits.train, arm.columns["fraction"])
         there = arm.data.train
-        assert arms.same(there, few) and arm.data.validation is digits.validation
-        equal = np.array_equal(there["teacher"].logits, few["teacher"].logits)
+        assert arms.same(there, subset) and arm.data.validation is digits.validation
+        equal = np.array_equal(there["teacher"].logits, subset["teacher"].logits)
         assert equal == (arm.columns["arm"] != "dkpp")
         plain = arm.training.view is views.unchanged
         assert plain == (arm.columns["arm"] != "jitter")
@@ -96,8 +98,8 @@ def test_dkpp_alone_has_another_teacher_and_jitter_other_images(asked, digits):
     np.testing.assert_array_equal(seen["image"], data.jitter(key, images))
 
 
-def test_predictions_are_kept_of_two_arms_on_all_images(asked):
-    kept = [arm for arm in asked if arm.extras]
+def test_predictions_are_kept_of_two_arms_on_all_images(all_arms):
+    kept = [arm for arm in all_arms if arm.extras]
     assert [(a.columns["fraction"], a.columns["arm"]) for a in kept] == [
         (1, "hard"),
         (1, "whole"),
@@ -105,8 +107,8 @@ def test_predictions_are_kept_of_two_arms_on_all_images(asked):
 
 
 @pytest.mark.parametrize("name", ["jitter", "dkpp", "smoothing", "top2", "mse"])
-def test_arms_can_be_trained(asked, name):
-    (arm,) = (a for a in asked if tuple(a.columns.values())[:2] == (0.03, name))
+def test_arms_can_be_trained(all_arms, name):
+    (arm,) = (a for a in all_arms if tuple(a.columns.values())[:2] == (0.03, name))
     arms.check(arm)
 
 
@@ -177,7 +179,7 @@ def test_each_loss_is_what_its_name_says(arm):
     student, teacher = 3 * np.random.default_rng(1).normal(size=(2, 6, 10))
     s, t = student.astype(np.float32), teacher.astype(np.float32)
     y = np.array([3, 1, 4, 1, 5, 9])  # the teacher is not always right
-    axes = setup.choices(EVERY[arm], CONFIG)
+    axes = setup.search_grid(EVERY[arm], CONFIG)
     assert axes.pop("learning_rate") == CONFIG.learning_rates
     assert axes in ({}, {"temperature": (2, 5, 20)}, {"smoothing": (0.05, 0.1)})
     values = {"temperature": T, "smoothing": 0.1}
@@ -202,13 +204,13 @@ def test_even_others_pull_as_dkpp_does_on_average():
 
 
 def hand_made(whole=100):
-    """Students that err so often; on few images ten times as often, parts in vain."""
+    """Runs with these errors; on few images ten times more, and no gain by parts."""
     means = {"hard": 200, "dkpp": 170, "even": 140, "whole": whole}
     means |= {"mse": 120, "centered_mse": 100}
-    few = {arm: 10 * (whole if arm == "whole" else 200) for arm in means}
+    subset = {arm: 10 * (whole if arm == "whole" else 200) for arm in means}
     rows = [
         (fraction, arm, seed, mean + more, 1 - (mean + more) / 10_000)
-        for fraction, errors in ((0.03, few), (1.0, means))
+        for fraction, errors in ((0.03, subset), (1.0, means))
         for arm, mean in errors.items()
         for seed, more in enumerate((-1, 0, 1))
     ]
@@ -272,12 +274,12 @@ def test_shares_have_a_row_for_each_arm_but_the_ends():
 
 
 @pytest.fixture
-def answers(digits):
+def predicted(digits):
     """Of five test images, by three seeds; and these images."""
     split = jax.tree.map(lambda a: a[:5], digits.test)
     y = split["label"]
     wrong = (y + 1) % 10
-    answers = {
+    predicted = {
         "whole": np.stack([y, y, [*y[:4], wrong[4]]]),
         "hard": np.stack(
             [
@@ -287,14 +289,14 @@ def answers(digits):
             ]
         ),
     }
-    return answers, split
+    return predicted, split
 
 
-def test_telling_digits_are_those_that_most_seeds_differ_on(answers, monkeypatch):
-    answers, split = answers
+def test_telling_digits_are_those_that_most_seeds_differ_on(predicted, monkeypatch):
+    predicted, split = predicted
     y = split["label"]
     monkeypatch.setattr(what_is_dark, "PICTURED", 3)
-    table = what_is_dark.telling(answers, split)
+    table = what_is_dark.telling(predicted, split)
     np.testing.assert_array_equal(table["test_index"], [3, 1, 2])
     np.testing.assert_allclose(table["hard_right"], [0, 1 / 3, 1 / 3])
     np.testing.assert_allclose(table["whole_right"], 1)
@@ -305,12 +307,12 @@ def test_telling_digits_are_those_that_most_seeds_differ_on(answers, monkeypatch
     assert table["logit7"][0] == split["teacher"].logits[3, 7]
 
 
-def test_images_that_most_seeds_of_one_arm_alone_get_right_are_counted(answers):
-    answers, split = answers
-    assert what_is_dark.each_way(answers, split["label"]) == {"hard": 0, "whole": 3}
-    answers["hard"][:, 0] = split["label"][0]
-    answers["whole"][:2, 0] += 1
-    assert what_is_dark.each_way(answers, split["label"]) == {"hard": 1, "whole": 3}
+def test_images_that_most_seeds_of_one_arm_alone_get_right_are_counted(predicted):
+    predicted, split = predicted
+    assert what_is_dark.each_way(predicted, split["label"]) == {"hard": 0, "whole": 3}
+    predicted["hard"][:, 0] = split["label"][0]
+    predicted["whole"][:2, 0] += 1
+    assert what_is_dark.each_way(predicted, split["label"]) == {"hard": 1, "whole": 3}
 
 
 def test_the_figures_are_drawn_and_have_a_place_for_every_arm():

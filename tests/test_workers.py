@@ -117,10 +117,10 @@ def interrupts():
 
 
 @pytest.mark.parametrize(
-    "ends, error", [(fails, RuntimeError), (interrupts, KeyboardInterrupt)]
+    "fail, error", [(fails, RuntimeError), (interrupts, KeyboardInterrupt)]
 )
 def test_one_that_fails_stops_the_others_within_an_epoch(
-    ends, error, tmp_path, monkeypatch
+    fail, error, tmp_path, monkeypatch
 ):
     at_work, steps = threading.Event(), []
 
@@ -131,7 +131,7 @@ def test_one_that_fails_stops_the_others_within_an_epoch(
             time.sleep(0.05)
         else:
             at_work.wait()
-            ends()
+            fail()
 
     monkeypatch.setattr(checkpoint, "save", save)
     long = small.training(batch_size=1)  # 200 steps an epoch: ten seconds
@@ -141,12 +141,12 @@ def test_one_that_fails_stops_the_others_within_an_epoch(
 
 
 def test_who_waits_for_another_process_can_be_interrupted(tmp_path, monkeypatch):
-    asked, times = threading.Event(), []
+    waiting, times = threading.Event(), []
     lock = files.lock
 
     @contextmanager
     def elsewhere(path, *, wait):
-        asked.set()
+        waiting.set()
         times.append(time.monotonic())
         if times[-1] < times[0] + 20:
             yield False
@@ -155,7 +155,7 @@ def test_who_waits_for_another_process_can_be_interrupted(tmp_path, monkeypatch)
                 yield held
 
     def interrupt():
-        asked.wait()
+        waiting.wait()
         os.kill(os.getpid(), signal.SIGINT)
 
     monkeypatch.setattr(files, "lock", elsewhere)

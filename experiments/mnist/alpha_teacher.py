@@ -73,32 +73,32 @@ def prepare(config, images, info):
     early = replace(config, teacher_epochs=config.early_epochs)
     noisy = replace(config, teacher_epochs=config.noisy_epochs)
     small = setup.student(config.small_width, setup.HARD, epochs=config.epochs)
-    taught = {
+    trained = {
         "full": setup.hinton_teacher(config, images),
         "early": setup.hinton_teacher(early, images),
         "noisy": setup.hinton_teacher(noisy, images._replace(train=mislabelled)),
         "small": setup.fit(small, images, learning_rate=config.teacher_learning_rate),
     }
-    teachers = {name: teacher.quality for name, teacher in taught.items()}
+    teachers = {name: teacher.quality for name, teacher in trained.items()}
     seconds = sum(quality["seconds"] for quality in teachers.values())
     students = {NONE: images}
-    for name, (data, _) in taught.items():
+    for name, (data, _) in trained.items():
         students[name] = data._replace(train={**data.train, "label": labels})
     return students, {"teachers": teachers, "seconds": seconds}
 
 
-def arms(config, taught):
+def arms(config, students):
     width = config.student_width
     soft = {"temperature": [config.temperature], "alpha": config.alphas}
     (_, *hard), (_, *distilled) = setup.hard_and_distilled(config, width, soft)
     for fraction in config.fractions:
-        for teacher, data in taught.items():
+        for teacher, data in students.items():
             training, axes = hard if teacher == NONE else distilled
             alpha = {"alpha": 0.0} if teacher == NONE else {}
             columns = {"fraction": fraction, "teacher": teacher} | alpha
-            few = data._replace(train=setup.subsample(data.train, fraction))
+            subset = data._replace(train=setup.subsample(data.train, fraction))
             columns["student_width"] = width
-            yield Arm(columns, training, few, config.seeds, axes)
+            yield Arm(columns, training, subset, config.seeds, axes)
 
 
 def of_teacher(runs, teacher):

@@ -33,7 +33,7 @@ from kdjax.study import selection, statistics
 from kdjax.study.arms import Arm, all_tuned, gather, labelled
 from kdjax.study.claims import Claim, above
 from kdjax.study.command import main
-from kdjax.study.study import Answer, Study, print_estimates, print_table
+from kdjax.study.study import Outcome, Study, print_estimates, print_table
 from kdjax.study.types import Count, Counts, Fraction, Positive, Positives
 
 FIXED = 4.0  # the temperature at which papers found the gap
@@ -92,16 +92,16 @@ def with_teachers(config, images):
     rows["parameters"] = rows["width"].map(setup.parameters)
     rows["epochs"] = [getattr(config, f"{kind}_epochs") for kind in rows["kind"]]
     fit = partial(setup.fit, learning_rate=config.teacher_learning_rate)
-    taught = [
+    trained = [
         fit(setup.student(row.width, setup.HARD, epochs=row.epochs), images)
         for row in rows.itertuples()
     ]
-    logits = np.stack([each.data.train["teacher"].logits for each in taught], axis=1)
+    logits = np.stack([each.data.train["teacher"].logits for each in trained], axis=1)
     right = logits.argmax(-1) == images.train["label"][:, None]
     rows["train_accuracy"] = right.mean(0)
     p = special.softmax(logits.astype(float), axis=-1)
     rows["train_entropy"] = stats.entropy(p, axis=-1).mean(0)
-    quality = pd.json_normalize([each.quality for each in taught], sep="_")
+    quality = pd.json_normalize([each.quality for each in trained], sep="_")
     rows = rows.join(quality.filter(regex="accuracy|nll|seconds"))
     return images._replace(train={**images.train, "teacher": Outputs(logits)}), rows
 
@@ -125,17 +125,17 @@ def arms(config, images):
     teachers = {"teacher": range(len(KINDS) * len(config.teacher_widths))}
     rates = {"learning_rate": config.learning_rates}
     soft = {"temperature": config.temperatures, "alpha": [config.alpha]}
-    taught = {"kl": (setup.HINTON, soft, best_of_both)}
+    distilled = {"kl": (setup.HINTON, soft, best_of_both)}
     for loss in (dist, standardized):
         name = loss.__name__
         axes = {n: [getattr(config, f"{name}_{n}")] for n in ("temperature", "weight")}
-        taught[name] = (loss, axes, best_of_each)
+        distilled[name] = (loss, axes, best_of_each)
     for width in config.student_widths:
         size = {"student_width": width, "student_parameters": setup.parameters(width)}
         student = partial(setup.student, width, epochs=config.epochs)
         hard, columns = student(setup.HARD), size | {"arm": "hard"}
         yield Arm(columns, hard, images, config.seeds, rates)
-        for name, (loss, axes, choose) in taught.items():
+        for name, (loss, axes, choose) in distilled.items():
             soft, columns = student(objectives.from_several(loss)), size | {"arm": name}
             axes = teachers | axes | rates
             yield Arm(columns, soft, images, config.seeds, axes, choose)
@@ -150,7 +150,7 @@ def run(config, images, info):
         rows["ratio"] = rows["student_parameters"] / rows.pop("parameters")
         rows = rows.rename(columns={"width": "teacher_width"}).fillna({"kind": "none"})
         tables[title] = labelled(rows, info.columns())
-    return Answer(tables, {"seconds": round(teachers["seconds"].sum() + seconds)})
+    return Outcome(tables, {"seconds": round(teachers["seconds"].sum() + seconds)})
 
 
 def gap(ratios, accuracies, errors):
@@ -185,9 +185,9 @@ def median_student(runs, judge, arm):
     return np.median(np.stack(list(points(judge, runs, arm).values())), axis=0)
 
 
-def gaps(answer):
+def gaps(outcome):
     """The gap for each student, arm and kind of teacher."""
-    runs = answer.tables["runs"].query("kind != 'none'")
+    runs = outcome.tables["runs"].query("kind != 'none'")
     found = {
         (width, arm, kind): statistics.estimate(values)
         for arm, kind in runs[["arm", "kind"]].drop_duplicates().to_numpy()
@@ -202,15 +202,15 @@ def correlation(accuracies, trait):
     return np.median(statistics.rank_correlation(means, trait))
 
 
-def explains(answer):
+def explains(outcome):
     """Correlations of students' accuracy with traits of the teacher, for each arm.
 
     Across kinds, a trait may reflect the length of the teacher's training, so fully
     trained teachers have separate rows. Means over resampled seeds are noisier than
     those over all, so the interval is biased towards 0.
     """
-    teachers, found = answer.tables["teachers"], {}
-    runs = answer.tables["runs"].query("kind != 'none'")
+    teachers, found = outcome.tables["teachers"], {}
+    runs = outcome.tables["runs"].query("kind != 'none'")
     pairs = ["student_width", "teacher"]
     for arm, of_arm in runs.groupby("arm", sort=False):
         for kind, kinds in {"all": KINDS, "full": ["full"]}.items():

@@ -19,7 +19,7 @@ from experiments.mnist import hinton, setup
 from kdjax.study.arms import labelled
 from kdjax.study.claims import Claim, above
 from kdjax.study.command import main
-from kdjax.study.study import Answer, Study
+from kdjax.study.study import Outcome, Study
 from kdjax.study.types import Count, Fraction, Positive
 from kdjax.sweep import sweep
 
@@ -62,15 +62,15 @@ def arms(config):
 
 
 def run(config, images, info):
-    taught = setup.hinton_teacher(config, everything(images))
+    teacher = setup.hinton_teacher(config, everything(images))
     info = info._replace(train=info.train + info.validation, validation=0)
-    seconds, runs, curves = taught.quality["seconds"], [], []
+    seconds, runs, curves = teacher.quality["seconds"], [], []
     for arm, (objective, settings) in arms(config).items():
         training = setup.student(config.student_width, objective, epochs=config.epochs)
         found = sweep(
             replace(training, select=None),
             settings,
-            data=taught.data,
+            data=teacher.data,
             seeds=range(config.seeds),
             name=arm,
         )
@@ -79,8 +79,8 @@ def run(config, images, info):
         curves.append(labelled(found.curves, cells))
         seconds += found.seconds
     tables = {"runs": pd.concat(runs), "curves": pd.concat(curves)}
-    facts = {"teacher": taught.quality, "dataset": info._asdict()}
-    return Answer(tables, {**facts, "seconds": round(seconds)})
+    facts = {"teacher": teacher.quality, "dataset": info._asdict()}
+    return Outcome(tables, {**facts, "seconds": round(seconds)})
 
 
 CLAIMS = {

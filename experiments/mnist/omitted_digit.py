@@ -31,7 +31,7 @@ from kdjax.study.arms import Arm, gather, labelled, logits_of, tuned
 from kdjax.study.biases import best_bias, predicted
 from kdjax.study.claims import Claim, above
 from kdjax.study.command import main
-from kdjax.study.study import Answer, Study, print_table
+from kdjax.study.study import Outcome, Study, print_table
 from kdjax.study.types import Count, Digits, Positive, Positives
 
 ONLY = "only 7 and 8"
@@ -88,11 +88,11 @@ def passes(epochs, images, seen):
     return max(1, round(steps / max(1, seen // setup.BATCH_SIZE)))
 
 
-def arms(config, name, omitted, taught):
+def arms(config, name, omitted, data_by_arm):
     """The arms of a transfer set, each with the data of its teacher."""
-    images = len(taught["hard"].train["label"])
+    images = len(data_by_arm["hard"].train["label"])
     soft = {"temperature": [config.temperature], "alpha": [1.0]}
-    for arm, data in taught.items():
+    for arm, data in data_by_arm.items():
         data = data._replace(train=seen(data.train, omitted))
         size = len(data.train["label"])
         epochs = passes(config.epochs, images, size)
@@ -146,12 +146,12 @@ def run(config, images, info):
     naive_config = replace(config, teacher_epochs=config.naive_teacher_epochs)
     found, classes, naive_teachers = [], [], {}
     for name, (omitted, moved) in transfers(config).items():
-        taught = {"distilled": teacher.data, "hard": teacher.data}
+        data_by_arm = {"distilled": teacher.data, "hard": teacher.data}
         if name != ONLY and omitted[0] in config.naive_teachers:
             part = images._replace(train=seen(images.train, omitted))
             naive = setup.hinton_teacher(naive_config, part)
-            taught["naive_teacher"], naive_teachers[name] = naive
-        for arm in arms(config, name, omitted, taught):
+            data_by_arm["naive_teacher"], naive_teachers[name] = naive
+        for arm in arms(config, name, omitted, data_by_arm):
             each = tuned(arm)
             runs, by_class = judged(arm, each, omitted, moved)
             found.append((arm.without_data(), each._replace(runs=runs)))
@@ -160,7 +160,7 @@ def run(config, images, info):
     tables = {t: labelled(rows, info.columns()) for t, rows in tables.items()}
     facts = {"teacher": teacher.quality, "naive_teachers": naive_teachers}
     seconds += sum(q["seconds"] for q in (teacher.quality, *naive_teachers.values()))
-    return Answer(tables, facts | {"seconds": round(seconds)}, extras=classes)
+    return Outcome(tables, facts | {"seconds": round(seconds)}, extras=classes)
 
 
 def threes_right(runs):
@@ -231,7 +231,7 @@ STUDY = Study(
     quick=setup.QUICK_TEACHER
     | {"omitted": (3, 8), "naive_teachers": (3,), "naive_teacher_epochs": 20}
     | {"student_width": 100, "learning_rates": (1e-3, 3e-3), "seeds": 3},
-    derived={"classes": lambda answer: pd.concat(answer.extras, ignore_index=True)},
+    derived={"classes": lambda outcome: pd.concat(outcome.extras, ignore_index=True)},
     claims=CLAIMS,
     paper=PAPER,
 )

@@ -65,7 +65,7 @@ class AlikeStudents(Students):
 QUICK_TEACHER = {"teacher_width": 300, "teacher_epochs": 20}
 
 
-class Taught(NamedTuple):
+class WithTeacher(NamedTuple):
     """Data with a teacher's outputs, and the metrics of the teacher."""
 
     data: data.Data
@@ -112,7 +112,7 @@ def hard_and_distilled(
         yield name, student(width, objective, epochs=config.epochs), {**axes, **rates}
 
 
-def choices(objective: Callable, config: Learning) -> dict[str, Sequence[float]]:
+def search_grid(objective: Callable, config: Learning) -> dict[str, Sequence[float]]:
     """The axes of a search: learning rates, and the objective's hyperparameters.
 
     Values of ``temperature``, for example, are the config's ``temperatures``.
@@ -130,7 +130,7 @@ def regularized(
     return Training(model, HARD, epochs, batch_size, view=jitter, **more)
 
 
-def fit(training: Training, images: data.Data, *, learning_rate: float) -> Taught:
+def fit(training: Training, images: data.Data, *, learning_rate: float) -> WithTeacher:
     """Trains a teacher, or loads it from the cache, and stores its logits."""
     key = jax.random.key(0)
     if images.validation is None:
@@ -145,10 +145,10 @@ def fit(training: Training, images: data.Data, *, learning_rate: float) -> Taugh
             found = measure(trained.variables, split=split)
             quality[name] = {n: float(value) for n, value in found.items()}
     quality["seconds"] = round(trained.curves["seconds"].sum())
-    return Taught(teacher.store(logits, images), quality)
+    return WithTeacher(teacher.store(logits, images), quality)
 
 
-def hinton_teacher(config: Teacher, images: data.Data) -> Taught:
+def hinton_teacher(config: Teacher, images: data.Data) -> WithTeacher:
     """Hinton's teacher: dropout, max-norm weights, jitter of up to two pixels."""
     training = regularized(
         config.teacher_width,
@@ -160,7 +160,7 @@ def hinton_teacher(config: Teacher, images: data.Data) -> Taught:
 
 def plain_teacher(
     config: Any, images: data.Data, *, learning_rate: float = 1e-3
-) -> Taught:
+) -> WithTeacher:
     """Hinton's teacher without the max-norm constraint."""
     training = regularized(
         config.teacher_width,

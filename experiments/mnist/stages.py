@@ -20,7 +20,7 @@ from kdjax.data.source import feeder
 from kdjax.models import Model, Variables
 from kdjax.progress import track
 from kdjax.study.arms import labelled
-from kdjax.study.study import Answer
+from kdjax.study.study import Outcome
 from kdjax.study.types import Count, Fraction, Positive
 from kdjax.training import programs
 
@@ -55,16 +55,16 @@ def run(
     config: Students,
     images: Data,
     info: Info,
-) -> Answer:
+) -> Outcome:
     """Collects ``measure(config, data, model, variables)`` for each seed and stage."""
-    taught, quality = setup.plain_teacher(config, images)
+    with_teacher, quality = setup.plain_teacher(config, images)
     began, rows = time.monotonic(), []
-    for seed, stage, model, variables in students(config, taught):
+    for seed, stage, model, variables in students(config, with_teacher):
         columns = {**info.columns(), "stage": stage, "seed": seed}
-        rows.append(labelled(measure(config, taught, model, variables), columns))
+        rows.append(labelled(measure(config, with_teacher, model, variables), columns))
     seconds = round(quality["seconds"] + time.monotonic() - began)
     facts = {"teacher": quality, "seconds": seconds}
-    return Answer({"runs": pd.concat(rows, ignore_index=True)}, facts)
+    return Outcome({"runs": pd.concat(rows, ignore_index=True)}, facts)
 
 
 def students(

@@ -60,14 +60,14 @@ def arms(config, images):
             objective = objectives.on_logits(getattr(losses, loss))
             columns = {"student_width": width, "loss": loss}
             training = setup.student(width, objective, **sizes)
-            axes = setup.choices(objective, config)
+            axes = setup.search_grid(objective, config)
             only = ONCE if "alpha" in axes else ""
             yield Arm(columns, training, images, config.seeds, axes, only=only)
 
 
-def digits(answer):
+def digits(outcome):
     """Correctly classified test images of each class, plain and doubtful."""
-    test = answer.data.test
+    test = outcome.data.test
     logits = test["teacher"].logits
     log_p = logits - np.logaddexp.reduce(logits, -1, keepdims=True)
     entropy = -np.sum(np.exp(log_p) * log_p, -1)

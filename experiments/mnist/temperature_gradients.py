@@ -139,14 +139,14 @@ def measure(config, images, model, variables):
 
 
 def run(config, images, info):
-    answer = stages.run(measure, config, images, info)
+    outcome = stages.run(measure, config, images, info)
     temperatures, rows = np.sort(np.float32(config.temperatures)), []
     for classes, seed in itertools.product(config.classes, range(config.seeds)):
         norms = logit_norms(*gaussian_logits(config, classes, seed), temperatures)
         own = described(temperatures, norms, {"by_logits": None})
         rows.append(labelled(own, {"classes": classes, "seed": seed}))
-    answer.tables["gaussian"] = pd.concat(rows, ignore_index=True)
-    return answer
+    outcome.tables["gaussian"] = pd.concat(rows, ignore_index=True)
+    return outcome
 
 
 def show(tables, meta):

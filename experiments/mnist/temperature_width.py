@@ -82,9 +82,9 @@ def usual_less_others(runs, width):
     return inside_less_outside(usual, judged.to_numpy().T, errors.to_numpy().T)
 
 
-def best_temperatures(answer):
+def best_temperatures(outcome):
     """The temperature with the fewest test errors for each width and weight."""
-    cells = answer.tables["runs"].groupby(["student_width", "alpha"], sort=False)
+    cells = outcome.tables["runs"].groupby(["student_width", "alpha"], sort=False)
     found = {
         cell: bootstrap(
             lambda drawn: drawn.groupby("temperature")[ERRORS].mean().idxmin(),

@@ -128,15 +128,15 @@ def arms(config, images):
         distances = DISTANCES if fraction in config.distance_fractions else {}
         for arm, objective in (PARTS | distances).items():
             train = dkpp if arm == "dkpp" else images.train
-            few = images._replace(train=setup.subsample(train, fraction))
+            subset = images._replace(train=setup.subsample(train, fraction))
             view = VIEWS.get(arm, views.unchanged)
             training = setup.student(width, objective, epochs=config.epochs, view=view)
             columns = {"fraction": fraction, "arm": arm, "student_width": width}
-            axes = setup.choices(objective, config)
+            axes = setup.search_grid(objective, config)
             kept = arm in COMPARED and fraction == ALL
             extras = logits_of(training.model, "test") if kept else None
             yield Arm(
-                columns, training, few, config.seeds, axes, best_row, extras=extras
+                columns, training, subset, config.seeds, axes, best_row, extras=extras
             )
 
 
@@ -145,26 +145,26 @@ def predictions(found):
     return {arm.columns["arm"]: z["test"].argmax(-1) for arm, z in found.extras}
 
 
-def each_way(answers, labels):
+def each_way(predicted, labels):
     """For each of `COMPARED`, the number of images only most of its seeds get right."""
-    hard, whole = (np.mean(answers[arm] == labels, 0) > 0.5 for arm in COMPARED)
+    hard, whole = (np.mean(predicted[arm] == labels, 0) > 0.5 for arm in COMPARED)
     return {"hard": int(sum(hard & ~whole)), "whole": int(sum(whole & ~hard))}
 
 
-def telling(answers, split):
+def telling(predicted, split):
     """The test images on which distilled students gain most over hard labels."""
-    right = {f"{a}_right": np.mean(answers[a] == split["label"], 0) for a in COMPARED}
+    right = {f"{a}_right": np.mean(predicted[a] == split["label"], 0) for a in COMPARED}
     rows = np.argsort(right["hard_right"] - right["whole_right"], kind="stable")
     rows = rows[:PICTURED]
     table = pd.DataFrame({name: share[rows] for name, share in right.items()})
-    table["hard_answer"] = stats.mode(answers["hard"][:, rows]).mode
+    table["hard_answer"] = stats.mode(predicted["hard"][:, rows]).mode
     return table.join(setup.image_table(split, rows))
 
 
 def run(config, images, info):
     found = arms_run(setup.prepare, arms)(config, images, info)
-    if answers := predictions(found):
-        found.facts["alone_right"] = each_way(answers, found.data.test["label"])
+    if predicted := predictions(found):
+        found.facts["alone_right"] = each_way(predicted, found.data.test["label"])
     return found
 
 

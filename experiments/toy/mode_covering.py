@@ -27,7 +27,7 @@ from kdjax import losses
 from kdjax.study import types
 from kdjax.study.arms import labelled
 from kdjax.study.command import main
-from kdjax.study.study import Answer, Study, print_table
+from kdjax.study.study import Outcome, Study, print_table
 from kdjax.study.types import Count, Fraction, Positive
 
 FIT = ["student", "loss", "stage"]
@@ -76,8 +76,8 @@ def grid(config):
 
 def mixture(config):
     """The teacher's logits ``[points]``, its log density up to a constant."""
-    asked = (config.weights, config.means, config.scales)
-    weights, means, scales = map(np.float32, asked)
+    modes = (config.weights, config.means, config.scales)
+    weights, means, scales = map(np.float32, modes)
     z = (grid(config)[:, None] - means[None]) / scales[None]
     return jax.nn.logsumexp(np.log(weights / scales)[None] - z**2 / 2, -1)
 
@@ -190,7 +190,7 @@ def run(config):
     facts = {"seconds": round(time.monotonic() - began)}
     teacher = np.asarray(jax.nn.softmax(mixture(config)))
     extras = {"x": grid(config), "teacher": teacher}, fits
-    return Answer({"runs": pd.concat(rows, ignore_index=True)}, facts, extras=extras)
+    return Outcome({"runs": pd.concat(rows, ignore_index=True)}, facts, extras=extras)
 
 
 def best_starts(runs):
@@ -199,10 +199,10 @@ def best_starts(runs):
     return ranked.drop_duplicates(FIT).sort_index().set_index(FIT)
 
 
-def densities(answer):
+def densities(outcome):
     """The density of the best start of every fit, one column each."""
-    columns, fits = answer.extras
-    best = best_starts(answer.tables["runs"])["seed"]
+    columns, fits = outcome.extras
+    best = best_starts(outcome.tables["runs"])["seed"]
     return pd.DataFrame(
         columns | {"_".join(key): fits[key][seed] for key, seed in best.items()}
     )
@@ -210,12 +210,12 @@ def densities(answer):
 
 def show(tables, meta):
     """Prints the best start of every final fit, and how many starts agree with it."""
-    ends = tables["runs"].query("stage == 'end'").set_index(FIT)
-    best = best_starts(ends.reset_index())
+    final = tables["runs"].query("stage == 'end'").set_index(FIT)
+    best = best_starts(final.reset_index())
     columns = {"loss_value": "value", "mean": "mean", "deviation": "sd"}
     columns |= {"mass_left": "left", "forward_kl": "forward", "reverse_kl": "reverse"}
     shown = best[list(columns)].rename(columns=columns).map("{:.3f}".format)
-    near = abs(ends["mean"] - best["mean"]) < 0.01
+    near = abs(final["mean"] - best["mean"]) < 0.01
     shown["alike"] = near.groupby(FIT).sum()
     for student, rows in shown.groupby("student", sort=False):
         title = f"{student} student: the best start"

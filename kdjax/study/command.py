@@ -7,7 +7,7 @@ import tyro
 
 from kdjax import results
 from kdjax.progress import console
-from kdjax.study.study import Study, answer
+from kdjax.study.study import Study, run
 
 
 def main(study: Study, arguments: list[str] | None = None) -> None:
@@ -43,7 +43,7 @@ def main(study: Study, arguments: list[str] | None = None) -> None:
     except (ValueError, FileNotFoundError) as error:
         _fail(error)
     try:
-        answer(study, config, **flags)
+        run(study, config, **flags)
     except (OSError, results.Damaged) as error:
         _fail(error)
 

@@ -24,7 +24,7 @@ Tables = dict[str, pd.DataFrame]
 
 
 @dataclass
-class Answer:
+class Outcome:
     """The outcome of an experiment.
 
     Args:
@@ -62,12 +62,12 @@ class Study:
     name: str
     question: str
     config: type
-    run: Callable[..., Answer]
+    run: Callable[..., Outcome]
     show: Callable[[Tables, dict[str, Any]], None]
     cost: str
     published: Mapping[str, Any] = field(default_factory=lambda: {"dataset": "mnist"})
     quick: Mapping[str, Any] = field(default_factory=dict)
-    derived: Mapping[str, Callable[[Answer], pd.DataFrame]] = field(
+    derived: Mapping[str, Callable[[Outcome], pd.DataFrame]] = field(
         default_factory=dict
     )
     claims: Mapping[str, Claim] = field(default_factory=dict)
@@ -112,7 +112,7 @@ def titles(folder: str) -> list[str]:
 def arms_run(
     prepare: Callable[[Any, Data, Info], tuple[Data, dict[str, Any]]],
     arms: Callable[[Any, Data], Iterable[Arm]],
-) -> Callable[[Any, Data, Info], Answer]:
+) -> Callable[[Any, Data, Info], Outcome]:
     """Makes the ``run`` function of a study that trains arms.
 
     Args:
@@ -125,20 +125,20 @@ def arms_run(
 
 def _run_arms(
     prepare: Callable, arms: Callable, config: Any, images: Data, info: Info
-) -> Answer:
-    taught, facts = prepare(config, images, info)
+) -> Outcome:
+    with_teacher, facts = prepare(config, images, info)
     found = [
         (arm.without_data(), each)
-        for arm, each in all_tuned(partial(arms, config, taught))
+        for arm, each in all_tuned(partial(arms, config, with_teacher))
     ]
     tables, seconds = gather(found)
     tables = {t: labelled(rows, info.columns()) for t, rows in tables.items()}
     extras = [(arm, each.extras) for arm, each in found if each.extras]
     seconds = round(facts.pop("seconds", 0) + seconds)
-    return Answer(tables, {**facts, "seconds": seconds}, taught, extras)
+    return Outcome(tables, {**facts, "seconds": seconds}, with_teacher, extras)
 
 
-def answer(
+def run(
     study: Study,
     config: Any,
     *,
@@ -161,7 +161,7 @@ def answer(
     study.check_data(config, data_dir)
     folder = name or study.folder(config, quick=quick)
     if results.needs_run(folder, study.record(config), force=force):
-        _run(study, config, folder, data_dir)
+        _run_and_save(study, config, folder, data_dir)
         rich.print(f"wrote {results.ROOT / folder}")
     else:
         rich.print(f"nothing to do: results/{folder} has the results of this config")
@@ -176,7 +176,7 @@ def answer(
             rich.print(claims.report(claim, tables, decides=decides))
 
 
-def _run(study: Study, config: Any, folder: str, data_dir: str | None) -> None:
+def _run_and_save(study: Study, config: Any, folder: str, data_dir: str | None) -> None:
     """Runs a study, writes its tables, then those derived from them."""
     commit, dataset = results.commit(), getattr(config, "dataset", None)
     checkpoint.cache_compilations()

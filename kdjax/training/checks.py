@@ -93,9 +93,12 @@ def check_fit(
             check_teacher(name, split, outputs)
     view = _shapes("view", has, training.view, key, batch, variables["params"], fixed)
     _check_view(view, len(jax.tree.leaves(batch)[0]))
-    taught = _shapes("teacher", has, training.teacher, fixed, view)
-    has = f"{has}; {_described('student', outputs)}; {_described('teacher', taught)}"
-    state = _check_objective(training, columns, batch, view, taught, fixed, has)
+    teacher_outputs = _shapes("teacher", has, training.teacher, fixed, view)
+    has += f"; {_described('student', outputs)}"
+    has += f"; {_described('teacher', teacher_outputs)}"
+    state = _check_objective(
+        training, columns, batch, view, teacher_outputs, fixed, has
+    )
     _check_descent(training, training.epochs * feed.steps, state.params, columns)
     for name in ("validation", "test"):
         if getattr(data, name) is not None:
@@ -159,7 +162,7 @@ def _check_objective(
     columns: Mapping[str, np.ndarray],
     batch: Batch,
     view: Batch,
-    taught: Outputs | None,
+    teacher_outputs: Outputs | None,
     fixed: Any,
     has: str,
 ) -> stepping.State:
@@ -169,11 +172,15 @@ def _check_objective(
     def init(batch: Batch, fixed: Any) -> stepping.State:
         return stepping.init(training, 1, key, first, batch, fixed)
 
-    def objective(state: Any, view: Any, taught: Any) -> Any:
-        return stepping.example_losses(training, state, state.params, view, taught, key)
+    def objective(state: Any, view: Any, teacher_outputs: Any) -> Any:
+        return stepping.example_losses(
+            training, state, state.params, view, teacher_outputs, key
+        )
 
     state = _shapes("projector", has, init, batch, fixed)
-    losses, after = _shapes(f"objective {name}", has, objective, state, view, taught)
+    losses, after = _shapes(
+        f"objective {name}", has, objective, state, view, teacher_outputs
+    )
     wanted = jax.tree.leaves(view)[0].shape[:1]
     if jax.tree.structure(losses) != jax.tree.structure(0) or losses.shape != wanted:
         raise ValueError(

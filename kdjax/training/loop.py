@@ -58,7 +58,7 @@ class Loop:
         self.epochs = sum(phase.training.epochs for phase in phases)
         self.at = {"phase": 0, "epoch": 0, "step": 0, "done": 0, "steps": 0}
         states = self._shapes()
-        self.curves = _blank_curves(self.phases, states, splits, fixed)
+        self.curves = _empty_curves(self.phases, states, splits, fixed)
         self.losses = np.zeros(states[0].finite.shape)  # sum over the current epoch
         self.run: Any = None  # a `Run`, once training has begun
 
@@ -212,7 +212,7 @@ class Loop:
         on_epoch(done, {name: values[done - 1] for name, values in self.curves.items()})
 
 
-def _blank_curves(
+def _empty_curves(
     phases: Sequence[Phase],
     states: Sequence[Run],
     splits: Sequence[tuple[Batch, Batch | None]],
@@ -229,6 +229,6 @@ def _blank_curves(
     for name, value in {n: v for own in metrics for n, v in own.items()}.items():
         everywhere = all(name in own for own in metrics)
         dtype = value.dtype if everywhere else np.float32
-        blank = 0 if everywhere else np.nan
-        curves[name] = np.full((epochs, *value.shape), blank, dtype)
+        fill = 0 if everywhere else np.nan
+        curves[name] = np.full((epochs, *value.shape), fill, dtype)
     return curves

@@ -157,8 +157,11 @@ def measure(
 
     def sums(rows: Batch) -> list[dict[str, jax.Array]]:
         student, _ = training.model.apply(variables, rows)
-        taught = training.teacher(fixed, rows)
-        return [measure.sums(student, taught, rows) for measure in training.measures]
+        teacher_outputs = training.teacher(fixed, rows)
+        return [
+            measure.sums(student, teacher_outputs, rows)
+            for measure in training.measures
+        ]
 
     count = len(jax.tree.leaves(split)[0])
     block = min(training.measure_batch, count)

@@ -93,8 +93,10 @@ def init(
     view_key = jax.random.fold_in(key, 2)
     view = training.view(view_key, batch, student["params"], fixed)
     outputs, _ = training.model.apply(student, view)
-    taught = teacher.present(training.teacher(fixed, view))
-    projector = training.projector.init(jax.random.fold_in(key, 1), outputs, taught)
+    teacher_outputs = teacher.present(training.teacher(fixed, view))
+    projector = training.projector.init(
+        jax.random.fold_in(key, 1), outputs, teacher_outputs
+    )
     both = {"student": student, "projector": projector}
     params = {name: variables["params"] for name, variables in both.items()}
     return State(
@@ -117,11 +119,11 @@ def step(
     view_key, model_key = jax.random.split(key)
     view = training.view(view_key, batch, state.params["student"], fixed)
     view = jax.lax.stop_gradient(view)
-    taught = jax.lax.stop_gradient(training.teacher(fixed, view))
+    teacher_outputs = jax.lax.stop_gradient(training.teacher(fixed, view))
 
     def mean_loss(params: Any) -> tuple[jax.Array, Any]:
         losses, model_state = example_losses(
-            training, state, params, view, taught, model_key
+            training, state, params, view, teacher_outputs, model_key
         )
         return jnp.mean(losses), model_state
 
@@ -141,7 +143,7 @@ def example_losses(
     state: State,
     params: Any,
     batch: Batch,
-    taught: Outputs | None,
+    teacher_outputs: Outputs | None,
     key: jax.Array,
 ) -> tuple[jax.Array, Any]:
     """The objective of each example ``[B]``, and the updated model states."""
@@ -156,7 +158,7 @@ def example_losses(
     pair, projector_state = training.projector.apply(
         between,
         student,
-        teacher.present(taught),
+        teacher.present(teacher_outputs),
         batch,
         jax.random.fold_in(key, 1),
         **of(training.projector.apply, chosen),
@@ -171,10 +173,10 @@ def transformation(
     """The optimizer with these hyperparameters."""
     if isinstance(optimizer, optax.GradientTransformation):
         return optimizer
-    told = (
-        {"steps": steps} if "steps" in inspect.signature(optimizer).parameters else {}
-    )
-    return optimizer(**of(optimizer, hyperparameters, by_keyword=True), **told)
+    arguments = of(optimizer, hyperparameters, by_keyword=True)
+    if "steps" in inspect.signature(optimizer).parameters:
+        arguments["steps"] = steps
+    return optimizer(**arguments)
 
 
 def of(
