@@ -16,6 +16,7 @@ its fraction of the time that kdjax takes.
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 import subprocess
 import time
 
@@ -28,6 +29,7 @@ import tyro
 
 from kdjax import data, files, losses, models, objectives, progress
 from kdjax.data.source import feeder
+from kdjax.study import flags
 from kdjax.training import Training, checkpoint, programs
 
 BATCH, EPOCHS = 128, 10
@@ -103,6 +105,8 @@ def torch_server(config: Config, images: data.Data) -> subprocess.Popen:
         validation_x=validation["image"].reshape(len(validation["image"]), -1),
         validation_y=validation["label"],
     )
+    if not Path(config.torch_python).exists():
+        flags.fail(f"torch_python is {config.torch_python!r}, but takes a Python")
     return subprocess.Popen(
         [config.torch_python, "benchmarks/torch_loop.py", str(path)],
         stdin=subprocess.PIPE,
@@ -202,4 +206,5 @@ def main(config: Config) -> None:
 
 
 if __name__ == "__main__":
-    tyro.cli(main, config=(tyro.conf.OmitArgPrefixes,), description=__doc__)
+    options = {"config": (tyro.conf.OmitArgPrefixes,), "description": __doc__}
+    flags.parse(main, **options)

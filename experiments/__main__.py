@@ -5,10 +5,10 @@ python -m experiments
 
 import rich
 from rich.table import Table
-import tyro
 
 from experiments import claims, studies
 from kdjax import results
+from kdjax.study import flags
 from kdjax.study.study import Study
 
 
@@ -55,4 +55,4 @@ def _question(study: Study) -> str:
 
 
 if __name__ == "__main__":
-    tyro.cli(main, description=__doc__)
+    flags.parse(main, description=__doc__)

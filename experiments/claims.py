@@ -25,10 +25,10 @@ from pathlib import Path
 
 import rich
 from rich.table import Table
-import tyro
 
 from experiments import studies
 from kdjax import results
+from kdjax.study import flags
 from kdjax.study.claims import measured, verdict
 from kdjax.study.statistics import format_estimate
 from kdjax.study.study import Study
@@ -89,4 +89,4 @@ def main(write: bool = False) -> None:
 
 
 if __name__ == "__main__":
-    tyro.cli(main, description=__doc__)
+    flags.parse(main, description=__doc__)

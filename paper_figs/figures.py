@@ -16,6 +16,7 @@ import rich
 import tyro
 
 from kdjax import results
+from kdjax.study import flags
 from kdjax.study.statistics import interval
 
 COLUMN, PAGE = 3.35, 7.0  # widths of a column and of a page, in inches
@@ -43,7 +44,7 @@ def main(
       experiment: Name of the experiment.
       made_by: Module and flags that made the committed results.
     """
-    name = tyro.cli(
+    name = flags.parse(
         Annotated[str, tyro.conf.arg(name="results", help="A folder under results/.")],
         default=experiment,
     )

@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[1]
 ACCELERATED = {"jax", "flax", "optax", "orbax"}
 FOR_FIGURES = {  # what they may read with
     "kdjax.results",
+    "kdjax.study.flags",
     "kdjax.study.selection",
     "kdjax.study.statistics",
 }

@@ -155,24 +155,36 @@ def test_runs_that_diverged_are_counted_and_decide_nothing(main, capsys):
         (("--temperatures", "1", "0"), "temperatures is 0.0, but takes a positive"),
         (("--temperatures", "nan"), "temperatures is nan"),
         (("--temperatures", "1", "1"), "each value only once"),
-        (("--temperatures", "warm"), "--temperatures"),
+        (("--temperatures", "warm"), "temperatures is 'warm', but takes a positive"),
         (("--temperatures",), "temperatures is (), but takes at least one value"),
         (("--alpha", "1.5"), "alpha is 1.5, but takes a number in [0, 1]"),
         (("--seeds", "0"), "seeds is 0, but takes a positive integer"),
-        (("--seeds", "1.5"), "--seeds"),
-        (("--tempratures", "1"), "--tempratures"),
+        (("--seeds", "1.5"), "seeds is '1.5', but takes a positive integer"),
+        (("--seeds",), "Missing value for argument '--seeds'"),
+        (("--tempratures", "1"), "Unrecognized options: --tempratures, 1; --help"),
+        (("--name", "../other"), "name is '../other', but takes the name of a folder"),
         (("--dataset", "mnits"), "mnits"),
         (("--data-dir", "/nope"), "/nope is not a directory"),
         (("--dataset", "mnist5k", "--data-dir", "/tmp"), "mnist5k is embedded"),
     ],
 )
-def test_a_bad_flag_ends_with_a_message_and_status_2(flags, says, main, capsys):
+def test_a_bad_flag_ends_with_one_line_and_status_2(flags, says, main, capsys):
     with pytest.raises(SystemExit) as ended:
         main(*flags)
-    heard = capsys.readouterr()
-    words = " ".join((heard.err + heard.out).replace("│", " ").split())
-    assert ended.value.code == 2 and says in words
-    assert "Traceback" not in words and not results.ROOT.exists()
+    printed = capsys.readouterr()
+    (line,) = printed.err.splitlines()
+    assert ended.value.code == 2 and says in line and not printed.out
+    assert not results.ROOT.exists()
+
+
+def test_a_config_that_does_not_fit_its_data_ends_with_status_2(main, capsys):
+    def run(config, images, info):
+        raise types.InvalidConfig("batch_size is 900, but takes at most 700")
+
+    with pytest.raises(SystemExit) as ended:
+        main(run=run)
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == "batch_size is 900, but takes at most 700\n"
 
 
 def test_a_directory_that_is_not_there_is_refused_though_results_are(main, capsys):
@@ -245,6 +257,8 @@ def test_a_study_may_take_no_data(tmp_path, monkeypatch, capsys):
     run(toy, Toy())
     assert results.load("toy").equals(row) and "dataset" not in results.meta("toy")
     assert toy.is_published(Toy()) and toy.folder(Toy()) == "toy"
+    with pytest.raises(ValueError, match="data_dir is '/tmp', but toy has no data"):
+        toy.check_data(Toy(), "/tmp")
 
 
 def test_progress_says_which_arm_of_how_many(monkeypatch):

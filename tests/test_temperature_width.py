@@ -134,10 +134,14 @@ def test_the_figure_is_drawn():
     assert fig05_temperature_width.draw("temperature_width").axes
 
 
+def test_one_number_of_seeds_is_for_all_widths():
+    assert replace(CONFIG, seeds=(4,)).seeds == (4, 4, 4, 4, 4)
+
+
 @pytest.mark.parametrize(
     "changed, says",
     [
-        ({"seeds": (1,)}, "one for each width"),
+        ({"seeds": (1, 2)}, "one for each of student_widths"),
         ({"student_widths": (10, 30, 300, 300, 800)}, "each value only once"),
         ({"alphas": (1.0, 2.0)}, "alphas is 2.0"),
         ({"learning_rates": (0.0,)}, "learning_rates is 0.0"),

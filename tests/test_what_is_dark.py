@@ -11,8 +11,10 @@ import pytest
 
 from experiments.mnist import setup, what_is_dark
 from kdjax import data, losses
+from kdjax.data import Info
 from kdjax.models import Outputs
 from kdjax.study.selection import best_row
+from kdjax.study.types import InvalidConfig
 from kdjax.training import views
 from paper_figs import fig03_what_is_dark, fig04_telling_digits
 from tests import arms
@@ -49,6 +51,12 @@ def test_few_images_keep_labels_and_outputs_and_are_seen_alike_often(digits):
 def test_a_share_that_holds_no_image_is_refused(digits):
     with pytest.raises(ValueError, match="fraction is 0.0001, but takes"):
         setup.subsample(digits.train, 0.0001)
+    info = Info("digits", "1", 10, 700, 100, 200)
+    with pytest.raises(InvalidConfig, match="fractions is 0.0001, but takes at least"):
+        replace(CONFIG, fractions=(0.5, 0.0001)).check_data(info)
+    with pytest.raises(InvalidConfig, match="batch_size is 128, but takes at most 127"):
+        CONFIG.check_data(info._replace(train=127))
+    CONFIG.check_data(info)
 
 
 @pytest.fixture(scope="module")

@@ -54,7 +54,7 @@ class Config(setup.AlikeStudents):
     alphas: Shares = (0.25, 0.5, 0.75, 0.9, 1.0)
     """Weights of the teacher; hard labels (0) are always added."""
     seeds: Count = 10
-    """Number of seeds, and so of students, for every setting that is measured."""
+    """Number of seeds, each with one student per setting."""
 
 
 def wrong(labels, share):

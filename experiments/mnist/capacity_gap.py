@@ -70,7 +70,7 @@ class Config(setup.Learning):
     """Weight of KL between standardised logits; labels have weight 1."""
     learning_rates: Positives = (3e-3, 1e-2, 3e-2)
     seeds: Count = 10
-    """Number of seeds, and so of students, for every pair and loss."""
+    """Number of seeds, each with one student per setting."""
     epochs: Count = 6
 
 

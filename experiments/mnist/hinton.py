@@ -37,7 +37,7 @@ class Config(setup.Students):
     """Weights of the teacher to select from."""
     learning_rates: Positives = (3e-4, 1e-3, 3e-3, 1e-2)
     seeds: Count = 10
-    """Number of seeds, and so of students, for every arm."""
+    """Number of seeds, each with one student per setting."""
     epochs: Count = 40
 
 

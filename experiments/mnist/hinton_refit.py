@@ -37,7 +37,7 @@ class Config(setup.Teacher):
     alpha: Fraction = 0.5
     """Weight of the teacher, selected by `hinton`."""
     seeds: Count = 10
-    """Number of seeds, and so of students, for every arm."""
+    """Number of seeds, each with one student per setting."""
     epochs: Count = 40
     """Epochs of a student's training."""
 

@@ -28,14 +28,15 @@ from kdjax import losses
 from kdjax.losses.ranges import Range
 from kdjax.study.command import main
 from kdjax.study.study import Study, print_table
+from kdjax.study.types import flag
 
 UP_TO_24 = Range("an integer from 1 to 24", 1, 24)  # 1 - 2^-25 is 1 in float32
 
 
 @dataclass(frozen=True)
 class Config(stages.Students):
-    halvings: Annotated[int, UP_TO_24] = 20
-    """Number of betas between 0 and 1/2 (2^-1, 2^-2 and so on), and up to 1."""
+    halvings: Annotated[int, UP_TO_24, flag(int, "1..24")] = 20
+    """Largest k of the betas 2^-k and 1 - 2^-k."""
 
 
 def special_cased(student_logits, teacher_logits, *, beta):

@@ -11,7 +11,7 @@ import pandas as pd
 
 from kdjax import data, losses, models, objectives
 from kdjax.models import Batch
-from kdjax.study.types import Config, Count, Positive, Positives
+from kdjax.study.types import Config, Count, InvalidConfig, Positive, Positives
 from kdjax.training import Training, programs, step, teacher, train, views
 
 CLASSES, BATCH_SIZE = 10, 128
@@ -23,6 +23,15 @@ HINTON = objectives.on_logits(losses.hinton)
 class Images(Config):
     dataset: Literal["mnist5k", "mnist"] = "mnist5k"
     """Data set: mnist5k (5,000 embedded digits), or mnist (all 70,000)."""
+
+    def check_data(self, info: data.Info) -> None:
+        if (size := getattr(self, "batch_size", BATCH_SIZE)) > info.train:
+            takes = f"at most {info.train}, the training images"
+            raise InvalidConfig(f"batch_size is {size}, but takes {takes}")
+        for fraction in getattr(self, "fractions", ()):
+            if not round(fraction * info.train):
+                takes = f"at least one of the {info.train} training images"
+                raise InvalidConfig(f"fractions is {fraction:g}, but takes {takes}")
 
 
 @dataclass(frozen=True)
@@ -59,7 +68,7 @@ class AlikeStudents(Students):
     student_width: Count = 300
     """Hidden units in each of a student's two layers."""
     seeds: Count = 5
-    """Number of seeds, and so of students, for every setting that is measured."""
+    """Number of seeds, each with one student per setting."""
 
 
 QUICK_TEACHER = {"teacher_width": 300, "teacher_epochs": 20}

@@ -36,7 +36,7 @@ class Students(setup.Images):
     learning_rate: Positive = 1e-2
     """Peak learning rate of the students (Adam, cosine decay)."""
     seeds: Count = 5
-    """Number of seeds, and so of students."""
+    """Number of seeds, each with one student per setting."""
     epochs: Count = 15
     """Epochs of a student's training."""
     batch_size: Count = 128

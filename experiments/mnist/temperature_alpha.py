@@ -42,7 +42,7 @@ class Config(setup.PlainTeacher, setup.Learning):
     """Strengths of label smoothing, a baseline."""
     learning_rates: Positives = (3e-4, 1e-3, 3e-3, 1e-2)
     seeds: Count = 5
-    """Number of seeds, and so of students, for every cell."""
+    """Number of seeds, each with one student per setting."""
     batch_size: Count = 128
     """Images per step, for students and teacher."""
     teacher_epochs: Count = 60

@@ -30,7 +30,9 @@ from kdjax.study.arms import labelled
 from kdjax.study.claims import Claim, below
 from kdjax.study.command import main
 from kdjax.study.study import Study, print_table
-from kdjax.study.types import Count, Counts, Positive, Positives
+from kdjax.study.types import Count, Counts, Positive, Positives, flag
+
+CORRELATION = Range("a number in [-1, 1]", -1, 1)
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Config(stages.Students):
     """Standard deviation of the teacher's Gaussian logits."""
     student_sd: Positive = 3.0
     """Standard deviation of the student's Gaussian logits."""
-    correlation: Annotated[float, Range("a number in [-1, 1]", -1, 1)] = 0.8
+    correlation: Annotated[float, CORRELATION, flag(float, "-1..1")] = 0.8
     """Correlation between the teacher's and the student's Gaussian logits."""
 
 

@@ -35,7 +35,7 @@ class Config(setup.Students):
     student_widths: Counts = (10, 30, 100, 300, 800)
     """Hidden units in each of a student's two layers."""
     seeds: tuple[Count, ...] = (10, 10, 10, 5, 3)
-    """How many students are measured for every cell of each width."""
+    """Number of seeds, each with one student per setting: for all widths, or each."""
     temperatures: Positives = (1, 1.5, 2, 2.5, 3, 4, 6, 8, 12, 20, 40, 100)
     """Temperatures of teacher and student."""
     alphas: Fractions = (0.9, 1.0)
@@ -44,8 +44,12 @@ class Config(setup.Students):
 
     def __post_init__(self):
         super().__post_init__()
+        if len(self.seeds) == 1:
+            seeds = self.seeds * len(self.student_widths)
+            object.__setattr__(self, "seeds", seeds)
         if len(self.seeds) != len(self.student_widths):
-            raise ValueError(f"seeds is {self.seeds!r}, but takes one for each width")
+            takes = "one number, or one for each of student_widths"
+            raise ValueError(f"seeds is {self.seeds!r}, but takes {takes}")
 
 
 def arms(config, images):

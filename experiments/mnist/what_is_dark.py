@@ -1,8 +1,8 @@
 """Which part of a teacher's prediction helps, and does it help more with few images?
 
-Students learn from the full prediction, from parts of it, or without a teacher, on 1,
-3, 10 and 100 % of the training images. The teacher is trained on all images, as in
-table 5 of Hinton's paper, so it may know what students cannot. Small subsets of the
+Students learn from the full prediction, from parts of it, or without a teacher. They
+see 1, 3, 10 and 100 % of the training images. The teacher is trained on all images, as
+in table 5 of Hinton's paper, so it may know what students cannot. Small subsets of the
 images are repeated to fill an epoch, so all students take the same number of steps.
 Other divergences from the full prediction are tested on 3 and 100 %. Learning rate,
 temperature and smoothing are selected on the validation set for every arm and subset,

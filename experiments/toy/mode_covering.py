@@ -50,7 +50,7 @@ class Config(types.Config):
     beta: Fraction = 0.5
     """Beta of the Jensen-Shannon divergence."""
     seeds: Count = 10
-    """Number of seeds, each a random starting point."""
+    """Number of seeds, each with one random start per fit."""
     steps: Count = 10_000
     """Number of steps of Adam."""
     early_steps: Count = 50

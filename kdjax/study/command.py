@@ -1,13 +1,15 @@
 """The command line of a study."""
 
+from pathlib import Path
 import sys
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import tyro
 
 from kdjax import results
-from kdjax.progress import console
+from kdjax.study import flags
 from kdjax.study.study import Study, run
+from kdjax.study.types import InvalidConfig
 
 
 def main(study: Study, arguments: list[str] | None = None) -> None:
@@ -18,8 +20,8 @@ def main(study: Study, arguments: list[str] | None = None) -> None:
 
     def options(
         config: Annotated[study.config, tyro.conf.arg(name="")] = default,
-        data_dir: str | None = None,
-        name: str | None = None,
+        data_dir: Annotated[str | None, tyro.conf.arg(metavar="DIR")] = None,
+        name: Annotated[str | None, tyro.conf.arg(metavar="FOLDER")] = None,
         quick: bool = False,
         force: bool = False,
     ) -> tuple[Any, dict[str, Any]]:
@@ -27,35 +29,28 @@ def main(study: Study, arguments: list[str] | None = None) -> None:
 
         Args:
           config: The config.
-          data_dir: Directory prepared by tensorflow-datasets, for mnist.
+          data_dir: Directory prepared by tensorflow-datasets; only for mnist.
           name: Folder under results/ to write to, instead of the default one.
           quick: Use defaults for a run of about a minute, with few, small networks.
           force: Replace results of another config.
         """
-        flags = {"data_dir": data_dir, "name": name, "quick": quick, "force": force}
-        return config, flags
+        if name is not None and name != Path(name).name:
+            raise ValueError(f"name is {name!r}, but takes the name of a folder")
+        return config, {
+            "data_dir": data_dir,
+            "name": name,
+            "quick": quick,
+            "force": force,
+        }
 
     try:
-        config, flags = tyro.cli(
-            options, args=arguments, prog=_prog(), description=study.question
+        config, others = flags.parse(
+            options, args=arguments, description=study.question
         )
-        study.check_data(config, flags["data_dir"])
+        study.check_data(config, others["data_dir"])
     except (ValueError, FileNotFoundError) as error:
-        _fail(error)
+        flags.fail(error)
     try:
-        run(study, config, **flags)
-    except (OSError, results.Damaged) as error:
-        _fail(error)
-
-
-def _prog() -> str:
-    """The command without machine-specific paths."""
-    spec = getattr(sys.modules["__main__"], "__spec__", None)
-    return f"python -m {spec.name}" if spec else "python"
-
-
-def _fail(error: Exception) -> NoReturn:
-    console.print(
-        str(error), style="red", markup=False, highlight=False, soft_wrap=True
-    )
-    sys.exit(2)
+        run(study, config, **others)
+    except (OSError, results.Damaged, InvalidConfig) as error:
+        flags.fail(error)

@@ -90,6 +90,8 @@ class Study:
         """Raises, as `kdjax.data.load` does, if the data directory is invalid."""
         if (dataset := getattr(config, "dataset", None)) is not None:
             data.check_directory(dataset, data_dir)
+        elif data_dir is not None:
+            raise ValueError(f"data_dir is {data_dir!r}, but {self.name} has no data")
 
     def folder(self, config: Any, *, quick: bool = False) -> str:
         """The folder under ``results/``, with a suffix for unpublished configs."""
@@ -185,6 +187,7 @@ def _run_and_save(study: Study, config: Any, folder: str, data_dir: str | None) 
     if dataset is not None:
         images, info = data.load(dataset, data_dir)
         arguments = (images, info)
+        config.check_data(info)
         facts["dataset"] = info._asdict()
         rich.print(info)
     rich.print(f"results go to results/{folder}, checkpoints to {files.cache('')}")

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 from tyro.constructors import PrimitiveConstructorSpec
 
+from kdjax.data.types import Info
 from kdjax.losses.ranges import Range
 
 _COUNT = Range("a positive integer", 1)
@@ -28,26 +29,38 @@ def _problem(value: Any, kind: type, within: Range) -> str | None:
     return None
 
 
-def _spec(kind: type, metavar: str) -> PrimitiveConstructorSpec:
+def flag(kind: type, metavar: str) -> PrimitiveConstructorSpec:
     """How tyro parses and prints a value, which `Config` then checks."""
     return PrimitiveConstructorSpec(
         nargs=1,
         metavar=metavar,
-        instance_from_str=lambda words: kind(words[0]),
+        instance_from_str=lambda words: _parsed(kind, words[0]),
         is_instance=lambda value: isinstance(value, kind),
         str_from_instance=lambda value: [f"{value:g}"],
     )
+
+
+def _parsed(kind: type, word: str) -> Any:
+    """The value of a flag, or the word itself, which `Config` rejects."""
+    try:
+        return kind(word)
+    except ValueError:
+        return word
+
+
+class InvalidConfig(ValueError):
+    """A config does not fit its data."""
 
 
 class _Distinct:
     """Marks a list without repeated values."""
 
 
-Count = Annotated[int, _COUNT, _spec(int, "COUNT")]
-Positive = Annotated[float, _POSITIVE, _spec(float, "POSITIVE")]
-Fraction = Annotated[float, _FRACTION, _spec(float, "0..1")]
-Share = Annotated[float, _SHARE, _spec(float, "0..1")]  # of a whole, not 0
-Digit = Annotated[int, _DIGIT, _spec(int, "0..9")]
+Count = Annotated[int, _COUNT, flag(int, "COUNT")]
+Positive = Annotated[float, _POSITIVE, flag(float, "POSITIVE")]
+Fraction = Annotated[float, _FRACTION, flag(float, "0..1")]
+Share = Annotated[float, _SHARE, flag(float, "0..1")]  # of a whole, not 0
+Digit = Annotated[int, _DIGIT, flag(int, "0..9")]
 Counts = Annotated[tuple[Count, ...], _Distinct]
 Positives = Annotated[tuple[Positive, ...], _Distinct]
 Fractions = Annotated[tuple[Fraction, ...], _Distinct]
@@ -63,6 +76,9 @@ class Config:
         hints = typing.get_type_hints(type(self), include_extras=True)
         for field in fields(self):
             check(field.name, getattr(self, field.name), hints[field.name])
+
+    def check_data(self, info: Info) -> None:
+        """Raises InvalidConfig unless the config fits the data."""
 
 
 def check(name: str, value: Any, hint: Any) -> None:
