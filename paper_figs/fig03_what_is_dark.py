@@ -48,8 +48,11 @@ GROUPS = {
     },
 }
 LOOKS = (("0.45", "o"), (figures.RED, "^"), (figures.BLUE, "s"), ("black", "D"))
-GAP = 1.4  # above a group, in rows, for its title
+GAP = 1.4  # rows above each group, for its title
+ROWS = [(g, arm) for g, group in enumerate(GROUPS.values(), 1) for arm in group]
+HEIGHTS = {arm: GAP * group + row for row, (group, arm) in enumerate(ROWS)}
 LIMITS = (-0.75, 2.0)
+CENTRE = {"size": 7, "ha": "center", "va": "center"}
 
 
 def draw(name: str) -> Figure:
@@ -57,80 +60,57 @@ def draw(name: str) -> Figure:
     images = results.meta(name)["dataset"]["train"]
     errors = runs.groupby(["fraction", "arm"])["test_errors_last"].mean(skipna=False)
     fractions = shares.set_index("arm").groupby("fraction")
-    fig, axes = plt.subplots(
-        *(1, len(fractions)),
-        figsize=(figures.PAGE, 4.4),
-        sharex=True,
-        sharey=True,
-        squeeze=False,
-    )
+    style = {"figsize": (figures.PAGE, 4.4), "sharex": True, "sharey": True}
+    fig, axes = plt.subplots(1, len(fractions), squeeze=False, **style)
     for ax, (fraction, rows) in zip(axes[0], fractions, strict=True):
         panel(ax, rows)
         hard, whole = errors[fraction, "hard"], errors[fraction, "whole"]
-        ax.set_title(
-            f"{fraction * images:,.0f} images ({100 * fraction:g} %)\n"
-            f"{hard:,.0f} → {whole:,.0f} test errors",
-            size=7,
-        )
+        title = f"{fraction * images:,.0f} images ({100 * fraction:g} %)\n"
+        ax.set_title(f"{title}{hard:,.0f} → {whole:,.0f} test errors", size=7)
     label_rows(axes[0, 0])
     says = "share of the gain (0: hard labels, 1: full teacher output)"
     fig.supxlabel(says, x=0.64, size=8)
     return fig
 
 
-def places() -> dict[str, float]:
-    """The height of each arm: from the top, groups apart."""
-    heights, height = {}, 0.0
-    for group in GROUPS.values():
-        height += GAP
-        for arm in group:
-            heights[arm] = height
-            height += 1
-    return heights
-
-
 def panel(ax: Axes, shares: pd.DataFrame) -> None:
     for end in (0, 1):
         ax.axvline(end, color="0.5", linestyle="--", linewidth=0.8)
-    heights = places()
     for group, (colour, marker) in zip(GROUPS.values(), LOOKS, strict=True):
         there = [arm for arm in group if arm in shares.index]
         for arm in there:
-            point(ax, heights[arm], shares.loc[arm], colour, marker)
+            point(ax, HEIGHTS[arm], shares.loc[arm], colour, marker)
         if not there:
-            middle = np.mean([heights[arm] for arm in group])
-            style = {"color": "0.45", "backgroundcolor": "white", "size": 7}
-            at = {"ha": "center", "va": "center"}
-            ax.text(np.mean(LIMITS), middle, "not trained", **style, **at)
-    ax.set(xlim=LIMITS, ylim=(max(heights.values()) + 0.6, 0))
+            middle = np.mean([HEIGHTS[arm] for arm in group])
+            style = {"color": "0.45", "backgroundcolor": "white", **CENTRE}
+            ax.text(np.mean(LIMITS), middle, "not trained", **style)
+    ax.set(xlim=LIMITS, ylim=(max(HEIGHTS.values()) + 0.6, 0))
     ax.xaxis.set_major_locator(MultipleLocator(1))
     ax.tick_params(axis="y", length=0)
 
 
 def point(ax: Axes, y: float, row: pd.Series, colour: str, marker: str) -> None:
-    """A share with its interval; an arrow and a number at the edge if it is outside."""
+    """Plots a share with its interval, or an arrow and a number if it is outside."""
     x, low, high = row[["share", "share_low", "share_high"]]
     left, right = LIMITS
-    middle = {"size": 7, "ha": "center", "va": "center"}
     if np.isnan([x, low, high]).any():
-        ax.text(np.mean(LIMITS), y, "no gain to share", color="0.45", **middle)
+        ax.text(np.mean(LIMITS), y, "no gain to share", color="0.45", **CENTRE)
     elif left < x < right:
         style = {"fmt": marker, "color": colour, "elinewidth": 1}
         ax.errorbar(x, y, xerr=[[x - low], [high - x]], **style)
     else:
         edge, text = (left, f"← {x:.1f}") if x < left else (right, f"{x:.1f} →")
-        at = {"size": 7, "ha": "left" if x < left else "right", "va": "center"}
+        at = CENTRE | {"ha": "left" if x < left else "right"}
         ax.text(edge, y, text.replace("-", "−"), color=colour, **at)
 
 
 def label_rows(ax: Axes) -> None:
-    heights = places()
     names = [name for group in GROUPS.values() for name in group.values()]
-    ax.set_yticks(list(heights.values()), names)
+    ax.set_yticks(list(HEIGHTS.values()), names)
     for title, group in GROUPS.items():
-        above = heights[next(iter(group))] - 0.9
-        place = {"transform": ax.get_yaxis_transform(), "ha": "right", "va": "center"}
-        ax.text(-0.04, above, title, weight="bold", size=7, **place)
+        above = HEIGHTS[next(iter(group))] - 0.9
+        place = CENTRE | {"transform": ax.get_yaxis_transform(), "ha": "right"}
+        ax.text(-0.04, above, title, weight="bold", **place)
 
 
 if __name__ == "__main__":

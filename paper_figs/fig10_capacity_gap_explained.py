@@ -15,7 +15,6 @@ import itertools
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 import matplotlib.pyplot as plt
 from matplotlib.typing import ColorType
 import pandas as pd
@@ -54,12 +53,12 @@ def draw(name: str) -> Figure:
     correlations(axes[2], results.load(name, "explains"))
     widths = list(students.groups)
     style = {"title_fontsize": 7, "handlelength": 1}
-    kinds = [mark("0.3", marker, label) for label, marker in KINDS.values()]
+    kinds = [figures.mark(label, "0.3", marker) for label, marker in KINDS.values()]
     axes[0].legend(handles=kinds, title="teacher", loc="upper left", **style)
     own = zip(colours(widths), widths, strict=True)
-    own = [mark(colour, "s", f"{width:g} hidden units") for colour, width in own]
+    own = [figures.mark(f"{w:g} hidden units", colour, "s") for colour, w in own]
     fig.legend(handles=own, title="student", loc="outside lower left", ncols=3, **style)
-    arms = [mark(colour, marker, label) for label, colour, marker, _ in ARMS.values()]
+    arms = [figures.mark(*look[:3]) for look in ARMS.values()]
     fig.legend(handles=arms, title="loss", loc="outside lower right", ncols=2, **style)
     return fig
 
@@ -107,10 +106,6 @@ def correlations(ax: Axes, explains: pd.DataFrame) -> None:
 
 def colours(widths: Collection[float]) -> list[ColorType]:
     return [look["color"] for look in figures.series(len(widths))]
-
-
-def mark(colour: ColorType, marker: str, label: str) -> Line2D:
-    return Line2D([], [], color=colour, marker=marker, ls="", label=label)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ respect to the logits, dashed ones to the parameters. Bands are 95 % intervals o
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -48,15 +49,9 @@ def draw(name: str) -> Figure:
     axes[2].set_ylabel(r"$T^2\,\|g\|$ relative to hard labels")
     for ax in axes[:2]:
         ax.axhline(1, color="0.35", linewidth=0.9, zorder=1)
-        ax.annotate(
-            r"$\|g\| \propto 1/T^2$",
-            (largest, 1),
-            (3, 6),
-            textcoords="offset points",
-            color="0.35",
-            fontsize=7,
-            ha="right",
-        )
+        place = {"xy": (largest, 1), "xytext": (3, 6), "textcoords": "offset points"}
+        style = {"color": "0.35", "fontsize": 7, "ha": "right"}
+        ax.annotate(r"$\|g\| \propto 1/T^2$", **place, **style)
     axes[0].set(yscale="log", ylim=(0.15, 7))
     axes[1].set(yscale="log", ylim=(None, 3))
     for ax in axes:
@@ -66,7 +61,7 @@ def draw(name: str) -> Figure:
 
 
 def looks(groups: DataFrameGroupBy) -> Iterator[tuple[float | str, pd.DataFrame, dict]]:
-    """Each group with its name, from light to dark, and what it looks like."""
+    """Yields each group with its name and its style, from light to dark."""
     for (name, rows), look in zip(
         groups, reversed(figures.series(len(groups))), strict=True
     ):
@@ -74,7 +69,7 @@ def looks(groups: DataFrameGroupBy) -> Iterator[tuple[float | str, pd.DataFrame,
 
 
 def by_seed(rows: pd.DataFrame, column: str) -> pd.DataFrame:
-    """The column, a row a temperature, with a column a seed."""
+    """A column of a table, with one row per temperature and one column per seed."""
     return rows.pivot(index="temperature", columns="seed", values=column)
 
 
@@ -83,20 +78,12 @@ def relative(rows: pd.DataFrame, kind: str) -> pd.DataFrame:
     return table / table.iloc[-1]
 
 
-def line(
-    ax: Axes,
-    table: pd.DataFrame,
-    *,
-    color: np.ndarray,
-    marker: str,
-    linestyle: str,
-    label: str | None = None,
-) -> None:
+def line(ax: Axes, table: pd.DataFrame, **look: Any) -> None:
+    """Plots the mean over seeds, with its interval as a band."""
     means, halves = np.transpose([interval(values) for values in table.to_numpy()])
-    t = table.index
-    ax.fill_between(t, means - halves, means + halves, color=color, alpha=0.2, lw=0)
-    style = {"color": color, "marker": marker, "linestyle": linestyle}
-    ax.plot(t, means, **style, label=label)
+    band = {"color": look["color"], "alpha": 0.2, "lw": 0}
+    ax.fill_between(table.index, means - halves, means + halves, **band)
+    ax.plot(table.index, means, **look)
 
 
 def axis(ax: Axes) -> None:

@@ -5,11 +5,13 @@ from itertools import cycle
 from pathlib import Path
 import re
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 from matplotlib import colormaps
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 import matplotlib.pyplot as plt
+from matplotlib.typing import ColorType
 import numpy as np
 import pandas as pd
 import rich
@@ -128,6 +130,11 @@ def series(count: int) -> list[dict]:
     colours = colormaps["viridis"](np.linspace(0, 0.85, count))
     looks = zip(colours, cycle(MARKERS), cycle(DASHES), strict=False)
     return [{"color": c, "marker": m, "linestyle": d} for c, m, d in looks]
+
+
+def mark(label: str, color: ColorType, marker: str, **style: Any) -> Line2D:
+    """A legend entry without a line."""
+    return Line2D([], [], color=color, marker=marker, ls="", label=label, **style)
 
 
 def image(row: pd.Series) -> np.ndarray:
