@@ -106,7 +106,7 @@ def torch_server(config: Config, images: data.Data) -> subprocess.Popen:
         validation_y=validation["label"],
     )
     if not Path(config.torch_python).exists():
-        flags.fail(f"torch_python is {config.torch_python!r}, but takes a Python")
+        flags.fail(f"torch_python is {config.torch_python!r}, but takes an interpreter")
     return subprocess.Popen(
         [config.torch_python, "benchmarks/torch_loop.py", str(path)],
         stdin=subprocess.PIPE,
@@ -207,4 +207,4 @@ def main(config: Config) -> None:
 
 if __name__ == "__main__":
     options = {"config": (tyro.conf.OmitArgPrefixes,), "description": __doc__}
-    flags.parse(main, **options)
+    flags.run(main, **options)

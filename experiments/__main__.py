@@ -55,4 +55,4 @@ def _question(study: Study) -> str:
 
 
 if __name__ == "__main__":
-    flags.parse(main, description=__doc__)
+    flags.run(main, description=__doc__)

@@ -89,4 +89,4 @@ def main(write: bool = False) -> None:
 
 
 if __name__ == "__main__":
-    flags.parse(main, description=__doc__)
+    flags.run(main, description=__doc__)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 import contextlib
+import functools
 import io
 import re
 import sys
@@ -12,13 +13,24 @@ import tyro
 from kdjax.progress import console
 
 
+def run(function: Callable, **options: Any) -> Any:
+    """Calls a function with arguments from flags."""
+
+    @functools.wraps(function)
+    def bound(*arguments: Any, **named: Any) -> Callable:
+        return functools.partial(function, *arguments, **named)
+
+    return parse(bound, **options)()
+
+
 def parse(target: Callable | Any, **options: Any) -> Any:
     """`tyro.cli`, but an invalid flag prints one line instead of a box."""
     heard = io.StringIO()
-    options = {"prog": _command(), "config": (tyro.conf.FlagCreatePairsOff,)} | options
+    usual: dict[str, Any] = {"prog": _command()}
+    usual["config"] = (tyro.conf.FlagCreatePairsOff,)
     try:
         with contextlib.redirect_stderr(heard):
-            return tyro.cli(target, **options)
+            return tyro.cli(target, **(usual | options))
     except SystemExit as stop:
         if stop.code:
             fail(_message(heard.getvalue()))
