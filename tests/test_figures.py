@@ -122,7 +122,7 @@ def test_results_of_a_config_without_what_is_shown(fig, capsys):
     said = refused(fig, capsys, folder.name, draw)
     assert said == f"fig needs what {folder}, of another config, lacks: KeyError(7)"
     save("hinton_mnist", experiment="hinton_mnist")
-    with pytest.raises(KeyError):  # those that it is made for lack nothing
+    with pytest.raises(KeyError):  # committed results must be complete
         fig("hinton_mnist", draw)
 
 
@@ -151,6 +151,21 @@ def test_a_refusal_is_no_traceback(tmp_path):
 def test_the_page_of_figures_is_what_their_modules_give(monkeypatch):
     monkeypatch.setattr(results, "ROOT", ROOT / "results")
     assert (ROOT / "paper_figs/README.md").read_text() == page.page()
+
+
+def test_numbers_written_in_captions_are_those_of_the_results(monkeypatch):
+    monkeypatch.setattr(results, "ROOT", ROOT / "results")
+    captions = {m.RESULTS: " ".join(m.__doc__.split()) for m in page.modules()}
+    best = results.meta("temperature_width")["paper"]["best_temperatures"]
+    low, high = best["30"]
+    assert f"{low:g} to {high:g} for 30 hidden units" in captions["temperature_width"]
+    assert f"all above {best['300'][0]:g} for 300" in captions["temperature_width"]
+    assert list(map(int, best)) == [30, 300, 800]
+    runs = results.load("capacity_gap_mnist")
+    (fixed,) = set(runs.loc[runs["arm"] == "kl", "temperature"])
+    assert f"distilled at T = {fixed:g}" in captions["capacity_gap_mnist"]
+    teachers = results.load("alpha_teacher")["teacher"].nunique() - 1  # without "none"
+    assert teachers == 4 and "for four teachers" in captions["alpha_teacher"]
 
 
 @pytest.mark.parametrize("module", page.modules(), ids=lambda module: module.__name__)
