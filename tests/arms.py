@@ -1,4 +1,4 @@
-"""What an experiment asks for and what decides its claims, with nothing trained."""
+"""Helpers to test the arms and claims of experiments without training."""
 
 import pickle
 
@@ -9,32 +9,32 @@ from kdjax.study import claims
 
 
 def sizes(arm):
-    """How many runs are searched, and how many are measured."""
+    """Numbers of runs in the search and of runs that are measured."""
     search = arm.settings.assign(validation_errors_last=0, validation_nll_last=0.0)
     return len(search), arm.seeds * len(arm.choose(search, list(arm.axes)))
 
 
 def runs(arms):
-    """How many runs all take."""
+    """Total number of runs of all arms."""
     return sum(sum(sizes(arm)) for arm in arms)
 
 
 def check(arm):
-    """Raises what a sweep would before it trains; all must go to other processes."""
+    """Runs the checks of a sweep, and pickles what other processes need."""
     columns = checks.columns(dict(arm.settings), [arm.training])
     checks.prepared([arm.training], columns, [arm.data], arm.fixed)
     pickle.dumps((arm.training, arm.extras))
 
 
 def decided(study, runs):
-    """Of each claim the value and the verdict, by name."""
+    """The values and the verdicts of all claims by name."""
     found = {n: claims.measured(c, {"runs": runs}) for n, c in study.claims.items()}
     verdicts = {n: claims.verdict(study.claims[n], e) for n, e in found.items()}
     return {name: estimate.value for name, estimate in found.items()}, verdicts
 
 
 def undecided(study, runs):
-    """Claims that these rows, of another config, say nothing about."""
+    """Names of the claims that cannot be evaluated on these rows."""
     return [
         name
         for name, claim in study.claims.items()

@@ -1,12 +1,11 @@
-"""Breaks the losses one line at a time, and lists what no test notices.
+"""Mutation testing of the losses: lists changes that no test detects.
 
-    python -m tests.mutants --sample 3               # three of every module
+    python -m tests.mutants --sample 3               # three per module
     python -m tests.mutants --modules speculative sparse  # all of these two
 
-Each mutant is a copy of the checkout with one operator, number or argument changed; it
-is killed if a test fails. What was found is kept in .cache/mutants.json, and is not run
-again until the losses or their tests change. A survivor is a hole in the tests, or a
-change that means nothing: judge for yourself.
+Each mutant is a copy of the checkout with one operator, number or argument changed. It
+is killed if a test fails. Findings are cached in .cache/mutants.json until the losses
+or their tests change. A survivor is a gap in the tests or an equivalent mutant.
 """
 
 import ast
@@ -60,10 +59,10 @@ class Mutant:
 
 
 def change(node: ast.AST) -> ast.AST | None:
-    """The node with its meaning changed, or None."""
+    """A mutation of the node, or None."""
     match node:
         case ast.UnaryOp(ast.USub(), ast.Constant(1)):
-            return None  # an axis: the last, and often the only one
+            return None  # usually the last axis, often the only one
         case ast.BinOp(left, op, right) if type(op) in SWAPS:
             return ast.BinOp(left, SWAPS[type(op)](), right)
         case ast.Compare(left, [op], right) if type(op) in SWAPS:
@@ -84,7 +83,7 @@ def change(node: ast.AST) -> ast.AST | None:
 
 
 def places(tree: ast.Module) -> Iterator[ast.AST]:
-    """What stands in the bodies of functions."""
+    """All nodes in the bodies of functions."""
     for function in tree.body:
         if isinstance(function, ast.FunctionDef):
             for statement in function.body:
@@ -114,7 +113,7 @@ def mutants(module: str) -> list[Mutant]:
 
 
 def passes(checkout: Path, mutant: Mutant) -> bool:
-    """Whether all tests of losses pass, the module's own first."""
+    """Whether all tests of losses pass; those of the module run first."""
     path = checkout / f"kdjax/losses/{mutant.module}.py"
     whole = path.read_text()
     own = Path(f"tests/losses/test_{mutant.module}.py")
@@ -138,12 +137,12 @@ def passes(checkout: Path, mutant: Mutant) -> bool:
 def main(
     modules: tuple[str, ...] = MODULES, sample: int | None = None, seed: int = 0
 ) -> None:
-    """Breaks the losses one line at a time, and lists what no test notices.
+    """Mutation testing of the losses: lists changes that no test detects.
 
     Args:
       modules: Modules of kdjax/losses.
-      sample: How many mutants of each, drawn at random; all by default.
-      seed: Seed of the drawing.
+      sample: Number of random mutants per module; all by default.
+      seed: Random seed of the sample.
     """
     unchanged = (LOSSES / "_numerics.py").read_text()
     chosen = [Mutant("_numerics", 0, "nothing", "nothing", unchanged)]
@@ -153,7 +152,7 @@ def main(
         chosen += found[:sample]
     tests = b"".join(p.read_bytes() for p in sorted(ROOT.glob("tests/losses/*.py")))
     kept = json.loads(KEPT.read_text()) if KEPT.exists() else {}
-    rich.print(f"{len(chosen)} mutants; what is found is kept in {KEPT}")
+    rich.print(f"{len(chosen)} mutants; findings are cached in {KEPT}")
     alive = 0
     with tempfile.TemporaryDirectory() as folder:
         checkout = Path(folder) / "kdjax"

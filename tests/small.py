@@ -1,7 +1,7 @@
-"""A small task, for tests of what surrounds a step: three classes in eight dimensions.
+"""A small task for tests of training and sweeps: three classes in eight dimensions.
 
-Its network and its measure compile in a moment. `fast_compile` makes everything compile
-with less care, and keeps even small programs for the next test.
+Its network and its measure compile fast. `fast_compile` disables most optimizations and
+caches even small programs.
 """
 
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ HINTON = objectives.on_logits(losses.hinton)
 AXES = {"temperature": [1.0, 4.0], "alpha": [0.0, 0.9], "learning_rate": [0.03, 0.1]}
 ONE = {"temperature": 4.0, "alpha": 0.9, "learning_rate": 0.1}
 
-console.width = 1000  # what is logged is not wrapped, and can be searched
+console.width = 1000  # do not wrap log lines, so that tests can search them
 
 
 @contextmanager
@@ -39,7 +39,7 @@ def fast_compile() -> Iterator[None]:
 
 
 def data() -> Data:
-    """200 examples to train on; the teacher's only feature is six wide."""
+    """Splits with 200 training examples; the teacher has one feature of width six."""
     rng = np.random.default_rng(0)
     return Data(*(_split(rng, examples) for examples in (200, 60, 70)))
 
@@ -102,7 +102,7 @@ def hint(student: Outputs, teacher: Outputs, batch: Batch) -> jax.Array:
 
 
 def phases() -> list[Training]:
-    """First the teacher's feature, through a regressor; then its logits.
+    """Two phases: a hint through a regressor, then distillation.
 
     Two epochs each, of four steps.
     """
@@ -119,23 +119,23 @@ def swept(directory: Path, columns=None, what=None, **options) -> SweepResult:
 
 
 def assert_same(one: SweepResult, other: SweepResult) -> None:
-    """To the last bit, but for the seconds."""
+    """Bitwise equality, except for the seconds."""
     pd.testing.assert_frame_equal(one.runs, other.runs, check_exact=True)
     pd.testing.assert_frame_equal(one.curves, other.curves, check_exact=True)
 
 
 def assert_close(one: pd.DataFrame, other: pd.DataFrame) -> None:
-    """But for rounding, as another shape of the program brings."""
+    """Equality up to rounding, as between programs of different shapes."""
     pd.testing.assert_frame_equal(one, other, rtol=1e-4, atol=1e-5)
 
 
 class Stopped(BaseException):
-    """As if the process had been killed."""
+    """Simulates a killed process."""
 
 
 @contextmanager
 def stopped_after(saves: int) -> Iterator[None]:
-    """Ends a training when it has written so many checkpoints."""
+    """Stops a training after a number of checkpoints."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(checkpoint, "save", _stopping(checkpoint.save, saves))
         with pytest.raises(Stopped):

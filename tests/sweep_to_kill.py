@@ -1,10 +1,10 @@
-"""A sweep of two phases in a process of its own, which may kill itself on its way.
+"""A sweep of two phases in a separate process, which may kill itself.
 
     python -m tests.sweep_to_kill DIRECTORY TABLES [--moment MOMENT] [--beside N]
 
-Says of each unit that it trains with which step it begins, and pickles its tables. It
-writes a checkpoint every two steps of four; beside others it waits, before it claims
-its first unit, until N of them are ready in the directory.
+Prints the first step of each unit that it trains, and pickles its tables. It writes a
+checkpoint every two of the four steps of an epoch. With --beside, it waits until N
+processes are ready in the directory before it claims its first unit.
 """
 
 import os
@@ -27,7 +27,7 @@ AXES = {"temperature": [1, 4], "alpha": [0.9], "learning_rate": [0.03, 0.1]}
 
 
 def run(directory: Path, devices: int = 2) -> SweepResult:
-    """Two seeds by two groups of two, each of 16 steps."""
+    """Trains two seeds by two groups of two runs, with 16 steps each."""
     return small.swept(
         directory,
         grid(AXES),
@@ -74,7 +74,7 @@ def waiting(by_threads, directory: Path, many: int):
 
 def kill() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
-    time.sleep(60)  # it is not at once
+    time.sleep(60)  # wait for SIGKILL
 
 
 def after(function, *, when=lambda *arguments: True):

@@ -1,4 +1,4 @@
-"""Who teaches whom with what labels, and how choices of alpha decide the claims."""
+"""Teachers and labels of each arm, and how the selected alphas decide the claims."""
 
 from dataclasses import replace
 
@@ -38,7 +38,7 @@ def images(digits):
 
 @pytest.fixture(scope="module")
 def prepared(images):
-    """What teachers and students ask for; the logits of each teacher are its number."""
+    """Data of students, facts and trainings; teacher i has constant logits i."""
     fitted = []
 
     def fit(training, seen, *, learning_rate):
@@ -55,10 +55,8 @@ def prepared(images):
 
 def test_teachers_are_what_their_names_say(prepared, images):
     data_by_teacher, facts, fitted = prepared
-    assert (
-        list(data_by_teacher) == ["none", *TEACHERS]
-        and list(facts["teachers"]) == TEACHERS
-    )
+    assert list(data_by_teacher) == ["none", *TEACHERS]
+    assert list(facts["teachers"]) == TEACHERS
     assert facts["seconds"] == 2 * 4
     assert [training.epochs for training, _, _ in fitted] == [100, 2, 30, 15]
     assert [training.constrain is None for training, _, _ in fitted] == 3 * [False] + [
@@ -109,9 +107,9 @@ def test_every_alpha_has_its_own_rate_and_as_many_steps(prepared):
 
 
 def hand_made(best, subset=None, shift=0):
-    """Students of each teacher that err least at its best alpha, in both counts.
+    """Runs with the fewest validation and test errors at each teacher's best alpha.
 
-    By 10 errors for each step away; ``shift`` are more in the test, at the best alpha.
+    Each step away adds 10 errors. ``shift`` adds test errors at the best alpha.
     """
     alphas = np.array([0, 0.25, 0.5, 0.75, 0.9, 1.0])
     rows = []
@@ -120,14 +118,14 @@ def hand_made(best, subset=None, shift=0):
             steps = abs(np.arange(6) - alphas.tolist().index(peak))
             for alpha, errors in zip(alphas, 100 + 10 * steps, strict=True):
                 if alpha == 0 and name != "full":
-                    continue  # once for each share
+                    continue  # once per fraction
                 of = name if alpha else "none"
                 for seed, more in enumerate((-4, 0, 4)):
                     test = errors + more + shift * (alpha == peak)
                     rows.append((fraction, of, alpha, seed, errors + more, test))
     names = ["fraction", "teacher", "alpha", "seed", "validation_errors_last"]
     table = pd.DataFrame(rows, columns=[*names, "test_errors_last"])
-    return table.sample(frac=1, random_state=0)  # the order of rows says nothing
+    return table.sample(frac=1, random_state=0)  # the order of rows must not matter
 
 
 def decided(table):
@@ -140,7 +138,7 @@ def test_verdicts_follow_the_best_alphas():
         hand_made({"full": 0.5, "noisy": 0.5}, subset={"full": 1.0, "noisy": 0.9})
     )
     assert values == pytest.approx([-10, 10, 0.1])
-    # A step of 0.1, the least on the grid and a bit less in floats, is a smaller alpha.
+    # The smallest step on the grid, 0.1 up to rounding, is a smaller alpha.
     assert verdicts == ["supported", "refuted", "supported"]
     values, verdicts = decided(
         hand_made({"full": 0.25, "noisy": 0.5}, subset={"full": 0.9, "noisy": 0.9})
@@ -151,8 +149,8 @@ def test_verdicts_follow_the_best_alphas():
 
 def test_alphas_are_selected_on_validation_and_judged_on_test_errors():
     values, verdicts = decided(hand_made({"full": 0.75, "noisy": 0.9}, shift=50))
-    # At 0.75 there are 150 in the test, at 0.25 and at 1 120. Test errors would choose
-    # 0.5 for the full teacher, 110, and 0.75 for the noisy one.
+    # There are 150 test errors at 0.75, and 120 at 0.25 and 1. Test errors would select
+    # 0.5 for the full teacher (110), and 0.75 for the noisy one.
     assert values == pytest.approx([30, 30, -0.15])
     assert verdicts == ["refuted", "refuted", "refuted"]
 
@@ -179,7 +177,7 @@ def test_claims_about_other_shares_or_without_other_alphas_are_not_evaluated():
     assert undecided == ["typical_alpha", "typical_alpha_few"]
     assert (
         len(arms.undecided(study, table.query("seed == 0"))) < 3
-    )  # shown, not decided
+    )  # shown, but not decided
 
 
 def test_an_alpha_at_which_a_run_diverged_is_not_the_best():

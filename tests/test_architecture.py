@@ -1,4 +1,4 @@
-"""losses -> training -> sweep -> study -> results -> paper_figs, and no way back."""
+"""Imports go one way: losses -> training -> sweep -> study -> results -> paper_figs."""
 
 import ast
 from pathlib import Path
@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 ACCELERATED = {"jax", "flax", "optax", "orbax"}
-FOR_FIGURES = {  # what they may read with
+FOR_FIGURES = {  # modules they may import
     "kdjax.results",
     "kdjax.study.flags",
     "kdjax.study.selection",

@@ -22,7 +22,7 @@ def test_an_image_moves_by_up_to_so_many_pixels_each_way(augment, pixels):
     assert moved.shape == (500, 9, 9) and (images == np.arange(500)).all()
     reached = set(range(4 - pixels, 5 + pixels))
     assert set(rows) == set(columns) == reached
-    assert abs(np.corrcoef(rows, columns)[0, 1]) < 0.15  # each way on its own
+    assert abs(np.corrcoef(rows, columns)[0, 1]) < 0.15  # independent
 
 
 def test_zeros_move_in_where_an_image_leaves():

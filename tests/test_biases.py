@@ -1,4 +1,4 @@
-"""The bias is the best that there is."""
+"""`best_bias` finds the optimum."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from kdjax.study.biases import best_bias, predicted
 
 
 def guesses(seed, labels):
-    """Logits ``[N, 10]`` that know something of the labels, but too little of the 3."""
+    """Noisy logits ``[N, 10]`` of the labels, with low values for class 3."""
     noise = np.random.default_rng(seed).normal(size=(len(labels), 10))
     logits = 2 * np.eye(10)[labels] + noise - 2 * np.eye(10)[3]
     return logits.astype(np.float32)
@@ -35,8 +35,8 @@ def test_no_bias_makes_fewer_errors_and_none_as_few_is_nearer_to_0(moved, seed):
         ((1, 3, -4), (1, 0, 0), 2),  # one error in (1, 3), and below -4
         ((-1, -3, 4), (0, 1, 1), -2),
         ((1, -1), (0, 1), 0),  # no error in (-1, 1)
-        ((1, 1), (0, 1), 0),  # one error, whatever is done
-        ((1, 3), (1, 1), 4),  # none above 3
+        ((1, 1), (0, 1), 0),  # one error for any bias
+        ((1, 3), (1, 1), 4),  # no error above 3
         ((-1, -3), (0, 0), -4),
     ],
 )

@@ -1,4 +1,4 @@
-"""That each student learns from the teacher it names, and what decides the claims."""
+"""Each student learns from the teacher in its row; how claims are decided."""
 
 from dataclasses import replace
 import itertools
@@ -45,7 +45,7 @@ def images(digits):
 
 @pytest.fixture
 def fitted(monkeypatch):
-    """Trainings of teachers; the i-th is sure of the label, but right for 10 i only."""
+    """Trainings of teachers; teacher i is confident and right for 10 i examples."""
     trainings = []
 
     def fit(training, seen, *, learning_rate):
@@ -112,7 +112,7 @@ def test_every_student_learns_from_every_teacher(prepared):
         if name != "hard":
             assert set(arm.settings["teacher"]) == set(range(21))
     assert arms.runs(cells) == 6470 and "6,470 runs" in capacity_gap.__doc__
-    for arm in cells[:4]:  # others are wider
+    for arm in cells[:4]:  # the others differ in width
         arms.check(arm)
 
 
@@ -155,7 +155,7 @@ def test_a_loss_takes_the_teacher_it_is_told():
 
 
 def searched(errors, teachers=21, temperatures=(1, 4, 8), rates=(0.003, 0.01, 0.03)):
-    """A search in which ``errors(teacher, temperature, rate)`` were made, shuffled."""
+    """A shuffled search with ``errors(teacher, temperature, rate)``."""
     rows = itertools.product(range(teachers), temperatures, rates)
     rows = [(*row, errors(*row)) for row in rows]
     axes = ["teacher", "temperature", "learning_rate"]
@@ -164,7 +164,7 @@ def searched(errors, teachers=21, temperatures=(1, 4, 8), rates=(0.003, 0.01, 0.
 
 
 def test_a_kind_shares_its_rate_and_a_pair_has_its_temperature():
-    """The i-th kind does best at the i-th rate, at T = 4 one on; but one teacher."""
+    """Kind i is best at rate i, or i + 1 at T = 4, except for one teacher."""
     rates = np.array((0.003, 0.01, 0.03))
 
     def errors(teacher, temperature, rate):
@@ -200,7 +200,7 @@ def test_a_rate_at_which_most_diverge_is_not_chosen():
 
 
 def swept(training, columns, *, data, seeds, name, fixed=None, extras=None):
-    """What `kdjax.sweep.sweep` gives, made up; the larger the teacher the better."""
+    """Made-up results of `kdjax.sweep.sweep`, better for larger teachers."""
     columns, seeds = pd.DataFrame(columns), list(seeds)
     runs = pd.concat([columns.assign(seed=seed) for seed in seeds], ignore_index=True)
     runs["diverged"] = False
@@ -268,7 +268,7 @@ def test_tables_that_are_made_of_rows_can_be_shown(tables, capsys):
     STUDY.show({"runs": tables["runs"]}, {})
 
 
-SHARES = (0.5, 0.2, 0.05, 0.01)  # of the teachers' parameters, from the smallest up
+SHARES = (0.5, 0.2, 0.05, 0.01)  # of the teachers' parameters, ascending
 
 
 def rows(accuracy, arm="kl", kind="full", seeds=4, first=7):
@@ -282,11 +282,11 @@ def rows(accuracy, arm="kl", kind="full", seeds=4, first=7):
     names = ["arm", "kind", "student_width", "teacher", "ratio", "seed"]
     table = pd.DataFrame(found, columns=[*names, capacity_gap.TEST])
     table[capacity_gap.ERRORS] = 5000 * (1 - table[capacity_gap.TEST])
-    return table.sample(frac=1, random_state=0)  # the order of rows says nothing
+    return table.sample(frac=1, random_state=0)  # the order of rows must not matter
 
 
 def both(kl, tuned):
-    """Students whose accuracy is 90 and what is given, more with the seed."""
+    """Students with accuracy 90 plus the given values and a term of the seed."""
     return pd.concat(
         [
             rows(lambda width, i, seed, a=a: 90 + a[i] + seed, arm)
@@ -301,8 +301,8 @@ def test_claims_are_decided_by_the_rows():
         {
             "capacity_gap": 3,
             "capacity_gap_tuned": 0,
-            "sweet_spot": 1,  # 3 less 2 of the smaller teacher
-            "sweet_spot_tuned": -2,  # 1 less 3 of the largest
+            "sweet_spot": 1,  # 3 minus 2 of the smaller teacher
+            "sweet_spot_tuned": -2,  # 1 minus 3 of the largest
         }
     )
     assert verdicts == {
@@ -349,7 +349,7 @@ def test_a_student_without_larger_and_smaller_teachers_has_no_sweet_spot():
 
 
 def test_a_seed_does_not_choose_its_own_luck():
-    """Each seed has its lucky teacher; what others would choose gains nothing by it."""
+    """Each seed has a lucky teacher, but others select for it, so nothing is gained."""
     lucky = rows(lambda width, i, seed: 90 + (i == seed))
     points = capacity_gap.points(capacity_gap.gap, lucky, "kl")
     assert all((values <= 1e-9).all() for values in points.values())
@@ -373,7 +373,7 @@ def test_claims_about_a_temperature_that_was_not_tried_are_not_evaluated():
 
 
 def test_a_students_accuracy_goes_with_the_right_trait():
-    """Full teachers are the better the larger; brief ones are worse, and contrary."""
+    """Larger full teachers are better; brief ones are worse, in reverse order."""
     full = rows(lambda width, i, seed: 87 + i + 0.01 * seed, first=4)
     brief = rows(lambda width, i, seed: 63 - i + 0.01 * seed, kind="early", first=0)
     teachers = pd.DataFrame(
@@ -389,7 +389,7 @@ def test_a_students_accuracy_goes_with_the_right_trait():
     assert list(found["trait"]) == 2 * list(fig10_capacity_gap_explained.TRAITS)
     assert list(found["kind"]) == 3 * ["all"] + 3 * ["full"]
     for name in ("value", "low", "high"):
-        # All full ones have the same entropy, so nothing goes with it.
+        # All full teachers have the same entropy, so its correlation is undefined.
         expected = [0, 0, -32 / np.sqrt(32 * 42), 1, -1, np.nan]
         np.testing.assert_allclose(found[name], expected, atol=1e-9)
 

@@ -15,7 +15,7 @@ PLACE = {"step": 7, "source": '{"next_index": 3}'}
 @pytest.fixture
 def tree():
     half = jnp.ones(3, jnp.bfloat16)
-    sums = np.float64(1e-12) + np.ones(())  # which float32 would not hold
+    sums = np.float64(1e-12) + np.ones(())  # not representable in float32
     return {"weights": jnp.arange(5000.0), "half": half, "sums": sums}
 
 
@@ -55,7 +55,7 @@ def test_what_is_saved_is_restored_where_and_as_it_was(tree, tmp_path):
 
 
 def test_the_last_two_checkpoints_are_kept(tree, tmp_path):
-    for step in (8, 9, 10):  # not in the order of their names
+    for step in (8, 9, 10):  # not in lexicographic order
         checkpoint.save(tmp_path, step, {**tree, "half": tree["half"] * step}, PLACE)
     assert {p.name for p in tmp_path.iterdir()} == {"9", "9.json", "10", "10.json"}
     _, restored = restore(tmp_path, tree)
@@ -115,7 +115,7 @@ def test_a_full_disk_is_logged_in_a_line_and_the_older_checkpoint_stays(
     text = said(capsys)
     assert text.count("written at step 2") == 1 and "No space left" in text
     assert "training goes on" in text and len(text) < 600
-    assert {p.name for p in tmp_path.iterdir()} == {"1", "1.json"}  # no scraps
+    assert {p.name for p in tmp_path.iterdir()} == {"1", "1.json"}  # no temporary files
     assert restore(tmp_path, tree)[0] == {"step": 1}
 
 
@@ -139,5 +139,5 @@ def test_fingerprint_changes_with_programs_and_numbers():
 
 
 def said(capsys) -> str:
-    """What was logged, as if lines had no end."""
+    """The log with line breaks removed."""
     return " ".join(capsys.readouterr().err.split())

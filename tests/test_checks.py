@@ -49,7 +49,7 @@ def accepted(what, columns=None, data=None, fixed=None):
 
 
 def changed(split="train", **arrays):
-    """The data with other arrays in one split; None takes one away."""
+    """The data with arrays of one split replaced, or removed if None."""
     data = small.data()
     new = getattr(data, split) | arrays
     new = {name: array for name, array in new.items() if array is not None}
@@ -202,7 +202,7 @@ def test_ranges_belong_to_the_librarys_own_losses(refused):
 def test_data_without_a_teacher_for_a_loss_that_takes_one(refused):
     says = "objective.*teacher's logits, but there is no teacher.*store.*live"
     refused(ValueError, says, data=without_teacher())
-    accepted(small.training(HARD), RATE, without_teacher())  # and one that takes none
+    accepted(small.training(HARD), RATE, without_teacher())  # a loss of labels
     accepted(small.training(HARD), RATE, changed(teacher=None))
 
 
@@ -408,7 +408,7 @@ def masked(student, teacher, batch):
         (deep, r"objective deep takes an el.*teacher has.*features \(40, 6\), att"),
         (remembering, "objective remembering takes 'memory'.*extras none"),
         (masked, "objective masked takes 'mask', but a batch has image, label"),
-        (small.hint, r"[(]40, 8[)].*[(]40, 6[)]"),  # by the loss itself
+        (small.hint, r"[(]40, 8[)].*[(]40, 6[)]"),  # raised by the loss itself
     ],
 )
 def test_an_objective_that_takes_what_is_not_there(objective, says, refused):
@@ -478,7 +478,7 @@ def test_what_a_view_or_a_teacher_finds_in_fixed(refused):
 
 
 def test_an_image_that_an_augmentation_does_not_take(refused):
-    square = small.training(view=views.augmented(jitter))  # and ours have no sides
+    square = small.training(view=views.augmented(jitter))  # these are vectors
     says = "(?s)unpack.*raised by the view, before training began: a batch has"
     refused(ValueError, says, square)
 
@@ -529,7 +529,7 @@ def test_a_measure_gives_scalars(refused):
     refused(ValueError, says, small.training(measures=(small.MEASURE, own)))
 
 
-# The same of a single training
+# The same checks for a single training
 
 
 def test_a_single_training_is_checked_alike(tmp_path):

@@ -21,7 +21,7 @@ def test_every_claim_is_in_words_with_a_rule_of_one_bound(claim):
 
 
 def test_verdicts_follow_the_rows(monkeypatch):
-    """Rows that say otherwise change the ledger."""
+    """Different rows change the verdicts."""
     load = results.load
 
     def flat(name, title="runs"):

@@ -21,7 +21,7 @@ COLUMNS = {"temperature": [2.0, 2.0], "weight": [0.3, 3.0], "learning_rate": [0.
 
 
 class Network(nn.Module):
-    """Its feature is the second map, ``[B, 4, 4, channels]``."""
+    """A small CNN whose feature is the second map, ``[B, 4, 4, channels]``."""
 
     channels: int
 
@@ -40,7 +40,7 @@ def hint_and_soft(student, teacher, batch, *, temperature, weight):
 
 
 def _split(rng, examples):
-    """Bars, upright, lying or aslant, under noise."""
+    """Noisy images of vertical, horizontal or diagonal bars."""
     label = rng.integers(0, 3, examples).astype(np.int32)
     bars = np.zeros((3, 8, 8, 1), np.float32)
     bars[0, :, 3:5] = bars[1, 3:5] = 2
@@ -83,12 +83,12 @@ def one_after_another(options, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Phase, "advance", noting(loops, Phase.advance))
         result = swept(place, COLUMNS, TRAINING, **options)
-    assert len(list(place.glob("*/*.npz"))) == 2  # a unit each
+    assert len(list(place.glob("*/*.npz"))) == 2  # one unit per run
     return result, loops
 
 
 def noting(loops, advance):
-    """Notes of each call whether there is a loop around the program's convolutions."""
+    """Records for each call whether the program has convolutions inside a loop."""
 
     def noted(self, run, fed, keys, *arguments):
         first = fed if self.scanned else jax.tree.map(lambda a: a[0], fed)
@@ -102,7 +102,7 @@ def noting(loops, advance):
 
 
 def looped(jaxpr):
-    """What is inside the loops of a program."""
+    """The equations inside the loops of a program."""
     for equation in jaxpr.eqns:
         if equation.primitive.name in ("scan", "while"):
             yield str(equation)

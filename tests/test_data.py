@@ -1,4 +1,4 @@
-"""Data sets by name, where they come from, and what becomes of their arrays."""
+"""Loading of data sets, and the conversion of their arrays."""
 
 import errno
 import os
@@ -32,7 +32,7 @@ def test_the_embedded_digits_are_stratified_and_disjoint(digits):
         assert image.min() == 0 and image.max() == 1
         seen |= {one.tobytes() for one in image}
     assert len(seen) == 5000
-    again = embedded.train["image"][::5]  # as those that were loaded before
+    again = embedded.train["image"][::5]  # identical to those loaded before
     np.testing.assert_array_equal(digits.train["image"], again[:700])
 
 
@@ -96,7 +96,7 @@ def test_without_data_and_without_network_it_says_so_at_once(tmp_path):
     )
     assert done.returncode != 0
     assert "the download failed" in done.stderr and "--data-dir" in done.stderr
-    assert "Proxy" in done.stderr  # the reason is named
+    assert "Proxy" in done.stderr  # the reason is given
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_float64_is_converted_and_said(capsys):
             np.dtype(np.float32),
             np.dtype(np.int32),
         }
-    assert given.train["image"].dtype == np.float64  # the caller's own stays
+    assert given.train["image"].dtype == np.float64  # the caller's array is unchanged
 
 
 def test_jitter_shifts_by_up_to_two_pixels():
@@ -158,4 +158,4 @@ def test_jitter_shifts_by_up_to_two_pixels():
     edge = np.zeros((500, 9, 9), np.float32)
     edge[:, 0, 0] = 1
     seen = np.asarray(moved(jax.random.key(0), edge, pixels=2)).sum((1, 2))
-    assert set(seen) == {0.0, 1.0}  # zeros move in, and nothing comes back around
+    assert set(seen) == {0.0, 1.0}  # padded with zeros, without wrapping around

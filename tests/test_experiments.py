@@ -1,4 +1,4 @@
-"""All studies: they are listed, their results are those of their config."""
+"""All studies are listed, and their committed results match their config."""
 
 import json
 import subprocess

@@ -39,7 +39,7 @@ def test_a_claim_is_decided_by_the_share_of_errors_pair_by_pair(claim):
     (claim,) = claim.values()
     found = measured(claim, {"runs": rows([150, 140, 160], [75, 69, 81])})
     np.testing.assert_allclose(found.value, 0.5, atol=2e-3)
-    assert 0.48 < found.low < found.high < 0.52  # errors of a pair vary together
+    assert 0.48 < found.low < found.high < 0.52  # errors of a pair are correlated
     assert verdict(claim, found) == "supported"
     none = measured(claim, {"runs": rows([150, 150, 150], [151, 149, 150])})
     assert verdict(claim, none) == "refuted"

@@ -19,7 +19,7 @@ CONFIG = jensen_shannon_ends.Config()
 def pair():
     student, teacher = jax.random.normal(
         jax.random.key(0), (2, 100, 10)
-    )  # as many as are validated
+    )  # as in the validation split
     return 2 * student, 3 * teacher
 
 

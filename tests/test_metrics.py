@@ -1,4 +1,4 @@
-"""What is measured of a student, and where one's own measure shows up."""
+"""Built-in metrics of a student, and custom measures."""
 
 from functools import partial
 
@@ -79,7 +79,7 @@ def test_a_calibrated_classifier_has_no_calibration_error():
     logits = np.float32(np.concatenate([half, half, sure, sure]))
     got = measured(logits, {"label": np.array([0, 1, 0, 0])})
     np.testing.assert_allclose(got["ece"], 0, atol=1e-6)
-    got = measured(logits, {"label": np.array([0, 1, 1, 0])})  # sure, and wrong once
+    got = measured(logits, {"label": np.array([0, 1, 1, 0])})  # one confident error
     np.testing.assert_allclose(got["ece"], 0.5 * 0.5, rtol=1e-6)
 
 
@@ -95,7 +95,7 @@ def test_of_tokens_those_count_that_the_mask_holds():
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5), got, expected)
     whole = measured(logits, batch)
     assert whole["nll"] != got["nll"]
-    of_inputs = batch | {"mask": np.zeros((6, 3), bool)}  # a mask of something else
+    of_inputs = batch | {"mask": np.zeros((6, 3), bool)}  # a mask of another shape
     np.testing.assert_array_equal(measured(logits, of_inputs)["nll"], whole["nll"])
 
 

@@ -1,4 +1,4 @@
-"""What theory says of the fits."""
+"""The fits agree with theory."""
 
 from dataclasses import replace
 import itertools
@@ -14,12 +14,12 @@ from paper_figs import fig11_mode_covering
 
 STUDY = mode_covering.STUDY
 CONFIG = mode_covering.Config(points=60, steps=4_000, seeds=5)
-TWO = ("forward_kl", "reverse_kl")  # whose fits are made here
+TWO = ("forward_kl", "reverse_kl")  # fitted here
 
 
 @pytest.fixture(scope="module")
 def here(fast_compile):
-    """The tables of a run with few points and divergences."""
+    """The tables of a run with few points and two divergences."""
     with pytest.MonkeyPatch.context() as patch:
         every = mode_covering.divergences(CONFIG)
         two = {name: every[name] for name in TWO}
@@ -47,7 +47,7 @@ def last(tables):
 
 @pytest.fixture(scope="module")
 def fits(last):
-    """By student and loss."""
+    """Looks up the fits of a student and loss."""
     return last.groupby(["student", "loss"]).get_group
 
 
@@ -86,13 +86,13 @@ def test_under_forward_kl_a_gaussian_matches_mean_and_variance(fits, teacher):
 def test_under_reverse_kl_a_gaussian_sits_on_one_mode(fits):
     rows = fits(("gaussian", "reverse_kl"))
     side = np.where(rows["mass_left"] > 0.5, 0, 1)
-    assert set(side) == {0, 1}  # which one hangs on the start
+    assert set(side) == {0, 1}  # which one depends on the start
     sides = rows[["mass_left", "mass_right"]]
     np.testing.assert_allclose(sides.max(axis=1), 1, atol=2e-3)
     for name, values in (("mean", CONFIG.means), ("scale", CONFIG.scales)):
         expected = np.array(values)[side]
         np.testing.assert_allclose(rows[f"gaussian_{name}"], expected, atol=0.02)
-    # What is lost is log of the mode's weight.
+    # The loss is minus the log of the mode's weight.
     weights = np.array(CONFIG.weights)[side]
     np.testing.assert_allclose(rows["reverse_kl"], -np.log(weights), atol=5e-3)
 

@@ -1,4 +1,4 @@
-"""Networks as two pure functions: what they give, and what they carry along."""
+"""Networks as two pure functions: their outputs and their state."""
 
 import pickle
 
@@ -23,7 +23,7 @@ def _fast_compile():
 
 
 class Logits(nn.Module):
-    """Logits alone, of two inputs."""
+    """A network of two inputs that returns only logits."""
 
     @nn.compact
     def __call__(self, image, scale, *, train):
@@ -102,7 +102,7 @@ def test_running_averages_are_state_and_move_in_training_only():
         apply(model, variables | {"state": state})[0].logits
         for state in (resting, moved)
     )
-    assert (before != after).any()  # at rest it uses the averages, not the batch
+    assert (before != after).any()  # in evaluation mode it uses the running averages
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Losses as objectives: what they are given, and what they still take."""
+"""Losses as objectives: their inputs and their hyperparameters."""
 
 from functools import partial
 import inspect
@@ -76,7 +76,7 @@ def test_hyperparameters_are_those_of_the_loss_without_its_mask_and_devices():
     parameters = inspect.signature(hinton).parameters
     assert list(parameters) == ["student", "teacher", "batch", "temperature", "alpha"]
     own = objectives.signature(losses.hinton).parameters
-    assert parameters["alpha"] == own["alpha"]  # its range and its default too
+    assert parameters["alpha"] == own["alpha"]  # with its range and default
     assert taken(objectives.on_logits(losses.cross_entropy)) == set()
     halves = objectives.on_logits(partial(losses.jensen_shannon, beta=0.1))
     assert inspect.signature(halves).parameters["beta"].default == 0.1
@@ -117,7 +117,7 @@ def test_one_of_several_teachers_is_a_hyperparameter():
     teachers, chosen = np.stack([T, 2 * T, -T]), {"temperature": 2.0, "alpha": 0.3}
 
     @jax.jit
-    def both(one):  # as an axis has it, a float
+    def both(one):  # a float, as in an axis
         side_by_side = Outputs(jnp.moveaxis(teachers, 0, 1))
         return (
             several(STUDENT, side_by_side, BATCH, teacher=one, **chosen),

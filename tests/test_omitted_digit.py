@@ -1,4 +1,4 @@
-"""No student sees the digit, errors are counted right, and so are the claims."""
+"""No student sees the omitted digit; errors and claims are computed correctly."""
 
 from dataclasses import replace
 
@@ -71,7 +71,7 @@ def test_every_arm_can_be_trained(digits):
 
 
 def logits_of_runs(labels, behind):
-    """Logits ``[N, 10]`` that are right but for the threes, by so much."""
+    """Correct logits ``[N, 10]``, except that class 3 is ``behind`` for threes."""
     logits = 9.0 * np.eye(10)[labels]
     logits[labels == 3] = 9 * np.eye(10)[0] + (9 - behind) * np.eye(10)[3]
     return logits
@@ -80,7 +80,7 @@ def logits_of_runs(labels, behind):
 @pytest.mark.parametrize("order", [("validation", "test"), ("test", "validation")])
 @pytest.mark.parametrize("behind, left", [((3, 1), (1, 0, 0)), ((1, 7), (1, 1, 0))])
 def test_errors_are_counted_before_and_after_and_by_class(behind, left, order, digits):
-    """The bias is in the middle between so far behind and 9."""
+    """The bias is halfway between the gap and 9."""
     labels = {"validation": digits.validation["label"], "test": digits.test["label"]}
     both = dict(zip(labels, behind, strict=True))
     logits = {split: logits_of_runs(labels[split], both[split]) for split in order}
@@ -100,9 +100,9 @@ def test_errors_are_counted_before_and_after_and_by_class(behind, left, order, d
 
 @pytest.fixture(scope="module")
 def ran(digits):
-    """The outcome of a run in which nothing is trained, and what teachers saw.
+    """The outcome of a run without training, and the labels seen by teachers.
 
-    Students of hard labels and the second seed of the naive teacher's diverge.
+    Students on hard labels and the second seed of naive students diverge.
     """
     seen = []
 

@@ -1,4 +1,4 @@
-"""Optimizers: optax's as they are, and ours with every number a hyperparameter."""
+"""Optimizers of optax, and ours with all numbers as hyperparameters."""
 
 from functools import partial
 
@@ -24,7 +24,7 @@ def _fast_compile():
 
 
 def descend(optimizer, chosen):
-    """Parameters after each of eight steps down a bowl, ``[steps, ...]`` each."""
+    """Parameters ``[steps, ...]`` after each of eight steps on a quadratic."""
     tx = stepping.transformation(optimizer, chosen, STEPS)
 
     def down(carry, _):
@@ -39,7 +39,7 @@ def descend(optimizer, chosen):
 
 
 def assert_same_path(optimizer, chosen, expected):
-    """Under `jax.jit` with traced hyperparameters, beside optax with numbers."""
+    """Compares ours with traced hyperparameters to optax with constants."""
     got = jax.jit(partial(descend, optimizer))(dict(chosen))
     wanted = jax.jit(lambda: descend(expected, {}))()
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), got, wanted)
@@ -47,7 +47,7 @@ def assert_same_path(optimizer, chosen, expected):
 
 
 def rise(warmup_steps, rate):
-    """A rate that rises over so many steps, times a cosine's fall to 0."""
+    """A linear warm-up times a cosine decay to 0."""
     fall = optax.cosine_decay_schedule(rate, STEPS)
     return lambda t: fall(t) * jnp.minimum(1, (t + 1) / warmup_steps)
 
@@ -130,7 +130,7 @@ def test_an_optax_transformation_is_taken_as_it_is_and_descends(optimizer):
     data = small.data()
     training = small.training(small.SOFT, optimizer=optimizer, batch_size=200)
     columns = checks.columns({"temperature": [2.0]}, [training])
-    checks.prepared([training], columns, [data], None)  # nothing to complain of
+    checks.prepared([training], columns, [data], None)  # no error
     chosen, rows = {"temperature": np.float32(2)}, data.train
 
     @jax.jit

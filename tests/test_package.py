@@ -1,4 +1,4 @@
-"""What ``pip install kdjax`` gives: the losses, with jax, numpy and chex alone."""
+"""``pip install kdjax`` gives the losses with only jax, numpy and chex."""
 
 import inspect
 import os
@@ -37,7 +37,7 @@ def run(*command: object, **options) -> str:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
-    """As `make dist` builds it."""
+    """The wheel, as `make dist` builds it."""
     directory = tmp_path_factory.mktemp("dist")
     run(sys.executable, "-m", "build", "--outdir", directory, ROOT)
     return next(directory.glob("*.whl"))

@@ -1,4 +1,4 @@
-"""What README and the page of results say is so."""
+"""README and the page of results agree with the code and the results."""
 
 from pathlib import Path
 import re

@@ -122,7 +122,7 @@ def test_a_config_with_nan_is_the_same_as_itself(root):
     results.save("x", config, TABLES)
     assert not results.needs_run("x", config)
     path = root / "x" / "meta.json"
-    path.write_text(path.read_text().replace('"NaN"', "NaN"))  # as it once was written
+    path.write_text(path.read_text().replace('"NaN"', "NaN"))  # as in older files
     assert not results.needs_run("x", config)
     with pytest.raises(FileExistsError, match="alpha is 'NaN' there and 1 here"):
         results.needs_run("x", config | {"alpha": 1})
@@ -186,7 +186,7 @@ def test_a_mixture_of_old_and_new_is_noticed(renamed, root, monkeypatch):
         patch.setattr(os, "replace", killed)
         results.save("x", CONFIG, {t: table + table for t, table in TABLES.items()})
     after = contents(root / "x")
-    assert after.keys() == before.keys()  # no litter
+    assert after.keys() == before.keys()  # no temporary files
     assert after["meta.json"] == before["meta.json"]  # is renamed last
     if not renamed:
         assert after == before and not results.needs_run("x", CONFIG)
@@ -200,7 +200,7 @@ def test_a_mixture_of_old_and_new_is_noticed(renamed, root, monkeypatch):
 
 @pytest.mark.parametrize("old", [False, True])
 def test_a_table_cut_anywhere_is_damaged(old, root):
-    """Older results have no checksums, so a cut between rows is not to be seen."""
+    """Older results lack checksums, so truncation between rows goes unnoticed."""
     results.save("x", CONFIG, TABLES)
     path, meta = root / "x" / "runs.csv", root / "x" / "meta.json"
     if old:
@@ -272,7 +272,7 @@ def test_meta_cut_anywhere_is_damaged(root):
     results.save("x", CONFIG, TABLES)
     path = root / "x" / "meta.json"
     whole = path.read_bytes()
-    for size in range(len(whole) - 1):  # the last newline is no part of the JSON
+    for size in range(len(whole) - 1):  # the last newline is not part of the JSON
         path.write_bytes(whole[:size])
         for look in (lambda: results.needs_run("x", CONFIG), lambda: results.meta("x")):
             with pytest.raises(results.Damaged, match=rf"{path}, line \d+: .*--force"):

@@ -1,4 +1,4 @@
-"""Real processes, killed and started again, or at the same sweep side by side."""
+"""Sweeps in processes that are killed and restarted, or run concurrently."""
 
 from contextlib import ExitStack
 from pathlib import Path
@@ -37,7 +37,7 @@ def start():
 
 
 def begun(process, returncode=0):
-    """The units that a process trained, and the steps that they began with."""
+    """The units that a process trained, with their first steps."""
     told, errors = process.communicate(timeout=300)
     assert process.returncode == returncode, errors
     return {unit: int(step) for unit, step in map(str.split, told.splitlines())}
@@ -54,7 +54,7 @@ def test_killed_at_every_moment_in_turn_it_ends_with_the_same_bits(
         assert not tables.exists()
     last = begun(start(tmp_path, tables))
     small.assert_same(pickle.loads(tables.read_bytes()), never_killed)
-    # Each finds what the one before has left.
+    # Each process resumes what the previous one left.
     assert set(found["in a checkpoint"].values()) == {0}
     assert set(found["in an epoch"].values()) == {0}
     assert 2 in found["between phases"].values()  # of the four steps of an epoch

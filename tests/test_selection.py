@@ -38,7 +38,7 @@ def test_a_setting_with_fewer_runs_has_no_advantage():
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("nll, alpha", [([0.3, 0.2, 0.1, 0.2], 0.5), (None, 0.1)])
 def test_ties_are_broken_alike_in_any_order(nll, alpha, seed):
-    """Sums of 0.1, 0.2 and 0.3 differ by their order in the last bit."""
+    """Floating-point sums of 0.1, 0.2 and 0.3 depend on the order."""
     runs = pd.DataFrame(
         {
             "alpha": np.repeat([0.9, 0.5, 0.1], 4),

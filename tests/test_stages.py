@@ -1,4 +1,4 @@
-"""Students at the start, in the middle and at the end of their training."""
+"""Students at the start, middle and end of training."""
 
 from dataclasses import replace
 
@@ -26,7 +26,7 @@ def found(fast_compile, digits):
 def test_every_student_is_seen_three_times(found):
     expected = [(seed, s) for seed in (0, 1) for s in ("start", "middle", "end")]
     assert [student[:2] for student in found] == expected
-    assert len({model for _, _, model, _ in found}) == 1  # is compiled once
+    assert len({model for _, _, model, _ in found}) == 1  # compiled once
 
 
 def test_it_learns_by_hand_alike(found, digits):

@@ -40,7 +40,7 @@ def test_intervals_hold_the_mean_as_often_as_they_say():
 
 
 def test_a_ratio_is_all_that_its_pairs_do_not_exclude():
-    """Its ends are where the mean of ``part - end * whole`` just may be 0."""
+    """At its ends, the interval of the mean of ``part - end * whole`` touches 0."""
     rng = np.random.default_rng(0)
     whole = rng.normal(10, 3, 6)
     part = 0.4 * whole + rng.normal(0, 2, 6)
@@ -77,7 +77,7 @@ def test_a_bootstrap_draws_whole_seeds():
     frame = pd.DataFrame({"seed": seeds, "value": np.tile(np.arange(4.0), 10) + seeds})
     found = bootstrap(mean_of_value, frame)
     assert found.value == 6.0 and found.low < found.value < found.high
-    spread = np.std(np.arange(10)) / np.sqrt(10)  # rows of a seed are no more evidence
+    spread = np.std(np.arange(10)) / np.sqrt(10)  # not narrower
     assert found.high - found.low == pytest.approx(2 * 1.96 * spread, rel=0.1)
     assert bootstrap(mean_of_value, frame) == found
 

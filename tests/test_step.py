@@ -1,4 +1,4 @@
-"""One step: what each part is given, what is trained, and what only moves along."""
+"""One step: the inputs of each part, what is trained, and what is only state."""
 
 from functools import partial
 
@@ -30,7 +30,7 @@ def _fast_compile():
 
 @pytest.fixture(scope="module")
 def subset(digits):
-    """Digits of 7 by 7 pixels, 150 to train on, whose teacher has features too."""
+    """150 training digits of 7 by 7 pixels, with teacher logits and features."""
 
     def some(split, n):
         image, label = split["image"][:n, ::4, ::4], split["label"][:n]
@@ -63,7 +63,7 @@ def stepper(training):
 
 
 def stepped(training, batch, chosen=CHOSEN, fixed=None):
-    """The first state, that after a step, and the step's loss: of one program."""
+    """The initial state, the state after a step, and its loss, in one program."""
 
     def both(batch, fixed):
         state = stepping.init(training, 10, KEY, dict(chosen), batch, fixed)
@@ -75,7 +75,7 @@ def stepped(training, batch, chosen=CHOSEN, fixed=None):
 
 @pytest.fixture(scope="module")
 def plain(batch):
-    """A student before and after a step without anything special."""
+    """A student before and after a plain step."""
     return stepped(make(), batch)
 
 
@@ -127,7 +127,7 @@ def test_a_step_depends_on_its_key_and_on_nothing_hidden(batch):
     one, same, other = (
         step(state, batch, jax.random.key(k), None)[1]["loss"] for k in (0, 0, 1)
     )
-    assert one == same != other  # the dropout that the key draws
+    assert one == same != other  # the key's dropout mask
 
 
 def test_a_view_reaches_the_student(batch, plain):
@@ -185,7 +185,7 @@ def test_running_averages_move_and_are_never_differentiated(batch):
         averages[1]["BatchNorm_0"]["mean"], 0.1 * images.mean(0), rtol=1e-5, atol=1e-7
     )
     assert "batch_stats" not in str(jax.tree.structure(after.opt_state))
-    frozen = jax.tree.map(jnp.zeros_like, averages[0])  # the step does not look at them
+    frozen = jax.tree.map(jnp.zeros_like, averages[0])  # not used by the step
     other = state._replace(
         model_state={"student": {"batch_stats": frozen}, "projector": {}}
     )
@@ -206,7 +206,7 @@ def test_the_students_averages_are_those_after_the_view(batch):
     np.testing.assert_allclose(mean, expected, rtol=1e-5, atol=1e-7)
 
 
-# Projectors: what learns between both outputs
+# Projectors
 
 
 def hinted(student, teacher, batch, *, weight=1.0):
@@ -355,11 +355,11 @@ def test_the_memorys_momentum_is_a_hyperparameter():
     np.testing.assert_allclose(replaced, replaced[:1].repeat(4, 0), atol=1e-6)
 
 
-# Teachers and views: both see the same
+# Teachers and views: student and teacher see the same input
 
 
 def pixels(variables, batch, key=None):
-    """A teacher whose logits are ten pixels, times a variable."""
+    """A teacher whose logits are ten pixels times a variable."""
     return Outputs(
         variables * batch["image"].reshape(len(batch["image"]), -1)[:, :10]
     ), {}
@@ -401,13 +401,13 @@ def test_a_stored_row_belongs_to_the_view_that_the_student_sees(batch):
         np.testing.assert_array_equal(one["label"], batch["label"])
     assert set(drawn[0]) == {0, 1, 2} and (drawn[0] != drawn[1]).any()
     training = make(hinted, projector=projectors.linear(), view=view)
-    state = jax.eval_shape(  # the projector is made for what comes out of the view
+    state = jax.eval_shape(  # the projector is initialised from the view
         partial(stepping.init, training, 1), KEY, {"learning_rate": 1.0}, rows, None
     )
     assert state.params["projector"]["dense"][0]["kernel"].shape == (8, 1)
 
 
-# A student that writes its own batch
+# A student that generates its own batch
 
 
 def bigram(params, tokens):
@@ -424,7 +424,7 @@ WRITER = Model(
 
 
 def written(key, batch, params, fixed):
-    """The batch's first token of each row, and seven of the student's own."""
+    """Replaces the batch by its first tokens and seven from the student."""
 
     def more(token, key):
         token = jax.random.categorical(key, params[token])
@@ -455,7 +455,7 @@ def test_a_view_may_write_the_batch_with_the_student(batch):
     view_key, _ = jax.random.split(KEY)
     tokens = jax.jit(written)(view_key, rows, state.params["student"], None)["tokens"]
 
-    def of_tokens(params):  # these very ones; how they were drawn has no gradient
+    def of_tokens(params):  # the same tokens; sampling has no gradient
         pair = bigram(params, tokens), bigram(truth, tokens)
         return losses.reverse_kl(*pair).mean()
 

@@ -30,7 +30,7 @@ def _fast_compile():
 
 
 class Decoder(nn.Module):
-    """Two layers of one head; logits ``[B, LENGTH, vocabulary]``."""
+    """A transformer of two layers and one head; logits ``[B, LENGTH, vocabulary]``."""
 
     @nn.compact
     def __call__(self, tokens, *, train):
@@ -51,7 +51,7 @@ def next_token(student, teacher, batch):
 
 
 def rows():
-    """Every window of the text, and the same a token later."""
+    """All windows of the text, and the same shifted by a token."""
     ids = np.array([VOCABULARY.index(letter) for letter in TEXT], np.int32)
     windows = np.lib.stride_tricks.sliding_window_view(ids, LENGTH + 1)
     return [{"tokens": w[:-1], "label": w[1:]} for w in windows]
@@ -122,14 +122,14 @@ def test_side_by_side_each_run_sees_the_same_stream(whole, tmp_path):
     assert slow[9] < slow[0] and (slow != fast).all()
 
 
-# What follows is the same for any model.
+# The following tests do not depend on the model.
 PLAIN = small.training(optimizer=optax.sgd(0.1))
 COLUMNS = {"temperature": [4.0], "alpha": [0.9]}
 AT_ONCE = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
 
 
 def streamed(change=lambda dataset, seed: dataset.seed(seed).shuffle().repeat()):
-    """The small task's examples, 40 at a time."""
+    """The examples of the small task in batches of 40."""
 
     def make(seed):
         arrays = small.data().train
@@ -154,7 +154,7 @@ def test_each_seed_reads_the_stream_in_an_order_of_its_own(tmp_path):
         return plain(seed)
 
     runs = swept(tmp_path, make).runs
-    drawn = [seed for seed in told if seed]  # not those for shapes alone
+    drawn = [seed for seed in told if seed]  # without those that provide shapes
     assert len(drawn) == len(set(drawn)) == 2
     assert runs.test_nll_last.nunique() == 2
 

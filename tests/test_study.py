@@ -111,7 +111,7 @@ def test_a_study_goes_from_flags_to_a_folder_of_results(fast_compile, main):
     assert meta["paper"] == {"accuracy": 0.5} and meta["experiment"] == "small"
     assert meta["dataset"]["name"] == "digits" and meta["seconds"] >= 5
     assert meta["config"]["claims"]["learns"]["supported"] == [0.05, None]
-    # Not the published config: a number, but no verdict.
+    # Not the published config, so there is a number but no verdict.
     assert "It learns: not evaluated" in said and "accuracy at T = 4: 0." in said
     assert "nothing to do" in main("--epochs", "2")
 
@@ -121,7 +121,7 @@ def test_a_table_that_cannot_be_made_costs_no_runs(main, capsys):
     heard = capsys.readouterr()
     assert "not derive the table 'spoiled': IndexError('no such digit')" in heard.err
     assert "It learns: supported" in heard.out
-    # The rows are there, and what could be made of them.
+    # The rows and the other derived table are saved.
     assert set(results.meta("small")["tables"]) == {"runs", "best"}
     assert len(results.load("small")) == 4
 
@@ -130,7 +130,7 @@ def test_quick_has_defaults_of_its_own_and_says_no_verdict(main):
     said = main("--quick", "--epochs", "1")
     assert "It learns" not in said
     config = results.meta("small_quick")["config"]
-    assert config["epochs"] == 1  # a flag given beside it holds, be it the usual value
+    assert config["epochs"] == 1  # also a default value given explicitly
     assert config["temperatures"] == [4.0] and config["seeds"] == 2
 
 

@@ -1,4 +1,4 @@
-"""What decides a claim."""
+"""Verdicts of claims."""
 
 import math
 

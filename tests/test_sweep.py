@@ -40,18 +40,18 @@ def place(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def whole(place):
-    """Eight rows and two seeds, on one device and in one group."""
+    """A sweep of eight rows and two seeds, on one device and in one group."""
     return swept(place)
 
 
 @pytest.fixture(scope="module")
 def by_twos(tmp_path_factory):
-    """The same in groups of two, on one device."""
+    """The same sweep in groups of two, on one device."""
     return swept(tmp_path_factory.mktemp("twos"), runs_per_program=2)
 
 
 def curve(result, name):
-    """``[runs, epochs]``."""
+    """A column of the curves as ``[runs, epochs]``."""
     return result.curves[name].to_numpy().reshape(len(result.runs), -1)
 
 
@@ -110,7 +110,7 @@ def test_runs_one_after_another_are_those_side_by_side_but_for_rounding(
 
 
 def test_rows_of_a_seed_share_weights_and_batches(whole):
-    # Without a teacher the temperature is idle, so only those two could differ.
+    # Without a teacher, the temperature has no effect.
     plain = whole.runs[whole.runs.alpha == 0]
     told_apart = plain.groupby(["seed", "learning_rate"]).test_nll_last.nunique()
     assert (told_apart == 1).all()
@@ -126,7 +126,7 @@ def test_a_group_is_filled_and_extras_belong_to_their_row(by_twos, tmp_path):
     def logits(variables, data):
         return {"logits": small.NETWORK.apply(variables, data.test)[0].logits}
 
-    seven = grid(small.AXES)[:7]  # 2, 2, 2, 1 and a filling
+    seven = grid(small.AXES)[:7]  # 2, 2, 2, and 1 with padding
     result = swept(tmp_path, seven, runs_per_program=2, extras=logits)
     same = by_twos.runs.drop(index=[7, 15]).reset_index(drop=True)
     pd.testing.assert_frame_equal(result.runs, same, check_exact=True)
@@ -154,7 +154,7 @@ def _jump(rate, *, learning_rate, at, steps):
 
 
 def jumps(rate):
-    """Gradient descent that is thrown away at one of its steps."""
+    """Gradient descent that jumps uphill at one of its steps."""
     return small.training(CROSS_ENTROPY, optimizer=partial(_jump, rate))
 
 
@@ -214,12 +214,12 @@ def test_a_sweep_stopped_on_every_device_goes_on_there(by_twos, tmp_path):
     assert len(list(tmp_path.glob("*/*/*.json"))) >= 6  # in several units
     rest = swept(tmp_path, **options)
     assert_same(rest, by_twos)
-    assert not list(tmp_path.glob("*/*/"))  # no checkpoint is left of what is done
+    assert not list(tmp_path.glob("*/*/"))  # checkpoints of finished units are removed
 
 
 def test_a_sweep_traces_its_step_once(tmp_path):
     chex.clear_trace_counter()
-    # Once more on shapes alone, before anything is computed.
+    # One more trace with shapes only, before anything is computed.
     once = chex.assert_max_traces(losses.hinton, n=2)
     training = small.training(objectives.on_logits(once))
     swept(tmp_path, what=training, runs_per_program=2, devices=jax.devices()[:2])
@@ -267,7 +267,7 @@ def test_another_model_measure_or_length_starts_anew(tmp_path):
         small.MEASURE.sums,
         lambda totals: {n: x / 2 for n, x in small.MEASURE.finish(totals).items()},
     )
-    plain = {"optimizer": optax.sgd(0.1)}  # which is not told how many steps there are
+    plain = {"optimizer": optax.sgd(0.1)}  # it does not take the number of steps
     trainings = [
         small.training(CROSS_ENTROPY, **plain | options)
         for options in ({}, {"model": zeros}, {"measures": (halved,)}, {"epochs": 4})
@@ -292,7 +292,7 @@ def test_without_axes_there_is_a_run_a_seed(tmp_path):
 
 def test_a_run_that_diverges_is_marked_and_spoils_no_other(tmp_path):
     training, data = jumps(jnp.inf), small.data()
-    # Of no numbers the first class is the greatest: right for these, after it diverged.
+    # argmax of NaN is 0, so a diverged student is right for these.
     first = np.flatnonzero(data.validation["label"] == 0)
     data = data._replace(validation=jax.tree.map(lambda a: a[first], data.validation))
     at = [2.0, 7.0, 99.0]  # in the first epoch, in the second, never
@@ -316,10 +316,10 @@ def test_phases_follow_each_other_and_the_best_epoch_is_of_the_last(tmp_path):
     result = swept(tmp_path, columns, small.phases(), seeds=[0])
     assert (curve(result, "epoch") == [1, 2, 3, 4]).all()
     accuracy = curve(result, "validation_accuracy")
-    assert np.isnan(accuracy[:, :2]).all()  # the hint phase measures nothing
+    assert np.isnan(accuracy[:, :2]).all()  # the hint phase has no measures
     np.testing.assert_array_equal(result.runs.best_epoch, 3 + accuracy[:, 2:].argmax(1))
     hints = curve(result, "train_loss")[:, :2]
-    np.testing.assert_array_equal(hints[0], hints[1])  # no temperature in a hint
+    np.testing.assert_array_equal(hints[0], hints[1])  # a hint has no temperature
     assert (hints[:, 1] < hints[:, 0]).all()
 
 

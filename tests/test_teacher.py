@@ -1,4 +1,4 @@
-"""Teachers: any function's outputs stored with the data, or a model that runs along."""
+"""Teachers: outputs of any function stored with the data, or a live model."""
 
 import flax.linen as nn
 import jax
@@ -53,7 +53,7 @@ def test_a_split_that_is_none_stays_none(model, variables):
 def test_a_teacher_is_any_function_from_a_batch_to_logits():
     seen = []
 
-    def rule(batch):  # without jax, and not of the package
+    def rule(batch):  # without jax or kdjax
         seen.append(set(batch))
         return [1.0, 2.0, 3.0] * batch["image"][:, :3]
 
@@ -61,7 +61,7 @@ def test_a_teacher_is_any_function_from_a_batch_to_logits():
     stored = teacher.store(rule, data)
     expected = [1, 2, 3] * data.test["image"][:, :3]
     np.testing.assert_array_equal(stored.test["teacher"].logits, expected)
-    assert all(names == {"image", "label"} for names in seen)  # no older teacher's
+    assert all(names == {"image", "label"} for names in seen)  # no teacher
 
 
 def test_or_to_whole_outputs():

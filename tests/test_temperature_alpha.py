@@ -1,4 +1,4 @@
-"""Every cell of the grid is tried, and what is shown was selected on validation."""
+"""Every cell of the grid is run, and the summary is selected on validation."""
 
 from dataclasses import replace
 
@@ -43,7 +43,7 @@ def test_without_a_teacher_one_temperature_is_tried(alphas, cells, digits):
 
 
 def teacher(test, wrong=()):
-    """Answers with outputs of a teacher that is right but for some classes."""
+    """Test images and an outcome whose teacher is right except for some classes."""
     rng = np.random.default_rng(0)
     logits = 9 * np.eye(10)[test["label"]] + rng.normal(size=(len(test["label"]), 10))
     logits[np.isin(test["label"], wrong)] -= 20 * np.eye(10)[list(wrong)].sum(0)

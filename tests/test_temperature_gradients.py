@@ -1,4 +1,4 @@
-"""The law of 1 / T^2, where it holds and where it does not."""
+"""Where the gradient scales as 1 / T^2 and where it does not."""
 
 from dataclasses import replace
 import itertools
@@ -18,8 +18,8 @@ from paper_figs import fig12_temperature_gradients
 pytestmark = pytest.mark.usefixtures("fast_compile")
 STUDY = temperature_gradients.STUDY
 CONFIG = temperature_gradients.Config()
-# Of the gradient's mean norm over 2,000 draws: local slopes between neighbouring
-# temperatures, and T^2 times the norm, by classes. From one other set of draws.
+# Log-log slopes of the mean gradient norm between adjacent temperatures, and T^2 times
+# the norm, by number of classes, from an independent set of 2,000 draws.
 SLOPES = {
     10: {1: -1.20, 2: -1.42, 3: -1.68, 4: -1.86, 5: -1.96, 8: -2.02, 20: -2.02},
     100: {1: -1.40, 2: -1.84, 3: -2.36, 4: -2.57, 5: -2.54, 8: -2.38, 20: -2.10},
@@ -30,7 +30,7 @@ COMPENSATED = {
     100: {1: 0.59, 4: 0.49, 20: 0.32, 100: 0.32},
     1000: {1: 0.54, 4: 0.18, 20: 0.10, 100: 0.10},
 }
-# Of (z - v) / (N T^2), a share of its own length: the least and the largest by classes.
+# Relative distance from (z - v) / (N T^2): minimum and maximum by number of classes.
 LINEAR_ERRORS = {10: {10: 0.34, 20: 0.18}, 1000: {10: 0.48, 20: 0.23}}
 
 
@@ -46,13 +46,13 @@ def test_committed_draws_give_the_known_table():
             for temperature, printed in table.items():
                 values = rows.loc[temperature, column]
                 assert len(values) == 5
-                noise = 4 * values.std() + 0.005  # and half a printed digit
+                noise = 4 * values.std() + 0.005  # plus half a printed digit
                 assert abs(values.mean() - printed) < noise, (classes, temperature)
 
 
 @pytest.fixture(scope="module")
 def gaussian(fast_compile):
-    """Three temperatures of two numbers of classes, from what the study runs."""
+    """The table of Gaussian logits from a small run."""
     config = replace(
         CONFIG, classes=(1000, 10), seeds=2, draws=500, temperatures=(20, 1, 4)
     )
@@ -147,7 +147,7 @@ def test_by_the_parameters_of_a_linear_model_it_is_that_of_the_gap_and_the_input
 
 @pytest.fixture(scope="module")
 def measured(fast_compile, digits):
-    """A student before its training, at temperatures in disorder."""
+    """Measurements of an untrained student at unsorted temperatures."""
     config = replace(CONFIG, temperatures=(100, 0.5, 50), batch_size=200)
     model = models.mlp((8,), classes=10)
     variables = model.init(jax.random.key(0), digits.train)
@@ -168,12 +168,12 @@ def test_ratios_are_of_compensated_norms_to_those_of_hard_labels(measured):
         soft = measured["temperature"] ** 2 * measured[kind]
         expected = soft / measured[f"{kind}_hard"]
         np.testing.assert_allclose(measured[f"{kind}_ratio"], expected, rtol=1e-6)
-    # Before training q is nearly even: of the label it lacks 0.9, of 9 it has 0.1 over.
+    # Before training q is nearly uniform: 0.9 too low for the label, 0.1 too high else.
     np.testing.assert_allclose(measured["by_logits_hard"], np.sqrt(0.9), atol=0.06)
 
 
 def rows(growths):
-    """Of a seed for each growth of T^2 times the norm from T = 1 to T = 20."""
+    """Rows of one seed per growth factor of T^2 times the norm from T = 1 to 20."""
     found = [
         (t, i, 3 * (g if t == 20 else 1))
         for i, g in enumerate(growths)
@@ -187,7 +187,7 @@ def rows(growths):
     "growths, value, verdict",
     [
         ([1.1, 0.9, 1.0], 0.0965, "supported"),
-        ([1 / 8, 1 / 8.1, 8], 3, "refuted"),  # up or down
+        ([1 / 8, 1 / 8.1, 8], 3, "refuted"),  # in either direction
         ([4, 1, 2], 1, "undecided"),
         ([4], 2, "not evaluated"),
         ([4, np.nan], np.nan, "not evaluated"),

@@ -1,4 +1,4 @@
-"""The best temperature for each width: what is run, and what decides the claims."""
+"""The arms of the experiment, and how its claims are decided."""
 
 from dataclasses import replace
 
@@ -25,21 +25,21 @@ def test_every_width_has_its_seeds_and_every_cell_its_own_rate(digits):
         assert arms.sizes(arm) == (4 * cells, arm.seeds * cells)
         assert arm.training.epochs == 15 and arm.data is digits
     assert f"{arms.runs(all_arms):,} runs" in temperature_width.__doc__
-    for arm in all_arms[:2]:  # others are wider
+    for arm in all_arms[:2]:  # the others differ in width
         arms.check(arm)
 
 
 def rows(width, errors, seeds, hard=200.0):
-    """Runs of a width that err ``errors[t]`` times, and more by their seed."""
+    """Runs of a width with ``errors[t]`` errors plus a term of the seed."""
     found = [("hard", np.nan, np.nan, s, hard + 10 * s) for s in range(seeds)]
     for t, mean in errors.items():
         found += [("distilled", 1.0, t, s, mean + 10 * s) for s in range(seeds)]
-        found += [("distilled", 0.9, t, s, 1) for s in range(seeds)]  # labels help it
+        found += [("distilled", 0.9, t, s, 1) for s in range(seeds)]  # with labels
     names = ["arm", "alpha", "temperature", "seed", "test_errors_last"]
     table = pd.DataFrame(found, columns=names).assign(student_width=width)
     table["validation_errors_last"] = table["test_errors_last"] / 2
     table["test_accuracy_last"] = 1 - table["test_errors_last"] / 10_000
-    return table.sample(frac=1, random_state=0)  # the order of rows says nothing
+    return table.sample(frac=1, random_state=0)  # the order of rows must not matter
 
 
 def decided(narrow, wide):
@@ -64,7 +64,7 @@ def test_claims_are_decided_by_their_statistics():
     }
     assert values == pytest.approx(
         {
-            "noise": 1 - (205 + 15) / 10_000,  # 15 of the seeds
+            "noise": 1 - (205 + 15) / 10_000,  # 15 is the mean term of the seeds
             "no_signal_wide": 200 - 103,
             "no_signal_narrow": 200 - 205,
             "usual_wide": 90 - 100,

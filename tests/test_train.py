@@ -33,7 +33,7 @@ def trained(directory, trainings=None, hyperparameters=ONE, **options):
 
 
 def forgetful():
-    """Phases whose steps draw random numbers."""
+    """Phases with random numbers in their steps."""
 
     def apply(variables, batch, key=None):
         outputs, state = small.NETWORK.apply(variables, batch)
@@ -74,7 +74,7 @@ def whole(devices, place):
 def test_stopped_in_an_epoch_and_between_phases_it_ends_with_the_same_bits(
     devices, whole, tmp_path
 ):
-    options = {"devices": devices, "checkpoint_steps": 2}  # of the four of an epoch
+    options = {"devices": devices, "checkpoint_steps": 2}  # of four in an epoch
     for saves, newest in ((1, "2.json"), (3, "8.json"), (2, "12.json")):
         with small.stopped_after(saves):
             trained(tmp_path, forgetful(), **options)
@@ -134,7 +134,7 @@ def test_parameters_go_on_in_the_next_phase_and_the_optimizer_begins_anew(tmp_pa
     )
     chex.assert_trees_all_equal(kept.variables, alone.variables)
     nll = twice.curves.validation_nll
-    assert nll[1] == nll[0] and nll[3] == nll[2]  # the optimizer was at its end
+    assert nll[1] == nll[0] and nll[3] == nll[2]  # no updates in its second epoch
     assert nll[2] < nll[1]
 
 
@@ -158,7 +158,7 @@ def test_without_selection_the_best_are_the_last(tmp_path):
 
 @pytest.fixture
 def programs_text(monkeypatch):
-    """The compiled program of each number of devices."""
+    """The compiled programs by number of devices."""
     texts = {}
 
     def advance(self, run, *arguments, original=Phase.advance):
@@ -184,7 +184,7 @@ def test_a_batch_over_four_devices_is_that_of_one_but_for_rounding(
     for leaf in jax.tree.leaves(four.variables):
         assert len(leaf.sharding.device_set) == 4 and leaf.is_fully_replicated
     assert "all-reduce" in programs_text[4] and "all-reduce" not in programs_text[1]
-    # A quarter of the batch of 40 on each: no device sees all of it.
+    # Each device has a quarter of the batch of 40.
     assert re.search(r"f32\[10,8\]", programs_text[4])
     assert not re.search(r"f32\[40,", programs_text[4])
 
@@ -231,7 +231,7 @@ def test_two_at_the_same_run_are_one_after_the_other(tmp_path, capsys):
 def test_each_program_is_compiled_once(scanned, tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(programs, "scans_well", lambda *_: scanned)
 
-    def weak(learning_rate):  # its state is weakly typed from the first step on
+    def weak(learning_rate):  # its state becomes weakly typed in the first step
         def update(gradients, state, params=None):
             scaled = jax.tree.map(lambda g: -learning_rate * g, gradients)
             return scaled, jnp.where(state > 0, 1.0, 2.0)
@@ -259,7 +259,7 @@ def test_a_full_disk_at_every_checkpoint_changes_nothing(tmp_path, monkeypatch, 
 
 
 def test_another_key_or_number_of_epochs_is_another_run(tmp_path):
-    plain = small.training(optimizer=optax.adam)  # which is not told the steps
+    plain = small.training(optimizer=optax.adam)  # it does not take the number of steps
     trained(tmp_path, plain)
     other = trained(tmp_path, plain, key=jax.random.key(4))
     longer = trained(tmp_path, replace(plain, epochs=4))

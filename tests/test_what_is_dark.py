@@ -1,4 +1,4 @@
-"""That every arm is what its name says, and the claims what their rules say."""
+"""Every arm matches its name, and claims follow their rules."""
 
 from dataclasses import replace
 import itertools
@@ -68,7 +68,7 @@ def test_every_arm_takes_the_same_steps_on_any_share(all_arms):
     for arm in all_arms:
         assert arm.training.epochs == 15 and arm.training.batch_size == 128
         assert len(arm.data.train["label"]) == 700 and arm.seeds == 5
-        assert arm.choose is best_row  # one setting a share is measured
+        assert arm.choose is best_row  # one setting per fraction is measured
     searched, measured = (sum(n) for n in zip(*map(arms.sizes, all_arms), strict=True))
     assert (searched, measured) == (408, 300)
     assert f"{searched + measured} runs, of which {searched}" in " ".join(
@@ -134,7 +134,7 @@ def log_softmax(logits):
 
 
 def of_most_probable(student, teacher, k):
-    """Each teacher cut to its ``k`` most probable classes, in NumPy."""
+    """The teacher restricted to its ``k`` most probable classes, in NumPy."""
     values = []
     for s, t in zip(student / T, teacher / T, strict=True):
         kept = np.argsort(t)[-k:]
@@ -237,7 +237,7 @@ def test_claims_are_decided_by_the_rows():
             "mse_centered": 0.0,
         }
     )
-    # What seeds share is no noise: every student of a seed errs as much more.
+    # An effect of the seed on all of its students is not noise.
     assert verdicts == {
         "dark_knowledge": "supported",
         "dark_knowledge_even": "refuted",
@@ -283,7 +283,7 @@ def test_shares_have_a_row_for_each_arm_but_the_ends():
 
 @pytest.fixture
 def predicted(digits):
-    """Of five test images, by three seeds; and these images."""
+    """Predictions of three seeds on five test images, and these images."""
     split = jax.tree.map(lambda a: a[:5], digits.test)
     y = split["label"]
     wrong = (y + 1) % 10

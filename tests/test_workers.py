@@ -1,4 +1,4 @@
-"""Who trains which unit of a sweep: threads, executors, and what goes wrong."""
+"""Distribution of units over threads and executors, and failures."""
 
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -72,7 +72,7 @@ def test_an_executor_of_processes_gives_the_same_table(
         value = {"num_cpu_devices": 4}.get(option, 1)
         monkeypatch.setenv(f"JAX_{option.upper()}", str(value))
     here = tmp_path.parent
-    monkeypatch.chdir(here)  # a place in the cache is relative, and workers move
+    monkeypatch.chdir(here)  # the directory is relative, and workers start elsewhere
     spawn = multiprocessing.get_context("spawn")
     elsewhere = {"initializer": os.chdir, "initargs": (tmp_path,)}
     with ProcessPoolExecutor(1, spawn, **elsewhere) as executor:
@@ -103,7 +103,7 @@ class Failing:
 
     def __call__(self, unit, *arguments):
         self.units.append(unit)
-        time.sleep(0.3)  # the others have not begun when this is heard of
+        time.sleep(0.3)  # the others have not started by then
         raise RuntimeError("boom")
 
 
@@ -134,7 +134,7 @@ def test_one_that_fails_stops_the_others_within_an_epoch(
             fail()
 
     monkeypatch.setattr(checkpoint, "save", save)
-    long = small.training(batch_size=1)  # 200 steps an epoch: ten seconds
+    long = small.training(batch_size=1)  # 200 steps per epoch take ten seconds
     with pytest.raises(error):
         swept(tmp_path, COLUMNS, long, devices=jax.devices()[:2], checkpoint_steps=1)
     assert max(steps) < 150
@@ -179,7 +179,7 @@ def test_a_full_disk_at_a_units_end_names_the_file_and_loses_no_other(
         with pytest.raises(OSError, match=r"No space left.*seed1-0\.npz"):
             swept(tmp_path, COLUMNS)
     assert [p.name for p in tmp_path.glob("*/*.npz")] == ["seed0-0.npz"]
-    assert not list(tmp_path.glob("*/.seed*"))  # no scraps
+    assert not list(tmp_path.glob("*/.seed*"))  # no temporary files
     assert_same(swept(tmp_path, COLUMNS), two_units)
 
 

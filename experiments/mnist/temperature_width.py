@@ -25,7 +25,7 @@ from kdjax.study.statistics import bootstrap, estimates_table
 from kdjax.study.study import Study, arms_run, print_table
 from kdjax.study.types import Count, Counts, Fractions, Positives
 
-WIDTHS = {"wide": 300, "narrow": 30}  # hidden units that claims are about
+WIDTHS = {"wide": 300, "narrow": 30}  # hidden units in claims
 HOT = (np.nextafter(20, 21), np.inf)  # temperatures
 ERRORS = "test_errors_last"
 

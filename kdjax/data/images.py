@@ -11,7 +11,7 @@ from kdjax.models import Batch
 
 NAMES = ("mnist5k", "mnist")
 _HELD_OUT = {"mnist5k": 500, "mnist": 5000}  # of the training images, for validation
-_ASK = "https://storage.googleapis.com"  # the source of tensorflow-datasets
+_HOST = "https://storage.googleapis.com"  # the source of tensorflow-datasets
 
 
 def load(name: str, data_dir: str | None = None) -> tuple[Data, Info]:
@@ -116,7 +116,7 @@ def _download(builder, name: str) -> None:
     import requests
 
     try:  # without a network, tensorflow-datasets would retry for minutes
-        requests.head(_ASK, timeout=10)
+        requests.head(_HOST, timeout=10)
         builder.download_and_prepare(file_format="array_record")
     except Exception as error:  # the network, a checksum, a full disk, permissions
         place = os.path.dirname(os.path.dirname(builder.data_path))

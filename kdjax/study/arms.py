@@ -16,7 +16,7 @@ from kdjax.sweep import grid, sweep
 from kdjax.training import Training
 from kdjax.units import Extras
 
-SEARCH_SEED = 1000  # selects learning rates, and is none of those measured
+SEARCH_SEED = 1000  # for the search, not among the seeds that are measured
 Choose = Callable[[pd.DataFrame, Sequence[str]], pd.DataFrame]
 
 

@@ -30,7 +30,7 @@ def best_bias(logits: np.ndarray, labels: np.ndarray, moved: Sequence[int]) -> f
     inside, outside, least = _sides(logits, moved)
     order = np.argsort(least)
     gains = (inside == labels).astype(int) - (outside == labels)
-    gains = np.append(0, np.cumsum(gains[order]))  # by predictions changed
+    gains = np.append(0, np.cumsum(gains[order]))  # in order of the changes
     places = np.unique(least)
     middles = (places[1:] + places[:-1]) / 2
     biases = np.array([0.0, places[0] - 1, *middles, places[-1] + 1])

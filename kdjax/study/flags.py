@@ -54,6 +54,6 @@ def _command() -> str:
 def _message(box: str) -> str:
     """The first section of tyro's message, without frame and colours."""
     plain = re.sub(r"\x1b\[[0-9;]*m|│", "", box)
-    sections = re.split(r".*[─-]{5}.*", plain)  # at the lines that have rules
+    sections = re.split(r".*[─-]{5}.*", plain)  # at rules
     message = " ".join((sections[1] if len(sections) > 1 else plain).split())
     return f"{message.rstrip('.')}; --help lists all flags"
