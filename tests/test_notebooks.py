@@ -1,32 +1,59 @@
-"""A notebook runs from top to bottom, and what it says of its pictures is so."""
+"""The notebook runs without the repository, and what it says of its pictures is so."""
 
+from importlib.metadata import packages_distributions, requires
 import json
 from pathlib import Path
 import sys
+import tomllib
 from types import SimpleNamespace
 
 from ipykernel.kernelspec import write_kernel_spec
 from nbclient import NotebookClient
 import nbformat
 import numpy as np
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+import pandas as pd
 import pytest
 
 ROOT = Path(__file__).parents[1]
-LOSSES = ROOT / "notebooks/losses.ipynb"
+LOSSES = nbformat.read(ROOT / "notebooks/losses.ipynb", as_version=4)
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 FACTS = """
 import json, sys, kdjax
 
 turn.widget.children[0].value = "a plain 7"
 p = jax.nn.softmax(target)
 mean = p @ x
+few_logits = few.train["teacher"].logits
 facts = {
     "python": sys.executable,
     "kdjax": kdjax.__file__,
+    "loaded": sorted({name.partition(".")[0] for name in sys.modules}),
+    "sizes": [len(split["label"]) for split in images],
+    "few": few.train["label"],
+    "of_label": of_label,
+    "labels": labels,
+    "digits": digits,
+    "shown": [
+        [jax.nn.softmax(logits[digits[digit]] / t) for t in (1, 4, 50)]
+        for digit in ("a plain 2", "a doubtful 2")
+    ],
     "teacher": [mean, jnp.sqrt(p @ (x - mean) ** 2)],
     "fitted": {name: [m, jnp.exp(s)] for name, (m, s) in fitted.items()},
-    "missed_by_free": [losses.total_variation(z, target) for z in free.values()],
-    "q_less_p": jax.nn.softmax(pair[0]) - jax.nn.softmax(pair[1]),
-    "slopes": slopes,
+    "missed": {n: losses.total_variation(z, target) for n, z in free.items()},
+    "from_skewed": {
+        n: losses.total_variation(gaussian(fitted[n]), gaussian(fitted[f"skew_{n}"]))
+        for n in ("forward_kl", "reverse_kl")
+    },
+    "student": student,
+    "believed": believed,
+    "q": jax.nn.softmax(pair[0]),
+    "p": jax.nn.softmax(pair[1]),
+    "gradients": gradients,
+    "of_least_five": [
+        jnp.sort(jax.nn.softmax(few_logits / t))[:, :5].sum(1).mean() for t in (1, 4)
+    ],
     "runs": runs.to_dict("list"),
 }
 print(json.dumps(facts, default=lambda array: np.asarray(array).tolist()))
@@ -34,27 +61,24 @@ print(json.dumps(facts, default=lambda array: np.asarray(array).tolist()))
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    """Runs cells in a folder, by this very Python and without a user's settings."""
+def executed(tmp_path_factory):
+    """Run by this very Python, without a user's settings, in an empty folder.
+
+    Of the repository there is the package alone.
+    """
     jupyter = tmp_path_factory.mktemp("jupyter")
     write_kernel_spec(jupyter / "kernels/python3")
-
-    def run(notebook, folder: Path) -> None:
-        resources = {"metadata": {"path": folder}}
-        NotebookClient(notebook, timeout=300, resources=resources).execute()
-
+    site = tmp_path_factory.mktemp("site")
+    (site / "kdjax").symlink_to(ROOT / "kdjax")
+    notebook = nbformat.from_dict(LOSSES)
+    notebook.cells.append(nbformat.v4.new_code_cell(FACTS))
+    resources = {"metadata": {"path": tmp_path_factory.mktemp("empty")}}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JUPYTER_PATH", str(jupyter))
         patch.setenv("JUPYTER_RUNTIME_DIR", str(jupyter / "runtime"))
         patch.setenv("IPYTHONDIR", str(jupyter / "ipython"))
-        yield run
-
-
-@pytest.fixture(scope="module")
-def executed(run):
-    notebook = nbformat.read(LOSSES, as_version=4)
-    notebook.cells.append(nbformat.v4.new_code_cell(FACTS))
-    run(notebook, LOSSES.parent)
+        patch.setenv("PYTHONPATH", str(site))
+        NotebookClient(notebook, timeout=300, resources=resources).execute()
     return notebook
 
 
@@ -63,23 +87,43 @@ def facts(executed):
     return SimpleNamespace(**json.loads(executed.cells[-1].outputs[-1].text))
 
 
+def installed_with(extra: str) -> set[str]:
+    """The distributions that pip installs with this extra of kdjax."""
+    own = {"": PROJECT["dependencies"], **PROJECT["optional-dependencies"]}
+    found, ahead = set(), [Requirement(f"kdjax[{extra}]")]
+    while ahead:
+        need = ahead.pop()
+        name = canonicalize_name(need.name)
+        for extra in {"", *need.extras} - {e for n, e in found if n == name}:
+            found.add((name, extra))
+            needs = own[extra] if name == "kdjax" else requires(name) or []
+            needs = map(Requirement, needs)
+            where = {"extra": extra}
+            ahead += [n for n in needs if not n.marker or n.marker.evaluate(where)]
+    return {name for name, _ in found}
+
+
 def test_it_runs_this_code_with_this_python(facts):
     assert facts.python == sys.executable
-    assert Path(facts.kdjax).parents[1] == ROOT
+    assert Path(facts.kdjax).resolve().parents[1] == ROOT
 
 
-def test_it_starts_at_the_root_too(run):
-    notebook = nbformat.read(LOSSES, as_version=4)
-    first = next(i for i, c in enumerate(notebook.cells) if c.cell_type == "code")
-    notebook.cells = notebook.cells[: first + 1]
-    notebook.cells.append(nbformat.v4.new_code_cell("print(os.getcwd())"))
-    run(notebook, ROOT)
-    assert notebook.cells[-1].outputs[0].text.strip() == str(ROOT)
+def test_all_that_it_imports_comes_with_the_notebook_extra(facts):
+    distributions = packages_distributions()
+    installed = installed_with("notebook")
+    loaded = set(facts.loaded) - {"_distutils_hack"}  # setuptools', at every start
+    assert {"ipywidgets", "jax", "matplotlib", "mlxtend", "optax"} < loaded
+    for module in loaded & distributions.keys():
+        names = {canonicalize_name(name) for name in distributions[module]}
+        assert names & installed, module
+    wheel = f"'./kdjax-{PROJECT['version']}-py3-none-any.whl[notebook]'"
+    first = next(cell for cell in LOSSES.cells if cell.cell_type == "code")
+    assert f"# %pip install {wheel}" in first.source
 
 
 def test_every_picture_is_drawn(executed):
     drawn = [c.id for c in executed.cells if "image/png" in str(c.get("outputs"))]
-    assert drawn == ["still", "fits-plot", "slopes-plot", "sweep-plot"]
+    assert drawn == ["still", "fits-plot", "gradients-plot", "sweep-plot"]
 
 
 def test_the_slider_draws_again_when_it_is_turned(executed):
@@ -95,35 +139,82 @@ def test_the_slider_draws_again_when_it_is_turned(executed):
     assert picture["data"]["image/png"] != still.outputs[0].data["image/png"]
 
 
+def test_plain_and_doubtful_digits_are_what_the_text_says(facts):
+    assert facts.sizes == [3500, 500, 1000]
+    of_label, labels = np.array(facts.of_label), np.array(facts.labels)
+    assert np.mean(of_label > 0.9) > 0.75
+    for label in range(10):
+        plain, doubtful = (
+            facts.digits[f"a {k} {label}"] for k in ("plain", "doubtful")
+        )
+        assert labels[plain] == labels[doubtful] == label
+        assert 0.5 < of_label[doubtful] < of_label[plain]
+        others = of_label[(labels == label) & (of_label > 0.5)]
+        assert (others.min(), others.max()) == (of_label[doubtful], of_label[plain])
+    (plain, softer, uniform), (doubtful, *_) = np.array(facts.shown)
+    assert plain.argmax() == doubtful.argmax() == 2
+    assert plain[2] > 0.99 and softer[2] < 0.9
+    for last in np.array(facts.shown)[:, -1]:
+        assert np.ptp(last) < 0.06
+
+
 def test_forward_kl_takes_the_moments_and_reverse_kl_a_bump(facts):
     np.testing.assert_allclose(facts.fitted["forward_kl"], facts.teacher, rtol=0.01)
     np.testing.assert_allclose(facts.fitted["reverse_kl"], [-2.5, 0.8], rtol=0.02)
-    np.testing.assert_allclose(facts.fitted["skew_reverse_kl"], [-2.5, 0.8], rtol=0.02)
-    assert max(facts.missed_by_free) < 0.01
+    assert max(facts.missed.values()) < 0.01
 
 
-def test_slopes_are_what_the_text_says(facts):
-    slopes = {name: np.array(slope) for name, slope in facts.slopes.items()}
-    np.testing.assert_allclose(slopes["forward_kl"], facts.q_less_p, atol=1e-6)
-    assert slopes["reverse_kl"].argmax() == np.abs(slopes["reverse_kl"]).argmax() == 7
-    assert set(slopes["dkd"].argsort()[:2]) == {3, 8}
-    assert (slopes["cross_entropy"][[3, 8]] > 0).all()
-    unlikely = [0, 4, 5, 6, 9]
-    assert np.abs(slopes["forward_kl"][unlikely]).max() < 0.02
-    assert np.abs(slopes["soft_kl, temperature 4"][unlikely]).min() > 0.05
-    assert np.abs(slopes["logit_mse"][unlikely]).min() > 0.05
+def test_a_skew_of_a_half_swaps_their_roles(facts):
+    swapped = facts.fitted["skew_forward_kl"], facts.fitted["skew_reverse_kl"]
+    np.testing.assert_allclose(swapped[0], [-2.5, 0.8], rtol=0.02)
+    np.testing.assert_allclose(swapped[1], facts.teacher, rtol=0.05)
+    assert min(facts.from_skewed.values()) > 0.4  # of what 1 would share nothing
 
 
-def test_the_sweep_has_a_row_a_run_and_a_control_that_ignores_the_power(facts):
-    runs = {name: np.array(column) for name, column in facts.runs.items()}
-    asked = zip(runs["power"], runs["alpha"], runs["seed"], strict=True)
-    assert len(set(asked)) == len(runs["seed"]) == 3 * 5 * 5
-    errors = runs["validation_errors_last"]
-    control = [errors[(runs["alpha"] == 0) & (runs["power"] == p)] for p in (1, 2, 4)]
-    assert (control[0] == control[1]).all() and (control[0] == control[2]).all()
-    assert np.median(errors) < 50  # of 500
+def test_gradients_are_what_the_text_says(facts):
+    p, q, student, believed = map(
+        np.array, (facts.p, facts.q, facts.student, facts.believed)
+    )
+    mistake, (*_, second, label) = p.argmin(), p.argsort()
+    assert label == 2 and student[mistake] == student[label]
+    others = np.arange(10) != mistake
+    np.testing.assert_allclose(student[others], believed[others] / 2)
+    gradients = {name: np.array(g) for name, g in facts.gradients.items()}
+    np.testing.assert_allclose(gradients["forward_kl"], q - p, atol=1e-6)
+    reverse = gradients["reverse_kl"]
+    assert reverse.argmax() == np.abs(reverse).argmax() == mistake
+    ratio = gradients["logit_mse"] / (student - believed)
+    np.testing.assert_allclose(ratio, ratio[label], rtol=1e-4)
+    improbable = np.maximum(p, q) < 0.05
+    assert improbable.sum() >= 3
+    forward, soft, mse = (
+        np.abs(gradients[name][improbable]).mean() / np.abs(gradients[name]).max()
+        for name in ("forward_kl", "soft_kl, temperature 4", "logit_mse")
+    )
+    assert forward < soft < mse
+    assert gradients["dkd"].argmin() == second
+    assert gradients["cross_entropy"][second] > 0
+
+
+def test_the_sweep_shows_what_the_text_says(facts):
+    assert np.bincount(facts.few).tolist() == [10] * 10
+    runs = pd.DataFrame(facts.runs)
+    assert len(runs) == len(runs[["temperature", "k", "seed"]].drop_duplicates()) == 50
+    of = {
+        at: rows["accuracy"].to_numpy()
+        for at, rows in runs.groupby(["temperature", "k"])
+    }
+    control = of[1, 1]
+    np.testing.assert_array_equal(control, of[4, 1])
+    gain = {at: accuracy.mean() - control.mean() for at, accuracy in of.items()}
+    assert 5 < gain[4, 10] < 7.5
+    assert of[4, 10].min() > control.max() + 2
+    assert 0.35 < gain[4, 5] / gain[4, 10] < 0.65
+    assert gain[1, 10] < gain[4, 10] / 2
+    hard, soft = facts.of_least_five
+    assert hard < 0.01 < 10 * hard < soft
 
 
 def test_it_is_committed_without_outputs():
-    for cell in nbformat.read(LOSSES, as_version=4).cells:
+    for cell in LOSSES.cells:
         assert not cell.get("outputs") and not cell.get("execution_count"), cell.id
