@@ -8,7 +8,7 @@ ACCELERATOR := $(or $(ACCELERATOR),$(patsubst .venv/ready-$(VERSION)-%,%,\
 READY = .venv/ready-$(VERSION)$(ACCELERATOR:%=-%)
 RUN = .venv/bin/python
 
-.PHONY: demo test figures bench peers lint dist clean
+.PHONY: demo test figures notebook bench peers lint dist clean
 
 demo: $(READY)  ## a teacher, a sweep, a table and figures on embedded digits: a minute
 	$(RUN) -m experiments.mnist.temperature_alpha --quick
@@ -21,6 +21,14 @@ test: $(READY)  ## one process per core; tests of a file share fixtures
 
 figures: $(READY)  ## redraws every figure from the committed results
 	$(RUN) -m paper_figs
+
+notebook: $(READY)  ## runs the notebook and renders it, with pictures, as docs/losses.md
+	KDJAX_CACHE=$(CURDIR)/.cache $(RUN) -m nbconvert --execute --to notebook \
+	    --output-dir .cache notebooks/losses.ipynb
+	rm -rf docs/losses_files
+	$(RUN) -m nbconvert --to markdown --output-dir docs .cache/losses.ipynb \
+	    --TagRemovePreprocessor.enabled=True \
+	    --TagRemovePreprocessor.remove_all_outputs_tags=remove-output
 
 bench: $(READY) .venv-torch/ready
 	$(RUN) -m benchmarks.sweep_beside_torch

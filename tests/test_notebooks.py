@@ -3,6 +3,7 @@
 from importlib.metadata import packages_distributions, requires
 import json
 from pathlib import Path
+import re
 import sys
 import tomllib
 from types import SimpleNamespace
@@ -18,6 +19,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LOSSES = nbformat.read(ROOT / "notebooks/losses.ipynb", as_version=4)
+PAGE = ROOT / "docs/losses.md"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 FACTS = """
 import json, sys, kdjax
@@ -218,3 +220,36 @@ def test_the_sweep_shows_what_the_text_says(facts):
 def test_it_is_committed_without_outputs():
     for cell in LOSSES.cells:
         assert not cell.get("outputs") and not cell.get("execution_count"), cell.id
+
+
+def test_the_page_has_every_cell_and_picture_of_the_notebook(executed):
+    page, end = PAGE.read_text(), 0
+    for cell in LOSSES.cells:
+        code = cell.cell_type == "code"
+        source = f"```python\n{cell.source}\n```" if code else cell.source
+        assert source in page[end:], f"{cell.id}: run make notebook"
+        end = page.index(source, end) + len(source)
+    assert not re.findall(r"interactive\(|Output\(\)|<pre|<style", page)
+    drawn = [o for c in executed.cells for o in c.get("outputs", ()) if "data" in o]
+    drawn = [o for o in drawn if "image/png" in o["data"]]
+    linked = re.findall(r"!\[\w*\]\((.*?)\)", page)
+    kept = {str(p.relative_to(PAGE.parent)) for p in PAGE.parent.glob("losses_files/*")}
+    assert len(linked) == len(drawn) and set(linked) == kept
+    assert sum((PAGE.parent / name).stat().st_size for name in linked) < 600_000
+
+
+def test_the_page_prints_what_the_notebook_prints(executed):
+    def numbers(text):
+        return [float(n) for n in re.findall(r"\d+\.?\d*", text)]
+
+    page = re.sub(r"```python\n.*?```", "", PAGE.read_text(), flags=re.DOTALL)
+    there = numbers("\n".join(re.findall(r"^    (.*)$", page, re.MULTILINE)))
+    printed = [
+        o.text
+        for c in executed.cells[:-1]
+        for o in c.get("outputs", ())
+        if o.get("name") == "stdout"
+    ]
+    here = numbers("\n".join(printed))
+    assert len(here) > 10
+    np.testing.assert_allclose(here, there, atol=2)  # another processor's rounding

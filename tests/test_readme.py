@@ -19,7 +19,8 @@ README = (ROOT / "README.md").read_text()
 RESULTS = (ROOT / "results/README.md").read_text()
 PAGES = (
     *("README.md", "CONTRIBUTING.md", "SECURITY.md", "docs/claims.md"),
-    *("results/README.md", "kdjax/losses/README.md", "paper_figs/README.md"),
+    *("docs/losses.md", "results/README.md", "kdjax/losses/README.md"),
+    "paper_figs/README.md",
 )
 ERRORS = "test_errors_last"
 
