@@ -171,6 +171,28 @@ def torchdistill_cckd():
     return torchdistill_of(module, *EMBEDDINGS)
 
 
+@peer(
+    "torchdistill",
+    "gaussian_correlation",
+    "CCKDLoss, Gaussian: norm of the difference over B^2, of unit embeddings",
+)
+def torchdistill_cckd_gaussian():
+    kernel = {"type": "gaussian", "gamma": 0.4, "max_p": 2}
+    module = mid_level.CCKDLoss("x", "x", kernel, "batchmean")
+    return torchdistill_of(
+        module, *EMBEDDINGS, io=lambda x: named(functional.normalize(x))
+    )
+
+
+@peer(
+    "torchdistill",
+    "similarity_preserving",
+    "SPKDLoss: mean over pairs, rows whose absolute values add to 1",
+)
+def torchdistill_spkd():
+    return torchdistill_of(mid_level.SPKDLoss("x", "x", "batchmean"), *EMBEDDINGS)
+
+
 @peer("torchdistill", "crd_with_memory", "CRDLoss with its memory: two steps, added")
 def torchdistill_crd():
     module = mid_level.CRDLoss("x", "empty", "x", 5, 9, 3, 9)
@@ -199,6 +221,30 @@ PAIR = {"io": "output", "path": "x"}
 def torchdistill_attention_transfer():
     module = mid_level.ATLoss({"one": {"student": PAIR, "teacher": PAIR}})
     return torchdistill_of(module, *MAPS, io=lambda x: named(channels_first(x)))
+
+
+@peer("torchdistill", "inter_channel_correlation", "ChSimLoss: batch mean over B")
+def torchdistill_icc():
+    module = mid_level.ChSimLoss({"one": {"student": PAIR, "teacher": PAIR}})
+
+    return torchdistill_of(
+        module, *MAPS, io=lambda x: named(channels_first(x).contiguous())
+    )
+
+
+@peer(
+    "torchdistill",
+    "hierarchical_context",
+    "HierarchicalContextLoss: maps of 4, 2 and 1, weights 1, 1/2 and 1/4",
+)
+def torchdistill_hierarchical_context():
+    module = mid_level.HierarchicalContextLoss("x", "output", "x", "output")
+
+    def loss(s, t):
+        fused = {"x": {"output": (channels_first(s), None)}}
+        return module(fused, named(channels_first(t)))
+
+    return by_torch(loss, *MAPS)
 
 
 @peer(
@@ -265,12 +311,22 @@ def textbrewer_att_mse():
 
 @peer(
     "textbrewer",
-    "attention_kl",
-    "att_ce_loss: cross-entropy, mean over heads and queries",
+    "attention_cross_entropy",
+    "att_ce_loss: mean over heads and queries",
 )
 def textbrewer_att_ce():
     scores = inputs.STUDENT_SCORES, inputs.TEACHER_SCORES
     return by_torch(textbrewer.att_ce_loss, *scores)
+
+
+@peer(
+    "textbrewer",
+    "attention_cross_entropy",
+    "att_ce_mean_loss: scores averaged over heads, mean over queries",
+)
+def textbrewer_att_ce_mean():
+    scores = inputs.STUDENT_SCORES, inputs.TEACHER_SCORES
+    return by_torch(textbrewer.att_ce_mean_loss, *scores)
 
 
 @peer("textbrewer", "hidden_mse", "hid_mse_loss: mean over all tokens that count")
@@ -314,6 +370,17 @@ def modelopt_default():
 def modelopt_batch_mean():
     module = modelopt.LogitsDistillationLoss(temperature=2.0, reduction="batchmean")
     return by_torch(module, *TEXTS)
+
+
+@peer(
+    "nvidia-modelopt",
+    "mft",
+    "MFTLoss, batchmean: T^2, teacher corrected by 0.2, 1e-7 in denominators",
+    "float32",
+)
+def modelopt_mft():
+    module = modelopt.MFTLoss(temperature=2.0, threshold=0.2)
+    return by_torch(module, *IMAGES, inputs.LABELS)
 
 
 # TRL.

@@ -24,8 +24,10 @@ MODULES = (
     "sparse",
     "logits",
     "decoupled",
+    "corrected",
     "baselines",
     "features",
+    "feature_maps",
     "attention",
     "transformers",
     "relations",
@@ -33,6 +35,7 @@ MODULES = (
     "contrastive",
     "sequences",
     "on_policy",
+    "kl_estimates",
     "speculative",
 )
 # Systems that have a loss, too, and are not run here: they publish no package, or the

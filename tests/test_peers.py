@@ -73,19 +73,13 @@ def crd(s, t):
     return total
 
 
-def attention_mse(s, t):
-    squares = MASK.sum(1) ** 2
-    return (losses.attention_mse(s, t, mask=MASK) * squares).sum() / squares.sum()
+def averaged_over_heads(s, t):
+    s, t = (x.mean(1, keepdims=True) for x in (s, t))
+    return losses.attention_cross_entropy(s, t).mean()
 
 
-def attention_ce(s, t):
-    p, log_p = softmax(t, -1), log_softmax(t, -1)
-    return losses.attention_kl(s, t).mean() - np.mean(np.sum(p * log_p, -1))
-
-
-def over_tokens(loss):
-    tokens = MASK.sum(1) / MASK.sum()
-    return lambda s, t: (loss(s, t) * tokens).sum()
+def congruence(loss):
+    return lambda s, t: jnp.sqrt(loss(s, t).mean()) / len(s)
 
 
 def fsp(s, t):
@@ -106,6 +100,8 @@ EMBEDDINGS = inputs.STUDENT_EMBEDDING, inputs.WIDE_TEACHER_EMBEDDING
 MAPS = inputs.STUDENT_MAP, inputs.TEACHER_MAP
 HIDDEN = inputs.STUDENT_HIDDEN, inputs.TEACHER_HIDDEN
 SCORES = inputs.STUDENT_SCORES, inputs.TEACHER_SCORES
+POOLED = dict(pooled=True, mask=MASK)
+MFT = dict(labels=inputs.LABELS, temperature=2.0)
 DIST = dict(temperature=4.0, inter_weight=1.5, intra_weight=0.5)
 LOSSES = {
     "torchdistill_logit_std": (standardized, IMAGES),
@@ -113,16 +109,20 @@ LOSSES = {
     "torchdistill_rkd_distance": (mean(losses.rkd_distance), EMBEDDINGS),
     "torchdistill_rkd_angle": (mean(losses.rkd_angle), EMBEDDINGS),
     "torchdistill_pkt": (mean(losses.pkt), EMBEDDINGS),
-    "torchdistill_cckd": (
-        lambda s, t: jnp.sqrt(losses.gram_correlation(s, t).mean()) / len(s),
-        EMBEDDINGS,
-    ),
+    "torchdistill_cckd": (congruence(losses.gram_correlation), EMBEDDINGS),
+    "torchdistill_cckd_gaussian": (congruence(losses.gaussian_correlation), EMBEDDINGS),
+    "torchdistill_spkd": (mean(losses.similarity_preserving, row_norm=1), EMBEDDINGS),
     "torchdistill_crd": (crd, (EMBEDDINGS[0], inputs.TEACHER_EMBEDDING)),
     "torchdistill_attention_transfer": (mean(losses.attention_transfer), MAPS),
     "torchdistill_attention_transfer_distance": (
         mean(losses.attention_transfer_distance),
         MAPS,
     ),
+    "torchdistill_icc": (
+        lambda s, t: losses.inter_channel_correlation(s, t).mean() / len(s),
+        MAPS,
+    ),
+    "torchdistill_hierarchical_context": (mean(losses.hierarchical_context), MAPS),
     "torchdistill_factor_transfer": (mean(losses.factor_transfer), MAPS),
     "torchdistill_vid": (
         lambda s, t: losses.vid(s, t, jnp.asarray(inputs.VARIANCE)).mean(),
@@ -132,12 +132,10 @@ LOSSES = {
         lambda s, t: losses.logit_mse(s / 2, t / 2).mean(),
         TEXTS,
     ),
-    "textbrewer_att_mse": (attention_mse, SCORES),
-    "textbrewer_att_ce": (attention_ce, SCORES),
-    "textbrewer_hid_mse": (
-        over_tokens(lambda s, t: losses.hidden_mse(s, t, mask=MASK)),
-        HIDDEN,
-    ),
+    "textbrewer_att_mse": (mean(losses.attention_mse, **POOLED), SCORES),
+    "textbrewer_att_ce": (mean(losses.attention_cross_entropy), SCORES),
+    "textbrewer_att_ce_mean": (averaged_over_heads, SCORES),
+    "textbrewer_hid_mse": (mean(losses.hidden_mse, **POOLED), HIDDEN),
     "textbrewer_cos": (
         lambda s, t: losses.token_mean(losses.cosine_distance(s, t), MASK),
         HIDDEN,
@@ -147,6 +145,7 @@ LOSSES = {
         HIDDEN,
     ),
     "textbrewer_fsp": (fsp, HIDDEN),
+    "modelopt_mft": (mean(losses.mft, **MFT), IMAGES),
     "trl_sampled_token": (sampled_token, TEXTS),
     "liger_cosine": (lambda s, t: losses.cosine_distance(s, t).sum(), IMAGES),
     "optax_cosine": (lambda s, t: losses.cosine_distance(s, t).sum(), IMAGES),
@@ -248,8 +247,31 @@ def zero_of_distillkit():
     return masked(kl(p, q))  # q is not renormalised
 
 
+def js_zero_of_distillkit():
+    q, p = on_top_k()
+    p = p / p.sum(-1, keepdims=True)
+    m = (p + q) / 2
+    rest = (1 - q.sum(-1)) * np.log(2)  # of the student, where the teacher has 0
+    return masked((kl(p, m) + kl(q, m) + rest) / 2)
+
+
+def tv_zero_of_distillkit():
+    q, p = on_top_k()
+    p = p / p.sum(-1, keepdims=True)
+    return masked((np.abs(p - q).sum(-1) + 1 - q.sum(-1)) / 2)
+
+
+def tails():
+    return [np.concatenate([x, 1 - x.sum(-1, keepdims=True)], -1) for x in on_top_k()]
+
+
+def js_tail_of_distillkit():
+    q, p = tails()
+    return masked((kl(p, (p + q) / 2) + kl(q, (p + q) / 2)) / 2)
+
+
 def tail_of_distillkit():
-    q, p = (np.concatenate([x, 1 - x.sum(-1, keepdims=True)], -1) for x in on_top_k())
+    q, p = tails()
     return masked(kl(p, q))
 
 
@@ -316,7 +338,15 @@ FORMULAS = {
         {},
     ),
     "distillkit_zero": (zero_of_distillkit, TEXTS, dict(k=3)),
+    "distillkit_js_zero": (js_zero_of_distillkit, TEXTS, dict(k=3)),
+    "distillkit_tv_zero": (tv_zero_of_distillkit, TEXTS, dict(k=3)),
     "distillkit_tail": (tail_of_distillkit, TEXTS, dict(k=3)),
+    "distillkit_js_tail": (js_tail_of_distillkit, TEXTS, dict(k=3)),
+    "distillkit_tv_tail": (
+        lambda: masked(1 - np.minimum(*tails()).sum(-1)),
+        TEXTS,
+        dict(k=3),
+    ),
     "eagle": (
         lambda: (cross(*probabilities()) * MASK).sum() / (MASK.sum() + 1e-5),
         TEXTS,

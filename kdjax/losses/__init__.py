@@ -1,12 +1,14 @@
-"""The losses: student, teacher, labels in; one value an example out.
+"""The losses: student, teacher and labels in, one value an example out.
 
-What each is, its formula, its source and who else has it: ``README.md`` beside this.
+``README.md`` lists them with formulas, sources and the other systems that have them.
 """
 
-# What a transformer teaches: hidden states, attention, and relations of tokens.
 # Families of divergences that run from reverse to forward KL.
 from kdjax.losses.alpha_and_renyi import alpha_divergence as alpha_divergence
 from kdjax.losses.alpha_and_renyi import renyi_divergence as renyi_divergence
+
+# Losses on hidden states, attention and token relations of transformers.
+from kdjax.losses.attention import attention_cross_entropy as attention_cross_entropy
 from kdjax.losses.attention import attention_kl as attention_kl
 from kdjax.losses.attention import attention_mse as attention_mse
 from kdjax.losses.attention import hidden_mse as hidden_mse
@@ -18,12 +20,15 @@ from kdjax.losses.baselines import label_smoothing as label_smoothing
 from kdjax.losses.baselines import permute_others as permute_others
 from kdjax.losses.baselines import teacher_argmax as teacher_argmax
 
-# Losses in which the right pair is told from all other pairs of the batch.
+# Contrastive losses: the right pair against all other pairs.
 from kdjax.losses.contrastive import Memory as Memory
 from kdjax.losses.contrastive import clip_affinity as clip_affinity
 from kdjax.losses.contrastive import crd as crd
 from kdjax.losses.contrastive import crd_memory as crd_memory
 from kdjax.losses.contrastive import crd_with_memory as crd_with_memory
+
+# Losses with a teacher that is corrected by the labels.
+from kdjax.losses.corrected import mft as mft
 
 # One less a correlation: between classes, within a class, between embeddings.
 from kdjax.losses.correlations import cka as cka
@@ -31,7 +36,7 @@ from kdjax.losses.correlations import dist as dist
 from kdjax.losses.correlations import dist_inter as dist_inter
 from kdjax.losses.correlations import dist_intra as dist_intra
 
-# Losses that treat the label's class and the others apart.
+# Losses that treat the label's class and the other classes differently.
 from kdjax.losses.decoupled import dkd as dkd
 from kdjax.losses.decoupled import nckd as nckd
 from kdjax.losses.decoupled import nkd as nkd
@@ -45,18 +50,29 @@ from kdjax.losses.divergences import reverse_kl as reverse_kl
 from kdjax.losses.divergences import symmetric_kl as symmetric_kl
 from kdjax.losses.divergences import total_variation as total_variation
 
-# What hidden activations teach.
-from kdjax.losses.features import attention_transfer as attention_transfer
-from kdjax.losses.features import (
+# Losses on feature maps of convolutional networks.
+from kdjax.losses.feature_maps import attention_transfer as attention_transfer
+from kdjax.losses.feature_maps import (
     attention_transfer_distance as attention_transfer_distance,
 )
+from kdjax.losses.feature_maps import fsp as fsp
+from kdjax.losses.feature_maps import hierarchical_context as hierarchical_context
+from kdjax.losses.feature_maps import (
+    inter_channel_correlation as inter_channel_correlation,
+)
+from kdjax.losses.feature_maps import nst as nst
+
+# Losses on hidden activations, one vector or array an example.
 from kdjax.losses.features import cosine_distance as cosine_distance
 from kdjax.losses.features import factor_transfer as factor_transfer
-from kdjax.losses.features import fsp as fsp
 from kdjax.losses.features import hint as hint
-from kdjax.losses.features import nst as nst
 from kdjax.losses.features import pkd as pkd
 from kdjax.losses.features import vid as vid
+
+# Estimates of reverse KL from one token that the student drew.
+from kdjax.losses.kl_estimates import reverse_kl_k1 as reverse_kl_k1
+from kdjax.losses.kl_estimates import reverse_kl_k2 as reverse_kl_k2
+from kdjax.losses.kl_estimates import reverse_kl_k3 as reverse_kl_k3
 
 # What a classifier's logits teach: student, teacher, and where needed the label.
 from kdjax.losses.logits import centered_logit_mse as centered_logit_mse
@@ -67,18 +83,18 @@ from kdjax.losses.logits import soft_kl as soft_kl
 from kdjax.losses.logits import standardize as standardize
 from kdjax.losses.logits import uld as uld
 
-# Learning from what the student wrote: MiniLLM and its parts, and estimates of KL.
+# Learning from what the student wrote: MiniLLM, and the parts it is made of.
+from kdjax.losses.on_policy import clipped_policy_loss as clipped_policy_loss
 from kdjax.losses.on_policy import importance_weights as importance_weights
 from kdjax.losses.on_policy import mean_reward_to_go as mean_reward_to_go
 from kdjax.losses.on_policy import minillm as minillm
-from kdjax.losses.on_policy import reverse_kl_k1 as reverse_kl_k1
-from kdjax.losses.on_policy import reverse_kl_k2 as reverse_kl_k2
-from kdjax.losses.on_policy import reverse_kl_k3 as reverse_kl_k3
 from kdjax.losses.on_policy import reward_to_go as reward_to_go
 from kdjax.losses.on_policy import sampled_log_ratio as sampled_log_ratio
+from kdjax.losses.on_policy import whiten as whiten
 
-# What relates the examples of a batch: losses over pairs and triples.
+# Relational losses: over pairs and triples of the examples in a batch.
 from kdjax.losses.relations import consecutive_correlation as consecutive_correlation
+from kdjax.losses.relations import gaussian_correlation as gaussian_correlation
 from kdjax.losses.relations import gram_correlation as gram_correlation
 from kdjax.losses.relations import pkt as pkt
 from kdjax.losses.relations import rkd_angle as rkd_angle
@@ -93,7 +109,9 @@ from kdjax.losses.sequences import sequence_nll as sequence_nll
 from kdjax.losses.sequences import token_mean as token_mean
 
 # Divergences to a mixture of both distributions: bounded, whatever the logits.
+from kdjax.losses.skew_and_js import adaptive_skew as adaptive_skew
 from kdjax.losses.skew_and_js import jensen_shannon as jensen_shannon
+from kdjax.losses.skew_and_js import likelihood_gap as likelihood_gap
 from kdjax.losses.skew_and_js import (
     normalized_jensen_shannon as normalized_jensen_shannon,
 )
@@ -108,7 +126,7 @@ from kdjax.losses.sparse import sampled_kl as sampled_kl
 from kdjax.losses.sparse import tail_bucket as tail_bucket
 from kdjax.losses.sparse import top_k as top_k
 
-# Speculative decoding: how often a target accepts its draft, and how to teach that.
+# Speculative decoding: acceptance rate, speed-up, and losses for draft models.
 from kdjax.losses.speculative import acceptance_rate as acceptance_rate
 from kdjax.losses.speculative import eagle as eagle
 from kdjax.losses.speculative import eagle3 as eagle3
@@ -117,7 +135,7 @@ from kdjax.losses.speculative import expected_tokens as expected_tokens
 from kdjax.losses.speculative import medusa as medusa
 from kdjax.losses.speculative import negative_log_acceptance as negative_log_acceptance
 
-# The losses of small transformers as their papers put them together.
+# Complete losses of BERT distillation papers, made of `kdjax.losses.attention`.
 from kdjax.losses.transformers import distilbert as distilbert
 from kdjax.losses.transformers import minilm as minilm
 from kdjax.losses.transformers import minilm_v2 as minilm_v2

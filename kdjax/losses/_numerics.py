@@ -11,6 +11,7 @@ all classes, then cancels to first order.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 import math
 from typing import NamedTuple
 
@@ -93,11 +94,39 @@ def cosine_distance(a: Array, b: Array) -> Array:
     return jnp.where(either, 1, jnp.sum((unit(a) - unit(b)) ** 2, -1) / 2)
 
 
-def mean(values: Array, counts: Array, axis: int | tuple[int, ...] = -1) -> Array:
-    """Mean of the values that count; 0 of none."""
+def mean(
+    values: Array,
+    counts: Array,
+    axis: int | tuple[int, ...] = -1,
+    *,
+    pooled: bool = False,
+    axis_name: str | None = None,
+) -> Array:
+    """Mean over ``axis`` of the values that count; 0 of none.
+
+    If ``pooled``, the mean of the result over the remaining axes, and over the shards
+    of ``axis_name``, is that of all values that count, however they are spread.
+    """
     counts = jnp.broadcast_to(counts, values.shape)
-    count = jnp.maximum(jnp.sum(counts, axis), 1)
-    return jnp.sum(jnp.where(counts, values, 0), axis) / count
+    count = jnp.sum(counts, axis)
+    if pooled:
+        count = batch_mean(count, jnp.ones(count.shape, bool), axis_name)
+    return jnp.sum(jnp.where(counts, values, 0), axis) / jnp.where(count == 0, 1, count)
+
+
+def polynomial(coefficients: Sequence[Scalar | Array], x: Array) -> Array:
+    """The polynomial with these coefficients, highest power first."""
+    total = jnp.zeros_like(x)
+    for coefficient in coefficients:
+        total = total * x + coefficient
+    return total
+
+
+def entropy(logits: Array) -> Array:
+    """Of the softmax, in nats; 0 without any class."""
+    exists = present(logits)
+    p, top, rest = normalise(logits, exists)
+    return -jnp.sum(p * jnp.where(exists, (logits - top) - rest, 0), -1)
 
 
 def batch_mean(values: Array, counts: Array, axis_name: str | None) -> Array:
@@ -113,6 +142,16 @@ def embeddings(*arrays: Array) -> list[Array]:
     chex.assert_rank(arrays, 2)
     chex.assert_equal_shape_prefix(arrays, 1)
     return widen(*arrays)
+
+
+def attention_scores(queries: Array, keys: Array, heads: int, name: str) -> Array:
+    """Scaled products of queries and keys, ``[..., L, d]``: ``[..., heads, L, L]``."""
+    queries, keys = widen(queries, keys)
+    width = queries.shape[-1]
+    if heads < 1 or width % heads:
+        raise ValueError(f"heads is {heads}, but must divide the {name}'s {width}")
+    q, k = (x.reshape(*x.shape[:-1], heads, -1) for x in (queries, keys))
+    return jnp.einsum("...qhd,...khd->...hqk", q, k) / jnp.sqrt(width // heads)
 
 
 def gather(x: Array, axis_name: str | None) -> Array:
@@ -165,7 +204,7 @@ def kl(a: Array, b: Array, log_ratio: Array) -> Array:
     near = jnp.abs(log_ratio) < NEAR
     # Each branch sees only its own arguments, for gradients pass through both.
     r = jnp.where(near, log_ratio, 0)
-    close = a * r**2 * jnp.polyval(jnp.array(_SERIES, r.dtype), r)
+    close = a * r**2 * polynomial(_SERIES, r)
     apart = a * jnp.where(near, 0, log_ratio) - a + b
     return jnp.sum(jnp.where(near, close, apart), -1)
 

@@ -108,7 +108,7 @@ def confidence_weighted(
       teacher_logits: ``[B, C]``, floating.
       labels: ``[B]``, integers in ``[0, C)``.
       class_mask: Classes to keep, broadcastable to ``[B, C]``.
-      axis_name: Of the mapped axis that the batch is sharded over, if it is.
+      axis_name: Mapped axis over which the batch is sharded, if any.
 
     Returns:
       ``[B]``, one non-negative value in nats an example; 0 without a label, or where

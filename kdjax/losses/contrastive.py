@@ -1,4 +1,4 @@
-"""Losses in which the right pair is told from all other pairs of the batch."""
+"""Contrastive losses: the right pair against all other pairs."""
 
 from __future__ import annotations
 
@@ -28,24 +28,27 @@ def clip_affinity(
     *,
     student_scale: Positive,
     teacher_scale: Positive,
+    normalized: bool = False,
     axis_name: str | None = None,
 ) -> Array:
     r"""TinyCLIP's affinity mimicking: cross-entropy between image-text affinities.
 
-    For each image the distribution over the texts of the batch, for each text that over
-    its images; half of either. Not 0 at the optimum, where it is the teacher's entropy.
+    The mean of two terms: over the batch's texts for each image, and over its images
+    for each text. Its least value is not 0 but the teacher's entropy.
 
     Args:
-      student_images: ``[B, d]``, scaled to length 1 here.
+      student_images: ``[B, d]``, scaled to length 1 here unless ``normalized``.
       student_texts: ``[B, d]``.
       teacher_images: ``[B, e]``.
       teacher_texts: ``[B, e]``.
       student_scale: Inverse temperature of the student's softmax.
-      teacher_scale: And of the teacher's.
-      axis_name: Of the mapped axis that the batch is sharded over, if it is.
+      teacher_scale: Inverse temperature of the teacher's softmax.
+      normalized: Whether the embeddings are as they are to be multiplied, for instance
+        because the model normalises them.
+      axis_name: Mapped axis over which the batch is sharded, if any.
 
     Returns:
-      ``[B]``, one value an example: that of its image and that of its text.
+      ``[B]``, one value an example: the mean of its image's and its text's.
 
     Example:
       >>> x = jnp.eye(2)
@@ -57,12 +60,8 @@ def clip_affinity(
       Inheritance <https://arxiv.org/abs/2309.12314>`_, 2023, section 3.1.
     """
     checks.scalars(student_scale=student_scale, teacher_scale=teacher_scale)
-    images_s, texts_s, images_t, texts_t = (
-        unit(x)
-        for x in embeddings(
-            student_images, student_texts, teacher_images, teacher_texts
-        )
-    )
+    given = embeddings(student_images, student_texts, teacher_images, teacher_texts)
+    images_s, texts_s, images_t, texts_t = (x if normalized else unit(x) for x in given)
 
     def one_way(from_s: Array, to_s: Array, from_t: Array, to_t: Array) -> Array:
         log_q = jax.nn.log_softmax(student_scale * from_s @ gather(to_s, axis_name).T)
@@ -83,19 +82,19 @@ def crd(
     temperature: Positive = 0.07,
     axis_name: str | None = None,
 ) -> Array:
-    r"""Contrastive representation distillation, against the others of the batch.
+    r"""Contrastive representation distillation, with negatives from the batch.
 
     .. math:: -\log h_{ii} - \sum_{j \ne i} \log (1 - h_{ij}), \quad
               h_{ij} = \frac{e^{s_i^\top t_j / \tau}}{e^{s_i^\top t_j / \tau} + K / M}
 
-    and the same of the teacher's embedding among the student's, added.
+    plus the same with student and teacher exchanged.
 
     Args:
       student: ``[B, d]``, after its linear embedding, scaled to length 1 here.
       teacher: ``[B, d]``, after an embedding of its own.
       dataset_size: M, the examples that the K = B - 1 others stand for.
       temperature: Positive, the tau.
-      axis_name: Of the mapped axis that the batch is sharded over, if it is.
+      axis_name: Mapped axis over which the batch is sharded, if any.
 
     Returns:
       ``[B]``, one non-negative value an example; 0 for a batch of one.
@@ -125,7 +124,7 @@ def crd(
 
 
 class Memory(NamedTuple):
-    """Embeddings of all examples as last seen, and what their scores are divided by."""
+    """The last embeddings of all examples, and the constants that divide scores."""
 
     student: Array  # [M, d]
     teacher: Array  # [M, d]
@@ -137,9 +136,9 @@ def crd_memory(key: Array, *, dataset_size: int, width: int) -> Memory:
     """A memory of random embeddings, for `crd_with_memory`.
 
     Args:
-      key: Of `jax.random`.
-      dataset_size: M, how many examples there are.
-      width: d, of the embeddings; the authors' is 128.
+      key: Random key.
+      dataset_size: Number M of training examples.
+      width: Width d of the embeddings; 128 in the paper.
 
     Returns:
       The memory.
@@ -168,26 +167,26 @@ def crd_with_memory(
     momentum: Fraction = 0.5,
     axis_name: str | None = None,
 ) -> tuple[Array, Memory]:
-    r"""Contrastive representation distillation, against a memory of all examples.
+    r"""Contrastive representation distillation, with negatives from a memory.
 
-    As `crd`, with embeddings from the memory for those of the batch, and
-    :math:`e^{\cdot} / Z` for :math:`e^{\cdot}`: the code's constant Z, M times the mean
-    of the first batch's scores.
+    As `crd`, with negatives from a memory of all training examples, and with
+    :math:`e^{\cdot} / Z` for :math:`e^{\cdot}`, where the code's constant Z is M times
+    the mean score of the first batch.
 
     Args:
       student: ``[B, d]``, after its linear embedding, scaled to length 1 here.
       teacher: ``[B, d]``, after an embedding of its own.
       memory: From `crd_memory`, or from the step before.
-      indices: ``[B]``, of the examples in the data, integers in ``[0, M)``.
-      negatives: ``[B, K]``, those of others: drawn at random, or of another class.
+      indices: ``[B]``, places of the examples in the training set, in ``[0, M)``.
+      negatives: ``[B, K]``, places of others, drawn at random or from other classes.
       temperature: Positive, the tau.
-      momentum: What stays of an example's embedding when it is seen, in ``[0, 1]``.
-      axis_name: Of the mapped axis that the batch is sharded over, if it is; the memory
-        is then the same on each device, and sees all shards.
+      momentum: Weight of the old embedding when an example's is updated, in ``[0, 1]``.
+      axis_name: Mapped axis over which the batch is sharded, if any; each device then
+        holds the same memory, updated from all shards.
 
     Returns:
       ``[B]``, one non-negative value an example, and the memory for the next step. An
-      example with an index outside the memory has NaN, and leaves no trace in it.
+      example with an index outside the memory gives NaN and does not change the memory.
 
     Example:
       >>> memory = crd_memory(jax.random.key(0), dataset_size=9, width=4)

@@ -26,9 +26,8 @@ from kdjax.losses._numerics import (
     Scalar,
     classes,
     compare,
+    entropy,
     log_ratio_to_mixture,
-    normalise,
-    present,
     widen,
 )
 from kdjax.losses.divergences import forward_kl, reverse_kl, total_variation
@@ -156,6 +155,8 @@ _TRUE_DISTILLM = _DISTILLM._replace(entropy=False)
 _DISTILLM2 = Convention(squared_temperature=False, average=sequences_mean)
 _TRL = Convention(generalized_jsd, squared_temperature=False, average=tokens_mean)
 _DISTILLKIT = Convention(average=tokens_mean)
+_DISTILLKIT_JS = _DISTILLKIT._replace(divergence=jensen_shannon)
+_DISTILLKIT_TV = _DISTILLKIT._replace(divergence=total_variation)
 _MEAN = Convention(average=all_mean)
 
 PRESETS: dict[str, Convention] = {
@@ -204,10 +205,14 @@ PRESETS: dict[str, Convention] = {
         divergence=jensen_shannon, names=(("alpha", "beta"),)
     ),
     "distillkit": _DISTILLKIT,
-    "distillkit_js": _DISTILLKIT._replace(divergence=jensen_shannon),
-    "distillkit_tv": _DISTILLKIT._replace(divergence=total_variation),
+    "distillkit_js": _DISTILLKIT_JS,
+    "distillkit_tv": _DISTILLKIT_TV,
     "distillkit_zero": _DISTILLKIT._replace(support=teacher_on_top_k),
+    "distillkit_js_zero": _DISTILLKIT_JS._replace(support=teacher_on_top_k),
+    "distillkit_tv_zero": _DISTILLKIT_TV._replace(support=teacher_on_top_k),
     "distillkit_tail": _DISTILLKIT._replace(support=tail_of_teacher),
+    "distillkit_js_tail": _DISTILLKIT_JS._replace(support=tail_of_teacher),
+    "distillkit_tv_tail": _DISTILLKIT_TV._replace(support=tail_of_teacher),
     "eagle": _DISTILLM._replace(average=padded_mean),
     "eagle3": _DISTILLM._replace(average=positions_mean),
 }
@@ -260,7 +265,7 @@ def loss(
             listed = ", ".join(PRESETS)
             raise ValueError(f"convention is {convention!r}, but takes one of {listed}")
         convention = PRESETS[convention]
-    divergence, entropy, squared, support, average, weighs, names = convention
+    divergence, with_entropy, squared, support, average, weighs, names = convention
     if weighs is None and alpha is not None:
         hyperparameters["alpha"] = alpha
     mixed = weighs is not None and (labels is not None or alpha is not None)
@@ -284,17 +289,11 @@ def loss(
         s, t = support(s, t, k)
     ours = {dict(names).get(n, n): v for n, v in hyperparameters.items()}
     soft = divergence(s, t, **ours)
-    if entropy:
-        soft = soft + _entropy(t)
+    if with_entropy:
+        soft = soft + entropy(t)
     soft = average(soft, *of_classes) * (temperature**2 if squared else 1)
     if weighs is None or labels is None or alpha is None:  # all or none, see above
         return soft
     hard = average(cross_entropy(student, labels), *of_classes)
     share = alpha if weighs == "teacher" else 1 - alpha
     return share * soft + (1 - share) * hard
-
-
-def _entropy(logits: Array) -> Array:
-    exists = present(logits)
-    p, top, rest = normalise(logits, exists)
-    return -jnp.sum(p * jnp.where(exists, (logits - top) - rest, 0), -1)

@@ -81,7 +81,7 @@ def dist_intra(
       student_logits: ``[B, C]``, floating.
       teacher_logits: ``[B, C]``, floating.
       temperature: Positive scalar.
-      axis_name: Of the mapped axis that the batch is sharded over, if it is.
+      axis_name: Mapped axis over which the batch is sharded, if any.
 
     Returns:
       ``[]``, one non-negative value a batch.
@@ -118,7 +118,7 @@ def dist(
       temperature: Positive scalar.
       inter_weight: The paper's beta.
       intra_weight: The paper's gamma.
-      axis_name: Of the mapped axis that the batch is sharded over, if it is.
+      axis_name: Mapped axis over which the batch is sharded, if any.
 
     Returns:
       ``[B]``, one non-negative value an example, the batch's own part in each; 0 where
@@ -161,7 +161,7 @@ def cka(
       teacher: ``[B, e]``.
       debiased: Whether to estimate each of the three without bias, which a small batch
         wants; takes four examples at least. The value may then lie outside [0, 1].
-      axis_name: Of the mapped axis that the batch is sharded over, if it is.
+      axis_name: Mapped axis over which the batch is sharded, if any.
 
     Returns:
       ``[]``, one value a batch.

@@ -1,4 +1,4 @@
-"""Losses that treat the label's class and the others apart."""
+"""Losses that treat the label's class and the other classes differently."""
 
 from __future__ import annotations
 

@@ -1,11 +1,10 @@
 r"""Divergences between two categorical distributions given as logits.
 
-Masked classes and logits of ``-inf``: a class outside ``class_mask`` is as if absent. A
-logit of ``-inf`` is a probability of exactly 0, and so is one below -1e30, for some
-mask with their least number. Where that would make the divergence infinite (forward KL
-with a class that the student rules out), the class is as if absent too: values, and
-gradients by the logits, are finite for all logits of moderate size. A row in which
-either side has no class gives 0. NaN gives NaN.
+A class outside ``class_mask`` is ignored. A logit of ``-inf``, or below -1e30, is a
+probability of exactly 0; where that would make a divergence infinite, as in forward KL
+when the student rules out a class, the class is ignored, too. So values and gradients
+are finite for all logits of moderate size. A row in which either side has no class
+gives 0. NaN gives NaN.
 
 A KL of 1e-6 keeps its digits in float32: see `kdjax.losses._numerics`.
 """
@@ -32,7 +31,7 @@ from kdjax.losses.ranges import Fraction
 def forward_kl(
     student_logits: Array, teacher_logits: Array, *, class_mask: Array | None = None
 ) -> Array:
-    r""":math:`\mathrm{KL}(p \| q) = \sum_c p_c \log(p_c / q_c)`, p the teacher.
+    r"""Forward KL, from the teacher: :math:`\sum_c p_c \log(p_c / q_c)`.
 
     Args:
       student_logits: ``[..., C]``, floating.
@@ -59,7 +58,7 @@ def forward_kl(
 def reverse_kl(
     student_logits: Array, teacher_logits: Array, *, class_mask: Array | None = None
 ) -> Array:
-    r""":math:`\mathrm{KL}(q \| p) = \sum_c q_c \log(q_c / p_c)`, q the student.
+    r"""Reverse KL, from the student: :math:`\sum_c q_c \log(q_c / p_c)`.
 
     Args:
       student_logits: ``[..., C]``, floating.
@@ -84,9 +83,9 @@ def reverse_kl(
 def total_variation(
     student_logits: Array, teacher_logits: Array, *, class_mask: Array | None = None
 ) -> Array:
-    r""":math:`\tfrac12 \sum_c |p_c - q_c| = 1 - \sum_c \min(p_c, q_c)`.
+    r"""Total variation: :math:`\tfrac12 \sum_c |p_c - q_c|`, from 0 to 1.
 
-    One less the rate at which speculative decoding accepts the student's draft.
+    One minus the rate at which speculative decoding accepts the student's drafts.
 
     Args:
       student_logits: ``[..., C]``, floating.
@@ -116,14 +115,14 @@ def symmetric_kl(
     reverse_share: Fraction = 0.5,
     class_mask: Array | None = None,
 ) -> Array:
-    r"""Forward and reverse KL in shares, :math:`(1 - r)` and :math:`r`.
+    r"""Weighted sum of forward and reverse KL, by :math:`1 - r` and :math:`r`.
 
-    `cakld` takes for :math:`r` the teacher's confidence.
+    `cakld` sets :math:`r` to the teacher's confidence.
 
     Args:
       student_logits: ``[..., C]``, floating.
       teacher_logits: ``[..., C]``, floating.
-      reverse_share: Reverse KL's, in ``[0, 1]``.
+      reverse_share: Weight r of reverse KL, in ``[0, 1]``.
       class_mask: Classes to keep, broadcastable to ``[..., C]``.
 
     Returns:
@@ -151,20 +150,20 @@ def cakld(
     axis_name: str | None = None,
     class_mask: Array | None = None,
 ) -> Array:
-    r"""BitDistiller's confidence-aware KL: `symmetric_kl`, reverse for a sure teacher.
+    r"""BitDistiller's confidence-aware KL: the more reverse, the surer the teacher.
 
     .. math:: \gamma \mathrm{KL}(q \| p) + (1 - \gamma) \mathrm{KL}(p \| q), \quad
               \gamma = \overline{p_y}
 
-    with the mean over the examples of the batch that have a label and a teacher; the
-    authors take it over the data beforehand, for which there is `symmetric_kl`.
+    The mean is over the examples of the batch that have a label and a teacher. The
+    authors compute it once over the training set: for that, use `symmetric_kl`.
 
     Args:
       student_logits: ``[..., C]``, floating.
       teacher_logits: ``[..., C]``, floating.
       labels: ``[...]``, integers in ``[0, C)``: classes, or the text's own tokens. An
-        example without one is 0.
-      axis_name: Of the mapped axis that the batch is sharded over, if it is.
+        example without a label gives 0.
+      axis_name: Mapped axis over which the batch is sharded, if any.
       class_mask: Classes to keep, broadcastable to ``[..., C]``.
 
     Returns:
@@ -196,21 +195,25 @@ def adaptive_kl(
     teacher_logits: Array,
     *,
     head_mass: Fraction = 0.5,
+    boundary_in_head: bool = False,
     class_mask: Array | None = None,
 ) -> Array:
-    r"""Forward and reverse KL, weighted by where the student errs.
+    r"""AKL: forward and reverse KL, weighted by the student's error on head and tail.
 
     .. math:: \frac{g_h \mathrm{KL}(p \| q) + g_t \mathrm{KL}(q \| p)}{g_h + g_t},
               \quad g = \sum |p_c - q_c|
 
-    over the head, the likeliest classes of the teacher, and over the tail, the rest.
-    The weights are held fixed in the gradient.
+    where the head are the teacher's most probable classes and the tail the others. No
+    gradient passes through the weights.
 
     Args:
       student_logits: ``[..., C]``, floating.
       teacher_logits: ``[..., C]``, floating.
-      head_mass: The head is the largest set of the teacher's likeliest classes with at
-        most this probability together, and its likeliest always; the paper's mu.
+      head_mass: Probability of the head, the paper's mu. The head are as many of the
+        teacher's most probable classes as together have at most this probability, but
+        always the first.
+      boundary_in_head: Whether the first class beyond that is in the head, too, as in
+        DSKD's code.
       class_mask: Classes to keep, broadcastable to ``[..., C]``.
 
     Returns:
@@ -228,7 +231,8 @@ def adaptive_kl(
     checks.scalars(head_mass=head_mass)
     pair = compare(*classes(student_logits, teacher_logits, class_mask))
     order = jnp.argsort(pair.p, -1, descending=True)
-    mass = jnp.cumsum(jnp.take_along_axis(pair.p, order, -1), -1)
+    ordered = jnp.take_along_axis(pair.p, order, -1)
+    mass = jnp.cumsum(ordered, -1) - (ordered if boundary_in_head else 0)
     in_head = (mass <= head_mass).at[..., 0].set(True)
     head = jnp.take_along_axis(in_head, jnp.argsort(order, -1), -1)
     gap = jax.lax.stop_gradient(jnp.abs(excess(pair)))

@@ -1,7 +1,7 @@
-"""What hidden activations teach.
+"""Losses on hidden activations, one vector or array an example.
 
-Where widths differ, the caller projects the student's activations before the loss.
-Feature maps are ``[B, H, W, C]``; for channels first: ``jnp.moveaxis(x, 1, -1)``.
+Where widths differ, project the student's activations before the loss, for instance
+with `kdjax.models.projectors`.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from kdjax.losses import _numerics, checks
-from kdjax.losses._numerics import Array, norm, unit, widen
+from kdjax.losses import _numerics
+from kdjax.losses._numerics import Array, unit, widen
 
 
 def hint(student: Array, teacher: Array) -> Array:
@@ -87,148 +87,6 @@ def pkd(student: Array, teacher: Array) -> Array:
     student, teacher = widen(student, teacher)
     chex.assert_rank([student, teacher], 3)
     return hint(unit(student), unit(teacher))
-
-
-def _attention_maps(student: Array, teacher: Array, power: float) -> list[Array]:
-    """Means over channels of ``|a|^power``, flattened, of length 1: [B, H W]."""
-    checks.scalars(power=power)
-    checks.maps(student=student, teacher=teacher)
-    maps = (jnp.mean(jnp.abs(x) ** power, -1) for x in widen(student, teacher))
-    return [unit(x.reshape(len(x), -1)) for x in maps]
-
-
-def attention_transfer(student: Array, teacher: Array, *, power: float = 2) -> Array:
-    r"""Mean square between maps of where activations are large: the code's form.
-
-    .. math:: \frac1{HW} \left\| \frac{a_s}{\|a_s\|} - \frac{a_t}{\|a_t\|} \right\|^2,
-              \quad a = \sum_c |A_c|^p
-
-    Args:
-      student: ``[B, H, W, C]``.
-      teacher: ``[B, H, W, D]``; the caller resizes the larger map.
-      power: The exponent p.
-
-    Returns:
-      ``[B]``, one non-negative value an example. The usual weight of its mean is 1000.
-
-    Example:
-      >>> x = jnp.arange(1.0, 9.0).reshape(1, 2, 2, 2)
-      >>> print(f"{attention_transfer(3 * x, x)[0]:.6f}")
-      0.000000
-
-    References:
-      Zagoruyko and Komodakis, `Paying More Attention to Attention
-      <https://arxiv.org/abs/1612.03928>`_, 2017, section 3.1, as in its code.
-    """
-    student, teacher = _attention_maps(student, teacher, power)
-    return hint(student, teacher)
-
-
-def attention_transfer_distance(
-    student: Array, teacher: Array, *, power: float = 2
-) -> Array:
-    r"""`attention_transfer` in the paper's form, a distance and not its mean square.
-
-    .. math:: \left\| \frac{a_s}{\|a_s\|} - \frac{a_t}{\|a_t\|} \right\|
-
-    Args:
-      student: ``[B, H, W, C]``.
-      teacher: ``[B, H, W, D]``; the caller resizes the larger map.
-      power: The exponent p.
-
-    Returns:
-      ``[B]``, one non-negative value an example. The paper weighs it by 500.
-
-    Example:
-      >>> x = jnp.arange(1.0, 9.0).reshape(1, 2, 2, 2)
-      >>> print(f"{attention_transfer_distance(3 * x, x)[0]:.6f}")
-      0.000000
-
-    References:
-      Zagoruyko and Komodakis, `Paying More Attention to Attention
-      <https://arxiv.org/abs/1612.03928>`_, 2017, section 3.1, equation 2.
-    """
-    student, teacher = _attention_maps(student, teacher, power)
-    return norm(student - teacher)
-
-
-def fsp(
-    student_first: Array,
-    student_second: Array,
-    teacher_first: Array,
-    teacher_second: Array,
-) -> Array:
-    r"""Flow of the solution: mean square between Gram matrices of two layers.
-
-    With the same layer twice they are the Gram matrices of style transfer.
-
-    .. math:: \frac1{CD} \sum_{c,d} (G^s_{cd} - G^t_{cd})^2, \quad
-              G_{cd} = \frac1{HW} \sum_{h,w} F^1_{hwc} F^2_{hwd}
-
-    Args:
-      student_first: ``[B, H, W, C]``.
-      student_second: ``[B, H, W, D]``.
-      teacher_first: ``[B, H', W', C]``.
-      teacher_second: ``[B, H', W', D]``.
-
-    Returns:
-      ``[B]``, one non-negative value an example.
-
-    Example:
-      >>> x = jnp.ones((1, 2, 2, 3))
-      >>> fsp(x, x, x, x).tolist()
-      [0.0]
-
-    References:
-      Yim et al., `A Gift from Knowledge Distillation
-      <https://doi.org/10.1109/CVPR.2017.754>`_, 2017, section 3.2.
-    """
-    checks.maps(student_first=student_first, student_second=student_second)
-    checks.maps(teacher_first=teacher_first, teacher_second=teacher_second)
-    maps = widen(student_first, student_second, teacher_first, teacher_second)
-
-    def flow(first: Array, second: Array) -> Array:
-        _, height, width, _ = first.shape
-        return jnp.einsum("bhwc,bhwd->bcd", first, second) / (height * width)
-
-    return hint(flow(*maps[:2]), flow(*maps[2:]))
-
-
-def nst(student: Array, teacher: Array) -> Array:
-    r"""Neuron selectivity: squared maximum mean discrepancy between channels.
-
-    .. math:: \overline{k(t, t')} + \overline{k(s, s')} - 2 \overline{k(s, t)},
-              \quad k(a, b) = (a^\top b)^2
-
-    over channels as points, each of length 1 in the space of the map's pixels.
-
-    Args:
-      student: ``[B, H, W, C]``.
-      teacher: ``[B, H, W, D]``; the caller resizes the larger map.
-
-    Returns:
-      ``[B]``, one non-negative value an example. The usual weight of its mean is 50.
-
-    Example:
-      >>> x = jnp.arange(1.0, 9.0).reshape(1, 2, 2, 2)
-      >>> print(f"{nst(3 * x, x)[0]:.6f}")
-      0.000000
-
-    References:
-      Huang and Wang, `Like What You Like: Knowledge Distill via Neuron Selectivity
-      Transfer <https://arxiv.org/abs/1707.01219>`_, 2017, section 4, polynomial kernel.
-    """
-    checks.maps(student=student, teacher=teacher)
-    student, teacher = widen(student, teacher)
-
-    def channels(x: Array) -> Array:
-        return unit(jnp.moveaxis(x.reshape(len(x), -1, x.shape[-1]), -1, 1))
-
-    def kernel(a: Array, b: Array) -> Array:
-        return jnp.mean(jnp.einsum("bci,bdi->bcd", a, b) ** 2, (1, 2))
-
-    s, t = channels(student), channels(teacher)
-    return kernel(t, t) + kernel(s, s) - 2 * kernel(s, t)
 
 
 def factor_transfer(student: Array, teacher: Array) -> Array:

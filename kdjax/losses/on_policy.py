@@ -6,11 +6,19 @@ texts are given: who drew them, and how, is the caller's business.
 
 from __future__ import annotations
 
+import chex
 import jax
 import jax.numpy as jnp
 
 from kdjax.losses import checks
-from kdjax.losses._numerics import Array, classes, compare, kl
+from kdjax.losses._numerics import (
+    Array,
+    Scalar,
+    batch_mean,
+    classes,
+    compare,
+    widen,
+)
 from kdjax.losses.divergences import reverse_kl
 from kdjax.losses.logits import cross_entropy
 from kdjax.losses.ranges import Fraction
@@ -45,96 +53,6 @@ def sampled_log_ratio(
     p, q, gap = compare(*classes(student_logits, teacher_logits, written))
     gap = jnp.where((p > 0) & (q > 0), gap, 0)
     return jnp.take_along_axis(gap, tokens[..., None], -1)[..., 0]
-
-
-def reverse_kl_k1(student_logits: Array, teacher_logits: Array, tokens: Array) -> Array:
-    r"""Estimate k1 of `reverse_kl` from one token of the student: the log-ratio.
-
-    .. math:: k_1 = \log q(y) - \log p(y), \quad y \sim q
-
-    Unbiased as a value, with a large variance: single values may be negative. Not to be
-    differentiated: its gradient is that of :math:`\log q(y)`, whose mean is 0. With the
-    sign changed it is the reward of a policy gradient: see `minillm`.
-
-    Args:
-      student_logits: ``[..., L, V]``, floating.
-      teacher_logits: ``[..., L, V]``, floating.
-      tokens: ``[..., L]``, which the student drew.
-
-    Returns:
-      ``[..., L]``, one value in nats a token; 0 for a token that either
-      side rules out.
-
-    Example:
-      >>> student, teacher = jnp.zeros((1, 2)), jnp.log(jnp.array([[0.25, 0.75]]))
-      >>> print(f"{reverse_kl_k1(student, teacher, jnp.array([0]))[0]:.4f}")  # log 2
-      0.6931
-
-    References:
-      Schulman, `Approximating KL Divergence
-      <http://joschu.net/blog/kl-approx.html>`_, 2020.
-    """
-    return -sampled_log_ratio(student_logits, teacher_logits, tokens)
-
-
-def reverse_kl_k2(student_logits: Array, teacher_logits: Array, tokens: Array) -> Array:
-    r"""Estimate k2 of `reverse_kl` from one token of the student: half the square.
-
-    .. math:: k_2 = \tfrac12 (\log q(y) - \log p(y))^2, \quad y \sim q
-
-    Biased as a value, by terms of third order in the log-ratio, with a small variance
-    and never negative. The mean of its gradient is exactly that of `reverse_kl`.
-
-    Args:
-      student_logits: ``[..., L, V]``, floating.
-      teacher_logits: ``[..., L, V]``, floating.
-      tokens: ``[..., L]``, which the student drew.
-
-    Returns:
-      ``[..., L]``, one non-negative value in nats a token; 0 for a token that either
-      side rules out.
-
-    Example:
-      >>> student, teacher = jnp.zeros((1, 2)), jnp.log(jnp.array([[0.25, 0.75]]))
-      >>> print(f"{reverse_kl_k2(student, teacher, jnp.array([0]))[0]:.4f}")
-      0.2402
-
-    References:
-      Schulman, `Approximating KL Divergence
-      <http://joschu.net/blog/kl-approx.html>`_, 2020.
-    """
-    return sampled_log_ratio(student_logits, teacher_logits, tokens) ** 2 / 2
-
-
-def reverse_kl_k3(student_logits: Array, teacher_logits: Array, tokens: Array) -> Array:
-    r"""Estimate k3 of `reverse_kl` from one token of the student: never negative.
-
-    .. math:: k_3 = r - 1 - \log r, \quad r = p(y) / q(y), \quad y \sim q
-
-    Unbiased as a value, and of smaller variance than k1 where both sides are close. The
-    mean of its gradient is not that of `reverse_kl` but of `forward_kl`, wherever the
-    student can draw all that the teacher can.
-
-    Args:
-      student_logits: ``[..., L, V]``, floating.
-      teacher_logits: ``[..., L, V]``, floating.
-      tokens: ``[..., L]``, which the student drew.
-
-    Returns:
-      ``[..., L]``, one non-negative value in nats a token; 0 for a token that either
-      side rules out.
-
-    Example:
-      >>> student, teacher = jnp.zeros((1, 2)), jnp.log(jnp.array([[0.25, 0.75]]))
-      >>> print(f"{reverse_kl_k3(student, teacher, jnp.array([0]))[0]:.4f}")
-      0.1931
-
-    References:
-      Schulman, `Approximating KL Divergence
-      <http://joschu.net/blog/kl-approx.html>`_, 2020.
-    """
-    ratio = sampled_log_ratio(student_logits, teacher_logits, tokens)[..., None]
-    return kl(jnp.ones_like(ratio), jnp.exp(ratio), -ratio)
 
 
 def reward_to_go(
@@ -291,3 +209,84 @@ def minillm(
     single = reverse_kl(student_logits, teacher_logits)
     long = later * cross_entropy(student_logits, tokens)
     return jnp.sum(jnp.where(counts, weights * (single + long), 0), -1)
+
+
+def whiten(
+    values: Array, *, mask: Array | None = None, axis_name: str | None = None
+) -> Array:
+    """Values less their mean over all tokens of a batch, over their deviation.
+
+    Args:
+      values: ``[..., L]``, for instance advantages from `mean_reward_to_go`.
+      mask: Tokens that count, ``[..., L]``.
+      axis_name: Mapped axis over which the batch is sharded, if any.
+
+    Returns:
+      ``[..., L]``; 0 for tokens that do not count.
+
+    Example:
+      >>> [round(float(x), 3) for x in whiten(jnp.array([1.0, 2.0, 3.0]))]
+      [-1.225, 0.0, 1.225]
+
+    References:
+      Gu et al., `MiniLLM: Knowledge Distillation of Large Language Models
+      <https://arxiv.org/abs/2306.08543>`_, 2024, in its code, which adds 1e-8 to the
+      variance.
+    """
+    counts = checks.mask(mask, values.shape)
+    centred = values - batch_mean(values, counts, axis_name)
+    variance = batch_mean(centred**2, counts, axis_name)
+    return jnp.where(counts, centred / jnp.sqrt(variance + 1e-8), 0)
+
+
+def clipped_policy_loss(
+    student_logits: Array,
+    tokens: Array,
+    old_log_probabilities: Array,
+    advantages: Array,
+    *,
+    clip: Scalar = 0.2,
+    mask: Array | None = None,
+) -> Array:
+    r"""PPO's clipped loss, which lets MiniLLM's code take several steps per text.
+
+    .. math:: -\min\big(\rho_t A_t, \, \mathrm{clip}(\rho_t, 1 - \epsilon,
+              1 + \epsilon) A_t\big), \quad
+              \rho_t = q(y_t) / q_{\mathrm{old}}(y_t)
+
+    On the first step, where both are the same student, its gradient is REINFORCE's.
+
+    Args:
+      student_logits: ``[..., L, V]``, floating.
+      tokens: ``[..., L]``, what was written.
+      old_log_probabilities: ``[..., L]``, of the tokens, by the student that wrote.
+      advantages: ``[..., L]``. MiniLLM's are `whiten` of `mean_reward_to_go` of
+        `sampled_log_ratio`. Held fixed in the gradient, as are the old probabilities.
+      clip: The epsilon; positive.
+      mask: Tokens that count, ``[..., L]``.
+
+    Returns:
+      ``[..., L]``, one value a token; 0 for tokens that do not count.
+
+    Example:
+      >>> z, tokens = jnp.zeros((1, 2)), jnp.array([0])
+      >>> old = jnp.log(jnp.array([0.25]))  # half as probable as now
+      >>> print(f"{clipped_policy_loss(z, tokens, old, jnp.array([1.0]))[0]:.1f}")
+      -1.2
+
+    References:
+      Schulman et al., `Proximal Policy Optimization Algorithms
+      <https://arxiv.org/abs/1707.06347>`_, 2017, equation 7.
+    """
+    checks.scalars(clip=clip)
+    _, written = checks.labels(tokens, student_logits, "tokens")
+    old, advantages = jax.lax.stop_gradient(
+        tuple(widen(old_log_probabilities, advantages))
+    )
+    chex.assert_shape([old, advantages], written.shape)
+    counts = checks.mask(mask, written.shape) & written
+    log_ratio = -cross_entropy(student_logits, tokens) - old
+    ratio = jnp.exp(jnp.where(counts, log_ratio, 0))
+    clipped = jnp.clip(ratio, 1 - clip, 1 + clip)
+    gain = jnp.minimum(ratio * advantages, clipped * advantages)
+    return -jnp.where(counts, gain, 0)

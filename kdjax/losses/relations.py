@@ -1,26 +1,36 @@
-r"""What relates the examples of a batch: losses over pairs and triples.
+r"""Relational losses: over pairs and triples of the examples in a batch.
 
-Embeddings are ``[B, d]``, of one width for the student and any other for the teacher.
-Each loss gives ``[B]``, the part of each example in the paper's value, which is their
-mean.
+Embeddings are ``[B, d]``; student and teacher may have different widths. Each loss
+gives ``[B]``, an example's part in the paper's value, which is their mean.
 
-In a batch of one there is nothing to relate, and each gives 0; but `gram_correlation`,
+In a batch of one there is nothing to relate, and all are 0 except `gram_correlation`,
 which compares lengths as well.
 
-Under ``pmap`` or ``shard_map`` the batch lies in shards, and an example relates to
-those of the other devices, too: name the axis (``axis_name``), and the embeddings are
-gathered over it. Value and gradient are then those of the whole batch on one device, by
-the usual recipe: each device takes the mean over its shard, and ``pmean`` joins values
-and gradients of parameters.
+Under ``pmap`` or ``shard_map``, where the batch is sharded over devices, pass the name
+of the mapped axis as ``axis_name``: embeddings are gathered over it. Value and gradient
+are then those of the whole batch on one device, if each device takes the mean over its
+shard and ``pmean`` joins the values and the gradients of the parameters.
 """
 
 from __future__ import annotations
+
+import math
 
 import chex
 import jax
 import jax.numpy as jnp
 
-from kdjax.losses._numerics import Array, embeddings, gather, huber, norm, unit
+from kdjax.losses import checks
+from kdjax.losses._numerics import (
+    Array,
+    embeddings,
+    gather,
+    huber,
+    norm,
+    polynomial,
+    unit,
+)
+from kdjax.losses.ranges import Positive
 
 _EPSILON = 1e-7  # PKT's, in the code of its authors
 
@@ -28,7 +38,7 @@ _EPSILON = 1e-7  # PKT's, in the code of its authors
 def rkd_distance(
     student: Array, teacher: Array, *, axis_name: str | None = None
 ) -> Array:
-    r"""Huber loss between pairwise distances, each over its mean.
+    r"""RKD-D: Huber loss between pairwise distances, each over its mean.
 
     .. math:: \frac1B \sum_j \ell\!\left(\frac{\|s_i - s_j\|}{\mu_s},
               \frac{\|t_i - t_j\|}{\mu_t}\right)
@@ -38,7 +48,7 @@ def rkd_distance(
     Args:
       student: ``[B, d]``.
       teacher: ``[B, e]``.
-      axis_name: Of the mapped axis that the batch is sharded over, if it is.
+      axis_name: Mapped axis over which the batch is sharded, if any.
 
     Returns:
       ``[B]``, one non-negative value an example. The authors weigh its mean by 25.
@@ -65,7 +75,7 @@ def rkd_distance(
 
 
 def rkd_angle(student: Array, teacher: Array, *, axis_name: str | None = None) -> Array:
-    r"""Huber loss between the cosines of all angles.
+    r"""RKD-A: Huber loss between the cosines of the angles of all triples.
 
     .. math:: \frac1{B^2} \sum_{j,k} \ell(\cos \angle s_j s_i s_k,
               \cos \angle t_j t_i t_k)
@@ -73,11 +83,11 @@ def rkd_angle(student: Array, teacher: Array, *, axis_name: str | None = None) -
     Args:
       student: ``[B, d]``.
       teacher: ``[B, e]``.
-      axis_name: Of the mapped axis that the batch is sharded over, if it is.
+      axis_name: Mapped axis over which the batch is sharded, if any.
 
     Returns:
-      ``[B]``, one non-negative value an example: that of the angles at it. The authors
-      weigh its mean by 50. Takes memory of order ``B^3``.
+      ``[B]``, one non-negative value an example, for the angles at it. The authors
+      weigh its mean by 50. Memory grows as ``B^3``.
 
     Example:
       >>> x = jax.random.normal(jax.random.key(0), (4, 3))
@@ -98,9 +108,9 @@ def rkd_angle(student: Array, teacher: Array, *, axis_name: str | None = None) -
 
 
 def similarity_preserving(
-    student: Array, teacher: Array, *, axis_name: str | None = None
+    student: Array, teacher: Array, *, row_norm: int = 2, axis_name: str | None = None
 ) -> Array:
-    r"""Squared difference of the rows of both Gram matrices, each of length 1.
+    r"""Squared differences of both Gram matrices, whose rows have norm 1.
 
     .. math:: \frac1B \sum_j \left(\frac{(S S^\top)_{ij}}{\|(S S^\top)_i\|}
               - \frac{(T T^\top)_{ij}}{\|(T T^\top)_i\|}\right)^2
@@ -108,7 +118,9 @@ def similarity_preserving(
     Args:
       student: ``[B, d]``; feature maps are flattened by the caller.
       teacher: ``[B, e]``.
-      axis_name: Of the mapped axis that the batch is sharded over, if it is.
+      row_norm: 2 for the paper's rows, of Euclidean norm 1; 1 for torchdistill's, whose
+        absolute values add to 1.
+      axis_name: Mapped axis over which the batch is sharded, if any.
 
     Returns:
       ``[B]``, one non-negative value an example. The usual weight of its mean is 3000.
@@ -122,16 +134,22 @@ def similarity_preserving(
       Tung and Mori, `Similarity-Preserving Knowledge Distillation
       <https://arxiv.org/abs/1907.09682>`_, 2019, section 3.
     """
+    if row_norm not in (1, 2):
+        raise ValueError(f"row_norm is {row_norm}, but takes 1 or 2")
     student, teacher = embeddings(student, teacher)
 
     def rows(x: Array) -> Array:
-        return unit(x @ gather(x, axis_name).T)
+        gram = x @ gather(x, axis_name).T
+        if row_norm == 2:
+            return unit(gram)
+        total = jnp.sum(jnp.abs(gram), -1, keepdims=True)
+        return gram / jnp.where(total == 0, 1, total)
 
     return jnp.mean((rows(student) - rows(teacher)) ** 2, -1)
 
 
 def pkt(student: Array, teacher: Array, *, axis_name: str | None = None) -> Array:
-    r"""KL between distributions over neighbours, by cosine similarity.
+    r"""PKT: KL between distributions over neighbours, by cosine similarity.
 
     .. math:: \frac1B \sum_j p_{ij} \log \frac{p_{ij} + \epsilon}{q_{ij} + \epsilon},
               \quad p_{ij} \propto \tfrac12 (1 + \cos(t_i, t_j))
@@ -139,7 +157,7 @@ def pkt(student: Array, teacher: Array, *, axis_name: str | None = None) -> Arra
     Args:
       student: ``[B, d]``.
       teacher: ``[B, e]``.
-      axis_name: Of the mapped axis that the batch is sharded over, if it is.
+      axis_name: Mapped axis over which the batch is sharded, if any.
 
     Returns:
       ``[B]``, one value an example. The usual weight of its mean is 30000.
@@ -167,14 +185,14 @@ def pkt(student: Array, teacher: Array, *, axis_name: str | None = None) -> Arra
 def gram_correlation(
     student: Array, teacher: Array, *, axis_name: str | None = None
 ) -> Array:
-    r"""Squared difference of both Gram matrices: correlation congruence.
+    r"""Squared differences of both Gram matrices: correlation congruence.
 
     .. math:: \frac1B \sum_j (s_i^\top s_j - t_i^\top t_j)^2
 
     Args:
       student: ``[B, d]``.
       teacher: ``[B, e]``.
-      axis_name: Of the mapped axis that the batch is sharded over, if it is.
+      axis_name: Mapped axis over which the batch is sharded, if any.
 
     Returns:
       ``[B]``, one non-negative value an example.
@@ -195,21 +213,69 @@ def gram_correlation(
     return jnp.mean((gram(student) - gram(teacher)) ** 2, -1)
 
 
+def gaussian_correlation(
+    student: Array,
+    teacher: Array,
+    *,
+    gamma: Positive = 0.4,
+    order: int = 2,
+    axis_name: str | None = None,
+) -> Array:
+    r"""Correlation congruence with a Gaussian kernel, by its Taylor series.
+
+    .. math:: \frac1B \sum_j \big(k(s_i, s_j) - k(t_i, t_j)\big)^2, \quad
+              k(x, y) = e^{-2\gamma} \sum_{p=0}^{P}
+              \frac{(2\gamma \, x^\top y)^p}{p!} \approx e^{-\gamma \|x - y\|^2}
+
+    for embeddings scaled to length 1, as is done here.
+
+    Args:
+      student: ``[B, d]``.
+      teacher: ``[B, e]``.
+      gamma: Inverse squared width of the kernel.
+      order: P, of the last term that is kept; at least 1.
+      axis_name: Mapped axis over which the batch is sharded, if any.
+
+    Returns:
+      ``[B]``, one non-negative value an example.
+
+    Example:
+      >>> x = jax.random.normal(jax.random.key(0), (4, 3))
+      >>> print(f"{gaussian_correlation(5 * x, x).mean():.6f}")  # scale does not matter
+      0.000000
+
+    References:
+      Peng et al., `Correlation Congruence for Knowledge Distillation
+      <https://arxiv.org/abs/1904.01802>`_, 2019, section 3.2, Gaussian kernel.
+    """
+    checks.scalars(gamma=gamma)
+    if order < 1:
+        raise ValueError(f"order is {order}, but takes 1 or more")
+    student, teacher = (unit(x) for x in embeddings(student, teacher))
+    terms = [1 / math.factorial(p) for p in range(order, -1, -1)]
+
+    def kernel(x: Array) -> Array:
+        products = 2 * gamma * x @ gather(x, axis_name).T
+        return jnp.exp(-2 * jnp.asarray(gamma, x.dtype)) * polynomial(terms, products)
+
+    return jnp.mean((kernel(student) - kernel(teacher)) ** 2, -1)
+
+
 def consecutive_correlation(
     student: Array, teacher: Array, *, axis_name: str | None = None
 ) -> Array:
-    r"""How the errors of neighbours in the batch go together: RepDistiller's form.
+    r"""Products of absolute errors of consecutive examples: RepDistiller's form.
 
     .. math:: \frac{1}{B - 1} \sum_i \delta_i^\top \delta_{i+1}, \quad
               \delta_i = |s_i - t_i|
 
-    Another object than `gram_correlation`, under the same name there: it depends on the
-    order of the batch.
+    Unlike `gram_correlation`, which the paper describes, it depends on the order of the
+    examples in the batch.
 
     Args:
       student: ``[B, d]``, after the projection if the widths differ.
       teacher: ``[B, d]``.
-      axis_name: Of the mapped axis that the batch is sharded over, if it is.
+      axis_name: Mapped axis over which the batch is sharded, if any.
 
     Returns:
       ``[B]``, one non-negative value an example, whose mean is the loss; 0 for the

@@ -36,7 +36,7 @@ def token_mean(values: Array, mask: Array, *, axis_name: str | None = None) -> A
     Args:
       values: ``[...]``, one a token.
       mask: Tokens that count, ``[...]``.
-      axis_name: Of the mapped axis that the batch is sharded over, if it is. The mean
+      axis_name: Mapped axis over which the batch is sharded, if any. The mean
         over shards is then the mean over the tokens of all, however they are spread.
 
     Returns:
@@ -148,7 +148,7 @@ def gkd(
       from_student: ``[B]``, which texts the student wrote.
       student_share: The paper's lambda, in ``[0, 1]``.
       beta: See `jensen_shannon`.
-      axis_name: Of the mapped axis that the batch is sharded over, if it is.
+      axis_name: Mapped axis over which the batch is sharded, if any.
       mask: Tokens that count, ``[B, L]``.
 
     Returns:

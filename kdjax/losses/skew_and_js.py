@@ -1,22 +1,27 @@
 """Divergences to a mixture of both distributions: bounded, whatever the logits.
 
-Which class exists is said in `kdjax.losses.divergences`.
+For masked classes see `kdjax.losses.divergences`.
 """
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 
 from kdjax.losses import checks
 from kdjax.losses._numerics import (
     Array,
+    Scalar,
     classes,
     compare,
     kl,
     kls_to_mixture,
     log_ratio_to_mixture,
+    mean,
     present,
+    widen,
 )
+from kdjax.losses.logits import cross_entropy
 from kdjax.losses.ranges import Fraction
 
 
@@ -173,3 +178,88 @@ def normalized_jensen_shannon(
     teacher_part = teacher_part / jnp.where(beta < 1, 1 - beta, 1)
     student_part = student_part / jnp.where(beta > 0, beta, 1)
     return teacher_part + student_part
+
+
+def likelihood_gap(
+    student_logits: Array,
+    teacher_logits: Array,
+    tokens: Array,
+    *,
+    mask: Array | None = None,
+) -> Array:
+    r"""How much more probable a text is to the teacher than to the student, a token.
+
+    .. math:: \Big(\prod_t p(y_t)\Big)^{1/L} - \Big(\prod_t q(y_t)\Big)^{1/L}
+
+    From it `adaptive_skew` chooses the skew of a text. Held fixed in the gradient.
+
+    Args:
+      student_logits: ``[..., L, V]``, floating.
+      teacher_logits: ``[..., L, V]``, floating.
+      tokens: ``[..., L]``, the text.
+      mask: Tokens that count, ``[..., L]``.
+
+    Returns:
+      ``[...]``, one value in ``[-1, 1]`` a text; 0 for a text without a token.
+
+    Example:
+      >>> student, teacher = jnp.zeros((3, 2)), jnp.log(jnp.array([[0.75, 0.25]] * 3))
+      >>> float(likelihood_gap(student, teacher, jnp.zeros(3, int)))
+      0.25
+
+    References:
+      Ko et al., `DistiLLM-2: A Contrastive Approach Boosts the Distillation of LLMs
+      <https://arxiv.org/abs/2503.07067>`_, 2025, section 3, as in its code.
+    """
+    _, written = checks.labels(tokens, student_logits, "tokens")
+    counts = checks.mask(mask, written.shape) & written
+    for logits in (student_logits, teacher_logits):
+        counts &= present(logits).any(-1)
+
+    def likelihood(logits: Array) -> Array:
+        return jnp.exp(-mean(cross_entropy(logits, tokens), counts))
+
+    gap = likelihood(teacher_logits) - likelihood(student_logits)
+    return jax.lax.stop_gradient(gap)
+
+
+def adaptive_skew(
+    gap: Array, *, reference_gap: Scalar, base_skew: Fraction = 0.1
+) -> Array:
+    r"""DistiLLM-2's skew of each text: the smaller, the closer student and teacher are.
+
+    .. math:: \mathrm{clip}\Big(1 - (1 - s_0) \frac{m}{g}, \, 0.01, \, s_0\Big)
+
+    which keeps :math:`(1 - s) g`, the first-order size of a skew divergence, the same
+    for all texts. Pass it to a skew divergence with `jax.vmap`::
+
+        gap = likelihood_gap(student, teacher, tokens, mask=mask)
+        skew = adaptive_skew(gap, reference_gap=mean_gap)
+        values = jax.vmap(lambda s, t, a: skew_forward_kl(s, t, skew=a))(
+            student, teacher, skew
+        )
+
+    For texts that the student wrote, with `skew_reverse_kl`, the gap is that of the
+    student over the teacher: its sign is changed.
+
+    Args:
+      gap: ``[...]``, from `likelihood_gap`.
+      reference_gap: The m, a mean gap, for instance of an earlier epoch.
+      base_skew: The :math:`s_0`, in ``[0.01, 1]``: the largest skew.
+
+    Returns:
+      ``[...]``, one skew a text.
+
+    Example:
+      >>> skews = adaptive_skew(jnp.array([0.2, 0.25, 0.4]), reference_gap=0.26)
+      >>> [round(float(skew), 2) for skew in skews]
+      [0.01, 0.06, 0.1]
+
+    References:
+      Ko et al., `DistiLLM-2: A Contrastive Approach Boosts the Distillation of LLMs
+      <https://arxiv.org/abs/2503.07067>`_, 2025, section 3, as in its code.
+    """
+    checks.scalars(reference_gap=reference_gap, base_skew=base_skew)
+    (gap,) = widen(gap)
+    skew = 1 - (1 - base_skew) * reference_gap / (gap + 1e-5)
+    return jnp.clip(skew, 0.01, base_skew)

@@ -1,7 +1,7 @@
-r"""Speculative decoding: how often a target accepts its draft, and how to teach that.
+r"""Speculative decoding: acceptance rate, speed-up, and losses for draft models.
 
-The draft is the student, the target the teacher. A token drafted from q is accepted
-with probability :math:`\min(1, p / q)`, and what comes out is exactly p's.
+The draft model is the student, the target model the teacher. A token drawn from q is
+accepted with probability :math:`\min(1, p / q)`, so that the output follows p exactly.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from kdjax.losses._numerics import (
     huber,
     mean,
     normalise,
+    polynomial,
     present,
     widen,
 )
@@ -29,7 +30,7 @@ from kdjax.losses.logits import cross_entropy
 def acceptance_rate(
     student_logits: Array, teacher_logits: Array, *, class_mask: Array | None = None
 ) -> Array:
-    r"""How likely the target accepts a token: :math:`\sum_c \min(p_c, q_c)`.
+    r"""Probability that the target accepts a token: :math:`\sum_c \min(p_c, q_c)`.
 
     Args:
       student_logits: The draft's, ``[..., C]``, floating.
@@ -51,10 +52,10 @@ def acceptance_rate(
 
 
 def expected_tokens(acceptance: Array, *, drafted: int) -> Array:
-    r"""Tokens that a pass of the target yields: :math:`1 + a + \dots + a^n`.
+    r"""Expected tokens from one pass of the target: :math:`1 + a + \dots + a^n`.
 
     Args:
-      acceptance: ``[...]``, the mean `acceptance_rate`, as if each token's were alike.
+      acceptance: ``[...]``, the mean `acceptance_rate`, assumed for every token.
       drafted: The number n of tokens drafted for one pass.
 
     Returns:
@@ -68,11 +69,11 @@ def expected_tokens(acceptance: Array, *, drafted: int) -> Array:
       Leviathan et al., `Fast Inference from Transformers via Speculative Decoding
       <https://arxiv.org/abs/2211.17192>`_, 2023, equation 1.
     """
-    return jnp.polyval(jnp.ones(drafted + 1), acceptance)
+    return polynomial([1] * (drafted + 1), jnp.asarray(acceptance, float))
 
 
 def expected_speedup(acceptance: Array, *, drafted: int, cost: Scalar) -> Array:
-    r"""How many times faster than the target alone: `expected_tokens` over their cost.
+    r"""Speed-up over decoding with the target alone: `expected_tokens` over their cost.
 
     .. math:: \frac{1 + a + \dots + a^n}{n c + 1}
 
@@ -99,7 +100,7 @@ def expected_speedup(acceptance: Array, *, drafted: int, cost: Scalar) -> Array:
 def negative_log_acceptance(
     student_logits: Array, teacher_logits: Array, *, class_mask: Array | None = None
 ) -> Array:
-    r"""Minus the log of `acceptance_rate`: its gradient does not vanish for bad drafts.
+    r"""Negative log of `acceptance_rate`, whose gradient stays large for bad drafts.
 
     .. math:: -\log \sum_c \min(p_c, q_c)
 
@@ -109,8 +110,8 @@ def negative_log_acceptance(
       class_mask: Classes to keep, broadcastable to ``[..., C]``.
 
     Returns:
-      ``[...]``, one non-negative value in nats an example; 0 where no class is both the
-      draft's and the target's.
+      ``[...]``, one non-negative value in nats an example; 0 where draft and target
+      have no class in common.
 
     Example:
       >>> student, teacher = jnp.zeros(4), jnp.array([0.0, 0.0, -jnp.inf, -jnp.inf])
@@ -145,25 +146,31 @@ def medusa(
     tokens: Array,
     *,
     decay: Scalar = 0.8,
+    pooled: bool = False,
+    axis_name: str | None = None,
     mask: Array | None = None,
 ) -> Array:
-    r"""Medusa's heads: cross-entropy with the token that each foretells.
+    r"""Medusa: cross-entropy of each head with the token that it predicts.
 
     .. math:: -\sum_{k=1}^{K} \frac{\lambda^k}{n_k} \sum_t \log q^{(k)}_t(y_{t + k + 1})
 
     Args:
-      head_logits: ``[..., K, L, V]``; head k, from 1, foretells at t the token at
-        t + k + 1, for the language model's own head has that at t + 1.
+      head_logits: ``[..., K, L, V]``; head k, from 1, predicts at t the token at
+        t + k + 1, since the language model's own head predicts that at t + 1.
       tokens: ``[..., L]``, integers in ``[0, V)``; K + 2 or more.
-      decay: The lambda; 1 in the authors' first trainer.
-      mask: Tokens that count when foretold, ``[..., L]``.
+      decay: Weight of a head over that of the head before; 1 in the authors' first
+        trainer.
+      pooled: Whether the mean of the values is to be that over all tokens of the
+        batch, as in the authors' code; by default, texts count alike.
+      axis_name: Mapped axis over which the batch is sharded, if any.
+      mask: Tokens that count as predictions, ``[..., L]``.
 
     Returns:
-      ``[...]``, one non-negative value a text: over heads the sum, over the tokens that
-      a head foretells the mean.
+      ``[...]``, one non-negative value a text: the sum over heads of the mean over the
+      tokens that the head predicts.
 
     Raises:
-      ValueError: if the text is too short for the last head to foretell a token.
+      ValueError: if the text is too short for the last head to predict a token.
 
     Example:
       >>> loss = medusa(jnp.zeros((1, 5, 4)), jnp.arange(5) % 4, decay=1.0)
@@ -186,7 +193,9 @@ def medusa(
     for k in range(1, heads + 1):
         logits = head_logits[..., k - 1, : -(k + 1), :]
         values = cross_entropy(logits, tokens[..., k + 1 :])
-        total += decay**k * mean(values, counts[..., k + 1 :])
+        predicted = counts[..., k + 1 :]
+        value = mean(values, predicted, pooled=pooled, axis_name=axis_name)
+        total += decay**k * value
     return total
 
 
@@ -198,22 +207,28 @@ def eagle(
     *,
     feature_weight: Scalar = 1.0,
     logit_weight: Scalar = 0.1,
+    pooled: bool = False,
+    axis_name: str | None = None,
     mask: Array | None = None,
 ) -> Array:
-    r"""EAGLE: the next feature by Huber's loss, and the next token by KL.
+    r"""EAGLE: Huber's loss of the next feature, plus KL of the next token.
 
     .. math:: w_f \overline{\ell(\hat f - f)} + w_l \overline{\mathrm{KL}(p \| q)}
 
-    a mean over tokens, and of features over their width. The authors' code has
-    cross-entropy for KL: its gradient, and the target's entropy more.
+    where both are means over tokens, and the first over features, too. The authors'
+    code has cross-entropy in place of KL, which adds the teacher's entropy and leaves
+    the gradient as it is.
 
     Args:
       student_features: The draft's next features, ``[..., L, d]``.
       teacher_features: The target's, ``[..., L, d]``.
       student_logits: Of the target's head on the draft's features, ``[..., L, V]``.
       teacher_logits: ``[..., L, V]``.
-      feature_weight: Of the first term.
-      logit_weight: Of the second.
+      feature_weight: Weight of the features' term.
+      logit_weight: Weight of KL.
+      pooled: Whether the mean of the values is to be that over all tokens of the
+        batch, as in the authors' code; by default, texts count alike.
+      axis_name: Mapped axis over which the batch is sharded, if any.
       mask: Tokens that count, ``[..., L]``.
 
     Returns:
@@ -234,7 +249,8 @@ def eagle(
     features = jnp.mean(huber(student - teacher), -1)
     values = logit_weight * forward_kl(student_logits, teacher_logits)
     values += feature_weight * features
-    return mean(values, checks.mask(mask, values.shape))
+    tokens = checks.mask(mask, values.shape)
+    return mean(values, tokens, pooled=pooled, axis_name=axis_name)
 
 
 def eagle3(
@@ -244,18 +260,18 @@ def eagle3(
     decay: Scalar = 0.8,
     mask: Array | None = None,
 ) -> Array:
-    r"""EAGLE-3: KL at each step of a draft that reads its own output, no features.
+    r"""EAGLE-3: KL at every step of a draft that is fed its own output.
 
     .. math:: \sum_{i=0}^{S-1} \lambda^i \, \overline{\mathrm{KL}(p_i \| q_i)}
 
-    The authors' code has cross-entropy for KL, seven steps, and the mean over all
-    positions.
+    The authors' code has cross-entropy in place of KL, seven steps, and the mean over
+    all positions.
 
     Args:
-      student_logits: The draft's, ``[..., S, L, V]``, a step after the other.
+      student_logits: The draft's, ``[..., S, L, V]``, step by step.
       teacher_logits: The target's of the same tokens, ``[..., S, L, V]``; ``-inf``
         outside the draft's vocabulary.
-      decay: The lambda.
+      decay: Weight of a step over that of the step before.
       mask: Tokens that count, ``[..., S, L]``, or broadcastable to it.
 
     Returns:
@@ -273,4 +289,5 @@ def eagle3(
     checks.scalars(decay=decay)
     values = forward_kl(student_logits, teacher_logits)
     steps = mean(values, checks.mask(mask, values.shape))
-    return jnp.polyval(jnp.moveaxis(steps, -1, 0)[::-1], decay)
+    decay = jnp.asarray(decay, steps.dtype)
+    return polynomial(jnp.moveaxis(steps, -1, 0)[::-1], decay)

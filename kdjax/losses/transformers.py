@@ -1,6 +1,6 @@
-"""The losses of small transformers as their papers put them together.
+"""Complete losses of BERT distillation papers, made of `kdjax.losses.attention`.
 
-What each takes is said in `kdjax.losses.attention`, which has the parts.
+Shapes and masks are explained there.
 """
 
 from __future__ import annotations
@@ -9,8 +9,13 @@ import chex
 import jax.numpy as jnp
 
 from kdjax.losses import _numerics, checks
-from kdjax.losses._numerics import Array, Scalar, mean, widen
-from kdjax.losses.attention import attention_kl, attention_mse, hidden_mse, relation_kl
+from kdjax.losses._numerics import Array, Scalar, attention_scores, mean, widen
+from kdjax.losses.attention import (
+    attention_kl,
+    attention_mse,
+    hidden_mse,
+    relation_kl,
+)
 from kdjax.losses.logits import cross_entropy, soft_kl
 from kdjax.losses.ranges import Positive
 
@@ -23,17 +28,17 @@ def tinybert(
     *,
     mask: Array | None = None,
 ) -> Array:
-    r"""TinyBERT's first phase: attention and hidden states of every layer, embeddings.
+    r"""TinyBERT's first phase: embeddings, hidden states and attention of all layers.
 
     .. math:: \sum_m \mathrm{MSE}(A^s_m, A^t_{g(m)})
               + \sum_m \mathrm{MSE}(H^s_m W, H^t_{g(m)})
 
-    The second phase, on its own, teaches predictions by cross-entropy with the
-    teacher's: `soft_kl` at a temperature of 1, but for the teacher's entropy.
+    The second phase, run by itself, is cross-entropy with the teacher's predictions:
+    `soft_kl` at a temperature of 1, plus the teacher's entropy.
 
     Args:
       student_scores: ``[..., layers, heads, L, L]``.
-      teacher_scores: ``[..., layers, heads, L, L]``, of the layers chosen for them.
+      teacher_scores: ``[..., layers, heads, L, L]``, of the matching layers.
       student_hidden: ``[..., layers + 1, L, d]``, embeddings first, after the
         projection.
       teacher_hidden: ``[..., layers + 1, L, d]``.
@@ -58,40 +63,48 @@ def tinybert(
 
 
 def minilm(
-    student_scores: Array,
-    teacher_scores: Array,
+    student_queries: Array,
+    student_keys: Array,
     student_values: Array,
+    teacher_queries: Array,
+    teacher_keys: Array,
     teacher_values: Array,
     *,
+    heads: int,
     mask: Array | None = None,
 ) -> Array:
-    r"""MiniLM: attention and value relation of the last layer.
+    r"""MiniLM: attention distributions and value relation of the last layer.
 
-    `attention_kl` plus `relation_kl` of the values, in the heads of the models, which
-    must be as many.
+    `attention_kl` of queries and keys plus `relation_kl` of values, both in the models'
+    attention heads. Products are scaled here, by the square root of a head's width. For
+    scores with a bias, or causal ones, add the two parts yourself.
 
     Args:
-      student_scores: ``[..., heads, L, L]``, before the softmax.
-      teacher_scores: ``[..., heads, L, L]``.
+      student_queries: ``[..., L, d]``, heads concatenated, not scaled.
+      student_keys: ``[..., L, d]``.
       student_values: ``[..., L, d]``.
+      teacher_queries: ``[..., L, e]``.
+      teacher_keys: ``[..., L, e]``.
       teacher_values: ``[..., L, e]``.
+      heads: Attention heads; MiniLM has as many in the student as in the teacher.
       mask: Tokens that count, ``[..., L]``.
 
     Returns:
-      ``[...]``, one non-negative value in nats an example.
+      ``[...]``, one non-negative value in nats a text.
 
     Example:
-      >>> scores, values = jnp.ones((2, 3, 3)), jnp.ones((3, 8))
-      >>> float(minilm(scores, scores, values, values))
+      >>> s, t = jnp.ones((3, 8)), jnp.ones((3, 16))
+      >>> float(minilm(s, s, s, t, t, t, heads=2))
       0.0
 
     References:
       Wang et al., `MiniLM: Deep Self-Attention Distillation
       <https://arxiv.org/abs/2002.10957>`_, 2020, section 3, equation 10.
     """
-    heads = student_scores.shape[-3]
+    student = attention_scores(student_queries, student_keys, heads, "student")
+    teacher = attention_scores(teacher_queries, teacher_keys, heads, "teacher")
     relation = relation_kl(student_values, teacher_values, heads=heads, mask=mask)
-    return attention_kl(student_scores, teacher_scores, mask=mask) + relation
+    return attention_kl(student, teacher, mask=mask) + relation
 
 
 def minilm_v2(
@@ -105,7 +118,7 @@ def minilm_v2(
     heads: int,
     mask: Array | None = None,
 ) -> Array:
-    r"""MiniLMv2: relations among queries, among keys and among values, of one layer.
+    r"""MiniLMv2: relations among queries, keys and values of one layer.
 
     The sum of `relation_kl` over the three.
 
@@ -116,7 +129,7 @@ def minilm_v2(
       teacher_queries: ``[..., L, e]``.
       teacher_keys: ``[..., L, e]``.
       teacher_values: ``[..., L, e]``.
-      heads: Relation heads, which divide d and e.
+      heads: Relation heads; must divide d and e.
       mask: Tokens that count, ``[..., L]``.
 
     Returns:
@@ -154,7 +167,7 @@ def distilbert(
     cosine_weight: Scalar = 1.0,
     mask: Array | None = None,
 ) -> Array:
-    r"""DistilBERT's three: the teacher's predictions, masked words, hidden states.
+    r"""DistilBERT: the teacher's predictions, masked words, and hidden states.
 
     `soft_kl` over all tokens, `cross_entropy` over the masked ones, and
     `cosine_distance` of the last hidden states, each a mean over its tokens.
@@ -165,11 +178,11 @@ def distilbert(
       labels: ``[..., L]``, integers in ``[0, V)``.
       student_hidden: ``[..., L, d]``, of the last layer.
       teacher_hidden: ``[..., L, d]``.
-      masked: ``[..., L]``, which words were hidden and are to be guessed.
-      temperature: Positive; of the first term.
-      soft_weight: Of the first term.
-      label_weight: Of the second.
-      cosine_weight: Of the third.
+      masked: ``[..., L]``, the tokens that were masked and are to be predicted.
+      temperature: Positive; for `soft_kl`.
+      soft_weight: Weight of `soft_kl`.
+      label_weight: Weight of `cross_entropy`.
+      cosine_weight: Weight of `cosine_distance`.
       mask: Tokens that count, ``[..., L]``.
 
     Returns:

@@ -26,7 +26,11 @@ MODULES = {
         "rkd_angle": losses.rkd_angle,
         "similarity_preserving": losses.similarity_preserving,
         "pkt": losses.pkt,
+        "similarity_preserving, absolute": partial(
+            losses.similarity_preserving, row_norm=1
+        ),
         "gram_correlation": losses.gram_correlation,
+        "gaussian_correlation": losses.gaussian_correlation,
         "consecutive_correlation": losses.consecutive_correlation,
     },
     "contrastive": {"crd": partial(losses.crd, dataset_size=50)},

@@ -30,6 +30,7 @@ _TEXTS = {
 }
 _OTHERS = {
     "acceptance": np.float32(0.8),
+    "advantages": _normal(B, L, seed=11),
     "alpha": 0.5,
     "classes": np.array([[3, 0], [1, 6], [2, 5], [0, 4]]),
     "cost": 0.1,
@@ -37,6 +38,7 @@ _OTHERS = {
     "discount": 0.9,
     "drafted": 3,
     "draws": 2,
+    "gap": np.float32([0.1, 0.3, 0.2, -0.1]),
     "from_student": np.array([True, False, False, False]),
     "head_logits": _normal(B, 2, L, C, seed=6),
     "heads": HEADS,
@@ -47,9 +49,11 @@ _OTHERS = {
     "logits": _IMAGES["teacher_logits"],
     "log_probabilities": np.full((B, 2), -1.5, np.float32),
     "masked": np.arange(L) % 2 == np.array([[0], [1], [0], [1]]),
+    "old_log_probabilities": -1 - _normal(B, L, seed=12) ** 2,
     "memory": losses.Memory(*_normal(2, 9, D, seed=7), *np.zeros(2, np.float32)),
     "negatives": np.array([[1, 2, 5], [8, 6, 2], [1, 1, 0], [5, 8, 3]]),
     "raw_variance": _normal(3, seed=8),
+    "reference_gap": 0.2,
     "rewards": _normal(B, L, seed=9),
     "sampled": losses.Sampled(
         np.array([[0, 1]] * B), *np.ones((2, B, 2), dtype=np.float32)
@@ -64,9 +68,11 @@ _OTHERS = {
 }
 _HIDDEN = {"hidden_mse", "relation_kl", "pkd"}
 _MAPS = {"attention_transfer", "attention_transfer_distance", "fsp", "nst", "vid"}
+_MAPS |= {"hierarchical_context", "inter_channel_correlation"}
 _OF_TEXTS = {"distilbert", "eagle", "gkd", "importance_weights", "medusa", "minillm"}
 _OF_TEXTS |= {"reverse_kl_k1", "reverse_kl_k2", "reverse_kl_k3"}
-_OF_TEXTS |= {"sampled_log_ratio", "sequence_nll"}
+_OF_TEXTS |= {"sampled_log_ratio", "sequence_nll", "clipped_policy_loss"}
+_OF_TEXTS |= {"likelihood_gap"}
 
 
 def _activations(function: str, name: str) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Losses of logits by their modules, each beside the formula of its paper in NumPy."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -59,13 +60,29 @@ def overlap(s: Array, t: Array) -> Array:
     return np.minimum(*probabilities(s, t)).sum(-1)
 
 
-def adaptive(s: Array, t: Array) -> Array:
+def adaptive(s: Array, t: Array, boundary: bool = False) -> Array:
     values = []
     for q, p in zip(*probabilities(s, t), strict=True):
         order = np.argsort(-p)
-        head = order[: max(1, np.sum(np.cumsum(p[order]) <= 0.5))]
+        head = order[: max(1, np.sum(np.cumsum(p[order]) <= 0.5) + boundary)]
         share = np.abs(p - q)[head].sum() / np.abs(p - q).sum()
         values.append(share * kl(p, q) + (1 - share) * kl(q, p))
+    return np.array(values)
+
+
+def corrected(s: Array, t: Array) -> Array:
+    q, p = probabilities(s, t, 2.0)
+    values = []
+    for student, teacher in zip(q, p, strict=True):
+        lead = teacher.max() - teacher[0]
+        if lead > 0:
+            share = (lead + 0.2) / (1 + lead)
+        else:
+            share = min(0.2 / (1 - teacher[0]), 1)
+        target = (1 - share) * teacher
+        target[0] += share
+        there = target > 0
+        values.append(4 * kl(target[there], student[there]))
     return np.array(values)
 
 
@@ -131,6 +148,10 @@ MODULES = {
             {"reverse_share": 0.3},
         ),
         "adaptive_kl": Loss(unlabelled(losses.adaptive_kl), adaptive),
+        "adaptive_kl of DSKD": Loss(
+            unlabelled(partial(losses.adaptive_kl, boundary_in_head=True)),
+            partial(adaptive, boundary=True),
+        ),
         "cakld": Loss(losses.cakld, confident),
     },
     "skew_and_js": {
@@ -205,6 +226,9 @@ MODULES = {
         "nckd": Loss(losses.nckd, nontarget, {"temperature": 4.0}),
         "dkd": Loss(losses.dkd, lambda s, t: target(s, t) + 8 * nontarget(s, t)),
         "nkd": Loss(losses.nkd, normalised, {"temperature": 2.0}),
+    },
+    "corrected": {
+        "mft": Loss(losses.mft, corrected, {"temperature": 2.0}),
     },
     "baselines": {
         "teacher_argmax": Loss(unlabelled(losses.teacher_argmax), of_argmax),

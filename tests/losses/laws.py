@@ -34,9 +34,11 @@ NEVER_ZERO = {
     "hinton",
     "label_smoothing",
     "cross_entropy",
+    "mft",
 }
 DIVERGENCES = LOSSES.keys() - NEVER_ZERO
-FIXED = {"adaptive_kl", "cakld"}  # these hold their weights fixed in the gradient
+# No gradient passes through the weights of these, or the teacher of the last.
+FIXED = {"adaptive_kl", "adaptive_kl of DSKD", "cakld", "mft"}
 
 
 def labels_of(student: np.ndarray) -> np.ndarray:

@@ -97,6 +97,19 @@ def test_golden_value_of_clip_affinity():
             )
 
 
+def test_embeddings_said_to_be_normalized_are_multiplied_as_they_are():
+    images, texts = 2 * STUDENT_EMBEDDING, STUDENT_EMBEDDING[:, ::-1]
+    scales = {"student_scale": 3.0, "teacher_scale": 5.0}
+    teacher = TEACHER_EMBEDDING, TEACHER_EMBEDDING[:, ::-1]
+    s, t = 3 * images @ texts.T, 5 * teacher[0] @ teacher[1].T
+    pairs = (s, t), (s.T, t.T)
+    ways = [-(softmax(b, -1) * log_softmax(a, -1)).sum(-1) for a, b in pairs]
+    with jax.enable_x64(True):
+        loss = partial(losses.clip_affinity, normalized=True)
+        found = value(loss, images, texts, *teacher, **scales)
+    np.testing.assert_allclose(found, (ways[0] + ways[1]) / 2, rtol=1e-9)
+
+
 def affinity(student, teacher, **options):
     texts = teacher * np.float32(0.5) + 1
     scales = {"student_scale": 7.0, "teacher_scale": 9.0}

@@ -30,7 +30,7 @@ def test_golden_value_of_the_official_code(loss, expected):
     golden.check(loss, expected)
 
 
-@pytest.mark.parametrize("name", sorted(laws.FIXED))
+@pytest.mark.parametrize("name", sorted(laws.FIXED - {"mft"}))
 def test_weights_are_held_fixed_in_the_gradient(name):
     values, slopes = run(name, STUDENT, TEACHER)
     slope, forward_slope, reverse_slope = (

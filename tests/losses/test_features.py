@@ -1,6 +1,6 @@
-"""Losses over hidden activations: laws and oracles."""
+"""Losses over hidden activations and feature maps: laws and oracles."""
 
-from functools import cache
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +25,8 @@ MAPS = {
     "nst": losses.nst,
     "factor_transfer": losses.factor_transfer,
     "fsp": lambda s, t: losses.fsp(s, s[..., ::-1], t, t[..., ::-1]),
+    "inter_channel_correlation": losses.inter_channel_correlation,
+    "hierarchical_context": partial(losses.hierarchical_context, sizes=(4, 3, 1)),
     "vid": lambda s, t: losses.vid(s, t, jnp.full(t.shape[-1], RAW)),
 }
 STUDENT, TEACHER = (
@@ -89,7 +91,31 @@ def factor_oracle(s, t):
     return np.abs(s - t).mean(1)
 
 
+def inter_channel_oracle(s, t):
+    values = []
+    for a, b in zip(s, t, strict=True):
+        rows = []
+        for x in (a, b):
+            channels = x.reshape(-1, x.shape[-1]).T
+            gram = channels @ channels.T
+            rows.append(gram / np.linalg.norm(gram, axis=1, keepdims=True))
+        values.append(((rows[0] - rows[1]) ** 2).sum(1).mean())
+    return values
+
+
+def hierarchical_oracle(s, t):
+    """Of maps of 4 x 4: bins of 3 overlap, as in adaptive average pooling."""
+    gap = s - t
+    thirds = [slice(0, 2), slice(1, 3), slice(2, 4)]
+    three = np.array([[gap[:, r, c].mean((1, 2)) for c in thirds] for r in thirds])
+    one = gap.mean((1, 2))
+    means = (gap**2).mean((1, 2, 3)), (three**2).mean((0, 1, 3)), (one**2).mean(1)
+    return (means[0] + means[1] / 2 + means[2] / 4) / 1.75
+
+
 ORACLES = {
+    "inter_channel_correlation": inter_channel_oracle,
+    "hierarchical_context": hierarchical_oracle,
     "factor_transfer": factor_oracle,
     "hint": lambda s, t: ((s - t) ** 2).mean((1, 2, 3)),
     "attention_transfer": lambda s, t: ((vector(s) - vector(t)) ** 2).mean(1),
@@ -132,6 +158,7 @@ BLIND = (
     "attention_transfer",
     "attention_transfer_distance",
     "nst",
+    "inter_channel_correlation",
     "cosine_distance",
 )
 

@@ -1,10 +1,16 @@
 """Losses over the pairs and triples of a batch: laws, oracles, the official values."""
 
+from functools import partial
+import math
+
+import jax
 import numpy as np
 import pytest
 
 from kdjax import losses
 from tests.losses import batches, golden
+from tests.losses.batches import STUDENT, TEACHER
+from tests.losses.programs import value
 
 
 @pytest.mark.parametrize("law, name", batches.of("relations"))
@@ -85,7 +91,24 @@ def consecutive_correlation(s, t):
     return np.array([*pairs, 0]) * len(s) / (len(s) - 1)
 
 
+def of_absolute_rows(s, t):
+    rows = [(x @ x.T) / np.abs(x @ x.T).sum(1, keepdims=True) for x in (s, t)]
+    return ((rows[0] - rows[1]) ** 2).mean(1)
+
+
+def gaussian(x, order):
+    x = x / np.linalg.norm(x, axis=1, keepdims=True)
+    terms = [(0.8 * x @ x.T) ** p / math.factorial(p) for p in range(order + 1)]
+    return np.exp(-0.8) * sum(terms)
+
+
+def gaussian_correlation(s, t):
+    return ((gaussian(s, 2) - gaussian(t, 2)) ** 2).mean(1)
+
+
 FORMULAS = {
+    "similarity_preserving, absolute": of_absolute_rows,
+    "gaussian_correlation": gaussian_correlation,
     "rkd_distance": rkd_distance,
     "rkd_angle": rkd_angle,
     "similarity_preserving": similarity_preserving,
@@ -98,3 +121,20 @@ FORMULAS = {
 @pytest.mark.parametrize("name", FORMULAS)
 def test_value_and_gradient_are_those_of_the_formula(name):
     batches.check_formula(name, FORMULAS[name])
+
+
+def test_the_series_tends_to_the_gaussian_kernel():
+    s, t = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (STUDENT, TEACHER))
+    kernels = [np.exp(-0.9 * ((x[:, None] - x) ** 2).sum(-1)) for x in (s, t)]
+    expected = ((kernels[0] - kernels[1]) ** 2).mean(1)
+    many = partial(losses.gaussian_correlation, order=20)
+    np.testing.assert_allclose(value(many, s, t, gamma=0.9), expected, 1e-4, 1e-7)
+
+
+def test_norms_and_orders_that_are_none_are_refused():
+    for loss, name, wrong in (
+        (losses.similarity_preserving, "row_norm", 3),
+        (losses.gaussian_correlation, "order", 0),
+    ):
+        with pytest.raises(ValueError, match=f"{name} is {wrong}, but takes 1 or"):
+            jax.eval_shape(partial(loss, **{name: wrong}), STUDENT, TEACHER)
