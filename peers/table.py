@@ -38,8 +38,8 @@ MODULES = (
     "kl_estimates",
     "speculative",
 )
-# Systems that have a loss, too, and are not run here: they publish no package, or the
-# loss cannot be called by itself.
+# Systems that have a loss, too, but are not run here: they publish no package, or the
+# loss cannot be called on its own.
 ALSO = {
     "forward_kl": ("DistillM-2", "DistillKit", "MaxText"),
     "reverse_kl": ("DistillM", "DistillM-2"),
@@ -51,6 +51,10 @@ ALSO = {
     "tail_bucket": ("DistillKit",),
     "top_k": ("MaxText", "modelopt", "DistillKit", "EasyDeL"),
     "dkd": ("mdistiller",),
+    "hierarchical_context": ("mdistiller",),
+    "clipped_policy_loss": ("LMOps", "TRL"),
+    "whiten": ("LMOps", "TRL"),
+    "adaptive_skew": ("DistillM-2",),
     "tckd": ("mdistiller",),
     "nckd": ("mdistiller",),
     "nkd": ("cls_KD",),
@@ -70,7 +74,7 @@ ALSO = {
     "clip_affinity": ("TinyCLIP",),
     "attention_mse": ("TinyBERT",),
     "hidden_mse": ("TinyBERT",),
-    "adaptive_kl": ("AKL",),
+    "adaptive_kl": ("AKL", "DSKD"),
     "mean_reward_to_go": ("LMOps",),
     "medusa": ("Medusa",),
     "eagle": ("EAGLE",),
@@ -81,48 +85,47 @@ ALSO = {
 HEAD = """\
 # The losses
 
-Written by `python -m peers.table`. In a formula p is the teacher and q the student. A
-system in bold is run by `make peers`, and value and gradient agree with it; the others
-have the loss, too, but no package to run. What each takes and returns stands in its
-docstring: `help(losses.hinton)`.
+Written by `python -m peers.table`. In formulas, p is the teacher and q the student.
+`make peers` runs the systems in bold, and value and gradient agree with theirs; the
+other systems have the loss, too, but no package to run. `help(losses.hinton)` says what
+a loss takes and returns.
 
 ## What a loss takes
 
-The same rules hold for every loss. Types and shapes are checked in
-[`checks.py`](checks.py) while a program is traced; an error names the argument, what it
-got and what it takes.
+All losses follow the same rules. Types and shapes are checked in
+[`checks.py`](checks.py) while a program is traced, which costs nothing once it is
+compiled; an error names the argument, what it got and what it takes.
 
 - **Logits** are floating, `[..., C]`, classes last. Losses compute in float32 or wider.
-- **Labels** (and `tokens`) are integers in exactly the logits' leading shape: no
-  one-hot labels, no `[B, 1]`, no floats. A label outside `[0, C)`, such as -1 or -100,
-  means that the example has no label: terms with the label are 0, with no gradient, and
-  do not count in a mean that the loss takes itself. Terms without the label stay, as
-  `soft_kl` in `hinton`; where every term needs the label, as in `dkd`, the whole
-  example is 0.
-- **Hyperparameters** are scalars, which may be traced. For one temperature an example,
+- **Labels** (and `tokens`) are integers in exactly the leading shape of the logits: not
+  one-hot, not `[B, 1]`, not floats. A label outside `[0, C)`, such as -1 or -100, means
+  that the example has none: terms with the label are 0, without a gradient, and are
+  left out of any mean that the loss takes. Other terms stay, such as `soft_kl` in
+  `hinton`. Where every term needs the label, as in `dkd`, the example gives 0.
+- **Hyperparameters** are scalars, and may be traced. For one temperature an example,
   use `jax.vmap`.
-- **Masks** are booleans, or integers of which 0 leaves out. Floats are refused. They
+- **Masks** are booleans or integers, where 0 means left out; floats are refused. They
   broadcast to what they mask by NumPy's rules, before anything is counted. `class_mask`
-  says which classes exist, `mask` which tokens count. A text without a token has the
-  value 0; a loss or convention that takes a mean over texts leaves it out.
-- **Masked logits.** A class whose logit is `-inf`, or below -1e30, has probability 0. A
-  finite mask of -1e9, or of float16's least number, -65504, is a logit like any other.
-  The remedy: `jnp.where(logits < -1e4, -jnp.inf, logits)`.
-- **A row without a class**, student's or teacher's, for instance all `-inf`: terms with
-  that row are 0, and no other example changes. NaN in a row stays NaN, for that example
+  marks the classes that exist, `mask` the tokens that count. A text without tokens
+  gives 0; losses and conventions that average over texts leave it out.
+- **Masked logits.** A class whose logit is `-inf`, or below -1e30, has probability 0.
+  Finite masks, such as -1e9 or float16's least number, -65504, are ordinary logits
+  here. To treat them as masks: `jnp.where(logits < -1e4, -jnp.inf, logits)`.
+- **A row without any class**, for instance all `-inf`, on either side: terms with that
+  row are 0, and no other example changes. NaN in a row gives NaN for that example
   alone, unless the loss relates the examples of a batch.
 - **Feature maps** are `[B, H, W, C]`, channels last. Only rank and size can be checked:
-  for channels first, `jnp.moveaxis(x, 1, -1)`.
+  for channels first, use `jnp.moveaxis(x, 1, -1)`.
 """
 CONVENTIONS = """\
 
-# What other systems make of them
+# Conventions of other systems
 
-`conventions.loss(name, student_logits, teacher_logits, ...)` gives the number that the
-system logs. A peer was run; of the others, which have no package to run, the formula of
-their code is in `tests/test_peers.py`.
+`conventions.loss(name, student_logits, teacher_logits, ...)` gives the number that a
+system logs. The last column names the package that was run; where there is none to run,
+`tests/test_peers.py` has the formula of the system's code.
 
-"Alpha" is the system's own: it weighs the teacher in some, the labels in others.
+"Alpha" is the system's own: in some it weights the teacher, in others the labels.
 
 | preset | divergence | entropy | T² | support | average | alpha weighs | peer |
 |---|---|---|---|---|---|---|---|

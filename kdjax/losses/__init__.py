@@ -14,7 +14,7 @@ from kdjax.losses.attention import attention_mse as attention_mse
 from kdjax.losses.attention import hidden_mse as hidden_mse
 from kdjax.losses.attention import relation_kl as relation_kl
 
-# Controls: what is left of a gain without a part of the teacher's answer.
+# Controls that leave out a part of what the teacher predicts.
 from kdjax.losses.baselines import confidence_weighted as confidence_weighted
 from kdjax.losses.baselines import label_smoothing as label_smoothing
 from kdjax.losses.baselines import permute_others as permute_others
@@ -30,7 +30,7 @@ from kdjax.losses.contrastive import crd_with_memory as crd_with_memory
 # Losses with a teacher that is corrected by the labels.
 from kdjax.losses.corrected import mft as mft
 
-# One less a correlation: between classes, within a class, between embeddings.
+# Losses of the form one minus a correlation: DIST and CKA.
 from kdjax.losses.correlations import cka as cka
 from kdjax.losses.correlations import dist as dist
 from kdjax.losses.correlations import dist_inter as dist_inter
@@ -74,7 +74,7 @@ from kdjax.losses.kl_estimates import reverse_kl_k1 as reverse_kl_k1
 from kdjax.losses.kl_estimates import reverse_kl_k2 as reverse_kl_k2
 from kdjax.losses.kl_estimates import reverse_kl_k3 as reverse_kl_k3
 
-# What a classifier's logits teach: student, teacher, and where needed the label.
+# Losses on a classifier's logits, with or without labels.
 from kdjax.losses.logits import centered_logit_mse as centered_logit_mse
 from kdjax.losses.logits import cross_entropy as cross_entropy
 from kdjax.losses.logits import hinton as hinton
@@ -83,7 +83,7 @@ from kdjax.losses.logits import soft_kl as soft_kl
 from kdjax.losses.logits import standardize as standardize
 from kdjax.losses.logits import uld as uld
 
-# Learning from what the student wrote: MiniLLM, and the parts it is made of.
+# Learning from texts that the student wrote: MiniLLM and its parts.
 from kdjax.losses.on_policy import clipped_policy_loss as clipped_policy_loss
 from kdjax.losses.on_policy import importance_weights as importance_weights
 from kdjax.losses.on_policy import mean_reward_to_go as mean_reward_to_go
@@ -101,14 +101,14 @@ from kdjax.losses.relations import rkd_angle as rkd_angle
 from kdjax.losses.relations import rkd_distance as rkd_distance
 from kdjax.losses.relations import similarity_preserving as similarity_preserving
 
-# Sequences: what a divergence of every token comes to.
+# Sequences: means over tokens, and losses on whole texts.
 from kdjax.losses.sequences import gkd as gkd
 from kdjax.losses.sequences import global_token_mean as global_token_mean
 from kdjax.losses.sequences import sequence_mean as sequence_mean
 from kdjax.losses.sequences import sequence_nll as sequence_nll
 from kdjax.losses.sequences import token_mean as token_mean
 
-# Divergences to a mixture of both distributions: bounded, whatever the logits.
+# Divergences from a mixture of both distributions, which bounds them.
 from kdjax.losses.skew_and_js import adaptive_skew as adaptive_skew
 from kdjax.losses.skew_and_js import jensen_shannon as jensen_shannon
 from kdjax.losses.skew_and_js import likelihood_gap as likelihood_gap
@@ -118,7 +118,7 @@ from kdjax.losses.skew_and_js import (
 from kdjax.losses.skew_and_js import skew_forward_kl as skew_forward_kl
 from kdjax.losses.skew_and_js import skew_reverse_kl as skew_reverse_kl
 
-# A part of the teacher's answer: its likeliest classes, or a sample of them.
+# Sparse teachers: the top-k classes, or a sample of classes.
 from kdjax.losses.sparse import Sampled as Sampled
 from kdjax.losses.sparse import from_top_k as from_top_k
 from kdjax.losses.sparse import sample_logits as sample_logits

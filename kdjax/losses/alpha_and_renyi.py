@@ -1,6 +1,6 @@
 r"""Families of divergences that run from reverse to forward KL.
 
-Which class exists is said in `kdjax.losses.divergences`.
+For masked classes and logits of ``-inf`` see `kdjax.losses.divergences`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from kdjax.losses._numerics import (
     classes,
     compare,
     normalise,
+    polynomial,
     present,
 )
 from kdjax.losses.ranges import Fraction
@@ -31,12 +32,12 @@ def alpha_divergence(
     alpha: Fraction = 0.5,
     class_mask: Array | None = None,
 ) -> Array:
-    r"""Amari's family, `reverse_kl` at 0, four times squared Hellinger at 1/2.
+    r"""Amari's alpha divergence: `reverse_kl` at 0, `forward_kl` at 1.
 
     .. math:: \frac{1 - \sum_c p_c^\alpha q_c^{1 - \alpha}}{\alpha (1 - \alpha)}
 
-    It is `forward_kl` at 1, and continuous, so that ``alpha`` can be swept from end to
-    end.
+    It is `forward_kl` at 1 and continuous in between, so that ``alpha`` can be swept
+    from 0 to 1.
 
     Args:
       student_logits: ``[..., C]``, floating.
@@ -62,14 +63,14 @@ def alpha_divergence(
     alpha = jnp.asarray(alpha, student.dtype)
     finite = (present(student) | (alpha < 1)) & (present(teacher) | (alpha > 0))
     p, q, gap = compare(student, teacher, class_mask & finite)
-    # By symmetry in (p, q, alpha) and (q, p, 1 - alpha) only half the family is left.
+    # By symmetry, (p, q, alpha) gives the same as (q, p, 1 - alpha).
     flip = alpha >= 0.5
     a, b, r = jnp.where(flip, p, q), jnp.where(flip, q, p), jnp.where(flip, -gap, gap)
     share = jnp.where(flip, 1 - alpha, alpha)
     near = jnp.abs(r) < NEAR
     close, apart = jnp.where(near, r, 0), jnp.where(near, 0, r)
     terms = a * close**2 * _power_series(close, share)
-    # Past 80, a * exp(share * r) is nothing beside b = a * exp(r).
+    # Beyond 80, a * exp(share * r) is negligible against b = a * exp(r).
     exponent = jnp.minimum(share * apart, 80)
     flat = exponent == 0
     slope = jnp.where(flat, 1, jnp.expm1(exponent) / jnp.where(flat, 1, exponent))
@@ -79,14 +80,11 @@ def alpha_divergence(
 
 def _power_series(r: Array, share: Array) -> Array:
     """The sum over k of ``r^k / (k + 2)! * (1 + share + ... + share^k)``."""
-    partial, total = jnp.ones_like(share), jnp.zeros_like(r)
-    coefficients = []
+    partial, coefficients = jnp.ones_like(share), []
     for factor in _SERIES:
         coefficients.append(factor * partial)
         partial = 1 + share * partial
-    for coefficient in reversed(coefficients):
-        total = total * r + coefficient
-    return total
+    return polynomial(coefficients[::-1], r)
 
 
 def renyi_divergence(
@@ -96,7 +94,7 @@ def renyi_divergence(
     alpha: Fraction = 0.5,
     class_mask: Array | None = None,
 ) -> Array:
-    r"""Renyi's family: 0 at 0, twice Bhattacharyya's distance at 1/2, forward KL at 1.
+    r"""Rényi's divergence: twice Bhattacharyya's distance at 1/2, `forward_kl` at 1.
 
     .. math:: \frac{1}{\alpha - 1} \log \sum_c p_c^\alpha q_c^{1 - \alpha}
 

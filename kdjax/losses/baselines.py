@@ -1,4 +1,4 @@
-"""Controls: what is left of a gain without a part of the teacher's answer."""
+"""Controls that leave out a part of what the teacher predicts."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ def label_smoothing(
 
     .. math:: -(1 - \epsilon) \log q_y - \frac{\epsilon}{C} \sum_c \log q_c
 
-    A soft target with no teacher in it: the control for every gain that is said
-    to come from a teacher's softness. Classes of logit ``-inf`` are as if absent.
+    Soft targets without a teacher: the control for any gain that is attributed to
+    soft targets as such. Classes with logit ``-inf`` are ignored.
 
     Args:
       student_logits: ``[..., C]``, floating.
       labels: ``[...]``, integers in ``[0, C)``.
-      smoothing: The uniform distribution's share, in ``[0, 1]``.
+      smoothing: Weight of the uniform distribution, in ``[0, 1]``.
       class_mask: Classes to keep, broadcastable to ``[..., C]``.
 
     Returns:
-      ``[...]``, one non-negative value in nats an example; 0 without a label, and of a
-      label that is ruled out the uniform part alone.
+      ``[...]``, one non-negative value in nats an example; 0 without a label. If the
+      label's class is ruled out, only the uniform part is left.
 
     Example:
       >>> print(f"{label_smoothing(jnp.zeros(4), jnp.array(1), smoothing=0.1):.6f}")
@@ -58,10 +58,10 @@ def label_smoothing(
 def teacher_argmax(
     student_logits: Array, teacher_logits: Array, *, class_mask: Array | None = None
 ) -> Array:
-    """Cross-entropy with the class that the teacher holds most likely.
+    """Cross-entropy with the teacher's most probable class.
 
-    All of the teacher's corrections to the labels and none of its softness: the
-    control that tells the two apart.
+    The control that keeps the teacher's corrections to the labels and drops its soft
+    targets.
 
     Args:
       student_logits: ``[..., C]``, floating.
@@ -101,7 +101,8 @@ def confidence_weighted(
     .. math:: \frac{w_i}{\frac1B \sum_j w_j} (-\log q_{y_i}), \quad
               w_i = \max_c p_{ic}
 
-    What the teacher says of how hard an example is, and nothing of other classes.
+    The control that keeps the teacher's view of how hard an example is and drops what
+    it predicts of the other classes.
 
     Args:
       student_logits: ``[B, C]``, floating.
@@ -112,7 +113,7 @@ def confidence_weighted(
 
     Returns:
       ``[B]``, one non-negative value in nats an example; 0 without a label, or where
-      the teacher has no class: the mean of the weights is that of the others.
+      the teacher has no class, and the mean of the weights leaves those out.
 
     Example:
       >>> z = jnp.array([[0.0, 0.0], [0.0, 9.0]])
@@ -139,13 +140,14 @@ def confidence_weighted(
 
 
 def permute_others(key: Array, teacher_logits: Array) -> Array:
-    r"""DKPP: the teacher's logits, all but the largest of each example permuted.
+    r"""DKPP: the teacher's logits, permuted except for the largest of each example.
 
-    The teacher's confidence and the shape of its doubt, with every likeness between
-    classes destroyed. Give the result to any loss in the teacher's place.
+    The control that keeps the teacher's confidence and the values of its other
+    probabilities, and destroys class similarity. Pass the result to any loss as the
+    teacher's logits.
 
     Args:
-      key: Random key; another permutation is drawn for each example.
+      key: Random key; each example is permuted independently.
       teacher_logits: ``[..., C]``.
 
     Returns:

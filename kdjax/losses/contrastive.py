@@ -92,7 +92,7 @@ def crd(
     Args:
       student: ``[B, d]``, after its linear embedding, scaled to length 1 here.
       teacher: ``[B, d]``, after an embedding of its own.
-      dataset_size: M, the examples that the K = B - 1 others stand for.
+      dataset_size: Number M of training examples; the others are K = B - 1.
       temperature: Positive, the tau.
       axis_name: Mapped axis over which the batch is sharded, if any.
 

@@ -1,15 +1,15 @@
 r"""How other systems reduce and weigh the same losses, as named presets.
 
-Two systems that log a "KD loss" rarely mean the same number. Each answers six
-questions: which divergence; true KL, or cross-entropy with the teacher's entropy in it;
-times the squared temperature or not; on which classes; averaged over what; and whether
-alpha weighs the teacher or the labels. A `Convention` is the answers, `PRESETS` has
-those of each system, and `loss` gives that system's number::
+Two systems that log a "KD loss" rarely log the same number. They differ in the
+divergence; in whether it is KL or cross-entropy, which adds the teacher's entropy; in
+the factor of squared temperature; in the classes used; in the average; and in whether
+alpha weights the teacher or the labels. A `Convention` holds these choices, `PRESETS`
+has those of each system, and `loss` gives that system's number::
 
     loss("trl", student, teacher, mask=answer, beta=0.1)
     loss("torchdistill", student, teacher, labels, temperature=4.0, alpha=0.1)
 
-Arguments that a system has of its own (``lam``, ``beta``) keep their name and meaning.
+A system's own hyperparameters (``lam``, ``beta``) keep their names and meanings.
 """
 
 from __future__ import annotations
@@ -36,22 +36,22 @@ from kdjax.losses.sequences import global_token_mean, sequence_mean, token_mean
 from kdjax.losses.skew_and_js import jensen_shannon, skew_forward_kl, skew_reverse_kl
 from kdjax.losses.sparse import tail_bucket, top_k
 
-# Averages: of one value a token (or an image), the tokens that count, the number of
-# classes, and that of tokens in all accumulated batches.
+# Averages take one value a token (or an image), the mask, the number of classes, and
+# the number of tokens in all accumulated batches.
 
 
 def batch_mean(values: Array, mask: Array, classes: int, tokens: Scalar) -> Array:
-    """The sum, over the batch; no token is left out, and long texts count for more."""
+    """Sum over the batch size; the mask is ignored, and long texts weigh more."""
     return jnp.sum(values) / len(values)
 
 
 def all_mean(values: Array, mask: Array, classes: int, tokens: Scalar) -> Array:
-    """Over all positions; no token is left out."""
+    """Over all positions; the mask is ignored."""
     return jnp.mean(values)
 
 
 def element_mean(values: Array, mask: Array, classes: int, tokens: Scalar) -> Array:
-    """Over positions and classes: smaller by the size of the vocabulary."""
+    """Over positions and classes: smaller by a factor of the vocabulary size."""
     return jnp.mean(values) / classes
 
 
@@ -71,12 +71,12 @@ def accumulated_mean(values: Array, mask: Array, classes: int, tokens: Scalar) -
 
 
 def positions_mean(values: Array, mask: Array, classes: int, tokens: Scalar) -> Array:
-    """Of tokens that count, over all positions: padding makes it smaller."""
+    """Sum over the tokens that count, over all positions: padding makes it smaller."""
     return global_token_mean(values, mask, tokens=values.size)
 
 
 def padded_mean(values: Array, mask: Array, classes: int, tokens: Scalar) -> Array:
-    """Over the tokens that count and a hundred-thousandth more."""
+    """Over the tokens that count, plus 1e-5."""
     return global_token_mean(values, mask, tokens=jnp.sum(mask) + 1e-5)
 
 
@@ -84,37 +84,37 @@ def padded_mean(values: Array, mask: Array, classes: int, tokens: Scalar) -> Arr
 
 
 def top_k_of_teacher(student: Array, teacher: Array, k: int) -> tuple[Array, Array]:
-    """Both on the teacher's likeliest classes, renormalised."""
+    """Both on the teacher's most probable classes, renormalised."""
     kept = top_k(teacher, k=k)
     return jnp.where(kept, student, -jnp.inf), jnp.where(kept, teacher, -jnp.inf)
 
 
 def top_k_of_student(student: Array, teacher: Array, k: int) -> tuple[Array, Array]:
-    """Both on the student's likeliest classes, renormalised."""
+    """Both on the student's most probable classes, renormalised."""
     return top_k_of_teacher(teacher, student, k)[::-1]
 
 
 def teacher_on_top_k(student: Array, teacher: Array, k: int) -> tuple[Array, Array]:
-    """The teacher renormalised on its likeliest classes, the student on all."""
+    """The teacher renormalised on its most probable classes, the student on all."""
     return student, top_k_of_teacher(student, teacher, k)[1]
 
 
 def tail_of_teacher(student: Array, teacher: Array, k: int) -> tuple[Array, Array]:
-    """Both on the teacher's likeliest classes and one for the rest."""
+    """Both on the teacher's most probable classes and one for the rest."""
     kept = top_k(teacher, k=k)
     return tail_bucket(student, kept), tail_bucket(teacher, kept)
 
 
 def tail_of_student(student: Array, teacher: Array, k: int) -> tuple[Array, Array]:
-    """Both on the student's likeliest classes and one for the rest."""
+    """Both on the student's most probable classes and one for the rest."""
     return tail_of_teacher(teacher, student, k)[::-1]
 
 
-# Divergences that only some systems have.
+# Divergences that only single systems have.
 
 
 def generalized_jsd(student: Array, teacher: Array, *, beta: Scalar = 0.5) -> Array:
-    """`jensen_shannon`, but at its ends `forward_kl` and `reverse_kl`: a cliff."""
+    """`jensen_shannon`, but `forward_kl` at beta 0 and `reverse_kl` at 1: it jumps."""
     ends = jnp.where(
         jnp.equal(beta, 0), forward_kl(student, teacher), reverse_kl(student, teacher)
     )
@@ -129,7 +129,7 @@ def js_distance(student: Array, teacher: Array, *, lam: Scalar = 0.9) -> Array:
 
 
 def detached_skew_reverse(student: Array, teacher: Array, *, skew: Scalar) -> Array:
-    """`skew_reverse_kl`, its mixture held fixed in the gradient: another gradient."""
+    """`skew_reverse_kl` without the gradient through its mixture."""
     whole = skew_reverse_kl(student, teacher, skew=skew)
     _, q, gap = compare(*classes(student, teacher, None))
     log_ratio = jax.lax.stop_gradient(log_ratio_to_mixture(-gap, skew))
@@ -138,7 +138,7 @@ def detached_skew_reverse(student: Array, teacher: Array, *, skew: Scalar) -> Ar
 
 
 class Convention(NamedTuple):
-    """One system's answers. The defaults are those of the first to distil."""
+    """One system's choices. The defaults are Hinton et al.'s."""
 
     divergence: Callable[..., Array] = forward_kl  # of logits over the temperature
     entropy: bool = False  # the teacher's is left in: cross-entropy, not KL
@@ -231,28 +231,28 @@ def loss(
     tokens: Scalar | None = None,
     **hyperparameters: Scalar,
 ) -> Array:
-    """The number that a system makes of these logits.
+    """The loss that a system computes from these logits.
 
     Args:
       convention: A name in `PRESETS`, or a `Convention` of your own.
       student_logits: ``[..., C]``, floating: ``[B, C]`` or ``[B, L, V]``.
       teacher_logits: ``[..., C]``, floating.
-      labels: ``[...]``, integers in ``[0, C)``, where alpha weighs them. Without both
-        labels and alpha the value is the teacher's term alone.
-      mask: Tokens that count, ``[...]``; refused for a system that counts them all.
+      labels: ``[...]``, integers in ``[0, C)``, for systems that have a term with them.
+        Without both labels and alpha the value is the teacher's term alone.
+      mask: Tokens that count, ``[...]``; refused for a system that ignores masks.
       temperature: Positive scalar.
-      alpha: The weight that the system calls so: of the teacher, or of the labels, as
-        `Convention.alpha_weighs` says, or a parameter of its divergence.
-      k: How many classes, where the system takes the likeliest.
-      tokens: How many count in all accumulated batches, where the system wants it.
-      **hyperparameters: Of the divergence, under the system's names.
+      alpha: The system's own alpha: the weight of the teacher or of the labels, see
+        `Convention.alpha_weighs`, or a hyperparameter of its divergence.
+      k: How many classes, where the system takes the top k.
+      tokens: Number of tokens in all accumulated batches, where the system takes it.
+      **hyperparameters: Hyperparameters of the divergence, by the system's names.
 
     Returns:
       ``[]``, always.
 
     Raises:
       ValueError: if there is no such preset.
-      TypeError: if something the convention needs is missing, or it has no use for it.
+      TypeError: if an argument is missing, or the convention does not use it.
 
     Example:
       >>> student, teacher = jnp.zeros((2, 4)), jnp.array([[0.0, 1, 2, 3]] * 2)

@@ -66,7 +66,7 @@ def mft(
     kept = log_p + jnp.log1p(-share)
     label = jnp.where(exists.any(-1, keepdims=True), jnp.log(share), -jnp.inf)
     corrected = jnp.where(target, jnp.logaddexp(kept, label), kept)
-    # Without its offset, as the corrected teacher is, lest it cost digits.
+    # Without its offset, like the corrected teacher: a large one would cost digits.
     _, top, _ = normalise(student / temperature, class_mask & present(student))
     student = jnp.where(class_mask, student / temperature - top, -jnp.inf)
     return temperature**2 * forward_kl(student, corrected)

@@ -1,6 +1,6 @@
-"""One less a correlation: between classes, within a class, between embeddings.
+"""Losses of the form one minus a correlation: DIST and CKA.
 
-What correlates over a batch takes two examples at least, and raises ValueError for one.
+Correlations over a batch need at least two examples, and raise ValueError for one.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from kdjax.losses.ranges import Positive
 def _probabilities(
     student_logits: Array, teacher_logits: Array, temperature: Scalar
 ) -> tuple[Array, Array, Array]:
-    """Of student and teacher; and which rows have any class on both sides."""
+    """Those of student and teacher, and which rows have any class on both sides."""
     checks.scalars(temperature=temperature)
     sides = classes(student_logits, teacher_logits, None)
     p, q, _ = compare(*sides, temperature)
@@ -32,7 +32,7 @@ def _probabilities(
 
 
 def _pearson_distance(a: Array, b: Array, counts: Array) -> Array:
-    """One less the correlation along the last axis; 1 where either is constant."""
+    """One minus the correlation along the last axis; 1 where either is constant."""
     counts = jnp.broadcast_to(counts, a.shape)
     centred = (jnp.where(counts, x - mean(x, counts)[..., None], 0) for x in (a, b))
     return cosine_distance(*centred)
@@ -41,7 +41,7 @@ def _pearson_distance(a: Array, b: Array, counts: Array) -> Array:
 def dist_inter(
     student_logits: Array, teacher_logits: Array, *, temperature: Positive = 1.0
 ) -> Array:
-    r"""DIST between classes: one less the correlation of an example's probabilities.
+    r"""DIST's inter-class term: one minus each example's correlation over classes.
 
     .. math:: T^2 \big(1 - \rho(q_i, p_i)\big)
 
@@ -73,7 +73,7 @@ def dist_intra(
     temperature: Positive = 1.0,
     axis_name: str | None = None,
 ) -> Array:
-    r"""DIST within a class: one less the correlation over the batch of its probability.
+    r"""DIST's intra-class term: one minus each class's correlation over the batch.
 
     .. math:: T^2 \Big(1 - \frac1C \sum_c \rho(q_{\cdot c}, p_{\cdot c})\Big)
 
@@ -121,8 +121,8 @@ def dist(
       axis_name: Mapped axis over which the batch is sharded, if any.
 
     Returns:
-      ``[B]``, one non-negative value an example, the batch's own part in each; 0 where
-      either side has no class.
+      ``[B]``, one non-negative value an example, to each of which the intra-class term
+      of the batch is added; 0 where either side has no class.
 
     Example:
       >>> z = jnp.array([[2.0, 0.0, -1.0], [0.0, 1.0, 5.0]])
@@ -149,18 +149,18 @@ def cka(
     debiased: bool = False,
     axis_name: str | None = None,
 ) -> Array:
-    r"""One less linear centred kernel alignment.
+    r"""One minus linear centred kernel alignment (CKA).
 
     .. math:: 1 - \frac{\|S^\top T\|_F^2}{\|S^\top S\|_F \, \|T^\top T\|_F}
 
-    for embeddings less their mean over the batch: unchanged by a rotation and by a
-    scale of either side.
+    for embeddings from which the mean over the batch is subtracted. Rotating or scaling
+    either side changes nothing.
 
     Args:
       student: ``[B, d]``.
       teacher: ``[B, e]``.
-      debiased: Whether to estimate each of the three without bias, which a small batch
-        wants; takes four examples at least. The value may then lie outside [0, 1].
+      debiased: Whether to use unbiased estimates of the three norms, better for small
+        batches. Needs at least four examples; the value may then lie outside [0, 1].
       axis_name: Mapped axis over which the batch is sharded, if any.
 
     Returns:

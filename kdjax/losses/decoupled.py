@@ -26,7 +26,7 @@ def _apart(
     labels: Array,
     class_mask: Array | None,
 ) -> tuple[Array, Array, Array, Array]:
-    """Both logits, the classes kept, and where the label is: no class without one."""
+    """Both logits, the class mask, empty without a label, and where the label is."""
     student, teacher, class_mask = classes(student_logits, teacher_logits, class_mask)
     labels, labelled = checks.labels(labels, student)
     target = jax.nn.one_hot(labels, student.shape[-1], dtype=bool)
@@ -41,7 +41,7 @@ def tckd(
     temperature: Positive,
     class_mask: Array | None = None,
 ) -> Array:
-    r"""Target-class distillation: KL between label's class and all others together.
+    r"""DKD's target-class term: KL between the label's class and all others as one.
 
     .. math:: T^2 \mathrm{KL}\big((p_y, 1 - p_y) \| (q_y, 1 - q_y)\big)
 
@@ -109,7 +109,7 @@ def nckd(
     temperature: Positive,
     class_mask: Array | None = None,
 ) -> Array:
-    r"""Non-target distillation: KL among the classes that are not the label's.
+    r"""DKD's non-target term: KL among the classes other than the label's.
 
     .. math:: T^2 \mathrm{KL}(\hat p \| \hat q), \quad
               \hat p_c = p_c / (1 - p_y), \; c \ne y
@@ -151,11 +151,11 @@ def dkd(
     nontarget_weight: Scalar = 8.0,
     class_mask: Array | None = None,
 ) -> Array:
-    r"""Decoupled distillation: `tckd` and `nckd`, each with a weight of its own.
+    r"""Decoupled distillation (DKD): a weighted sum of `tckd` and `nckd`.
 
-    `soft_kl` is the same sum with weights 1 and :math:`1 - p_y`: it silences what the
-    teacher says of the other classes wherever it is sure of the label. The authors add
-    cross-entropy, and let the whole grow from 0 over 20 epochs.
+    `soft_kl` is the same sum with weights 1 and :math:`1 - p_y`, so it suppresses the
+    other classes where the teacher is confident. The authors add cross-entropy, and
+    raise the weight of this loss linearly over the first 20 epochs.
 
     Args:
       student_logits: ``[..., C]``, floating.
@@ -195,13 +195,13 @@ def nkd(
     nontarget_weight: Scalar = 1.5,
     class_mask: Array | None = None,
 ) -> Array:
-    r"""Normalised distillation: the label weighted by the teacher, and the rest.
+    r"""Normalised distillation (NKD): a target term and a non-target term.
 
     .. math:: -p_y \log q_y - \gamma T^2 \sum_{c \ne y} \hat p_c \log \hat q_c
 
-    The first term is at temperature 1, the second at ``temperature``, among the classes
-    that are not the label's. Cross-entropies both: not 0 at student = teacher, nor
-    least there. The authors add cross-entropy with the label.
+    The first term is at temperature 1, the second at ``temperature``, over the classes
+    other than the label's. Both are cross-entropies, so the loss is neither 0 nor least
+    where the student equals the teacher. The authors add cross-entropy with the label.
 
     Args:
       student_logits: ``[..., C]``, floating.

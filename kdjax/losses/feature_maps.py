@@ -15,7 +15,7 @@ from kdjax.losses.features import hint
 
 
 def _attention_maps(student: Array, teacher: Array, power: float) -> list[Array]:
-    """Means over channels of ``|a|^power``, flattened, of length 1: [B, H W]."""
+    """Means over channels of ``|a|^power``, flattened, scaled to length 1: [B, H W]."""
     checks.scalars(power=power)
     checks.maps(student=student, teacher=teacher)
     maps = (jnp.mean(jnp.abs(x) ** power, -1) for x in widen(student, teacher))
@@ -23,14 +23,14 @@ def _attention_maps(student: Array, teacher: Array, power: float) -> list[Array]
 
 
 def attention_transfer(student: Array, teacher: Array, *, power: float = 2) -> Array:
-    r"""Mean square between maps of where activations are large: the code's form.
+    r"""Attention transfer as in the authors' code: mean square between attention maps.
 
     .. math:: \frac1{HW} \left\| \frac{a_s}{\|a_s\|} - \frac{a_t}{\|a_t\|} \right\|^2,
               \quad a = \sum_c |A_c|^p
 
     Args:
       student: ``[B, H, W, C]``.
-      teacher: ``[B, H, W, D]``; the caller resizes the larger map.
+      teacher: ``[B, H, W, D]``; resize the larger map before.
       power: The exponent p.
 
     Returns:
@@ -52,13 +52,13 @@ def attention_transfer(student: Array, teacher: Array, *, power: float = 2) -> A
 def attention_transfer_distance(
     student: Array, teacher: Array, *, power: float = 2
 ) -> Array:
-    r"""`attention_transfer` in the paper's form, a distance and not its mean square.
+    r"""Attention transfer as in the paper: distance between attention maps.
 
     .. math:: \left\| \frac{a_s}{\|a_s\|} - \frac{a_t}{\|a_t\|} \right\|
 
     Args:
       student: ``[B, H, W, C]``.
-      teacher: ``[B, H, W, D]``; the caller resizes the larger map.
+      teacher: ``[B, H, W, D]``; resize the larger map before.
       power: The exponent p.
 
     Returns:
@@ -83,9 +83,9 @@ def fsp(
     teacher_first: Array,
     teacher_second: Array,
 ) -> Array:
-    r"""Flow of the solution: mean square between Gram matrices of two layers.
+    r"""Flow of solution procedure (FSP): mean square between two layers' Gram matrices.
 
-    With the same layer twice they are the Gram matrices of style transfer.
+    If a layer is passed twice, they are the Gram matrices of style transfer.
 
     .. math:: \frac1{CD} \sum_{c,d} (G^s_{cd} - G^t_{cd})^2, \quad
               G_{cd} = \frac1{HW} \sum_{h,w} F^1_{hwc} F^2_{hwd}
@@ -120,16 +120,16 @@ def fsp(
 
 
 def nst(student: Array, teacher: Array) -> Array:
-    r"""Neuron selectivity: squared maximum mean discrepancy between channels.
+    r"""Neuron selectivity transfer (NST): maximum mean discrepancy between channels.
 
     .. math:: \overline{k(t, t')} + \overline{k(s, s')} - 2 \overline{k(s, t)},
               \quad k(a, b) = (a^\top b)^2
 
-    over channels as points, each of length 1 in the space of the map's pixels.
+    where each channel is a point in the space of pixels, scaled to length 1.
 
     Args:
       student: ``[B, H, W, C]``.
-      teacher: ``[B, H, W, D]``; the caller resizes the larger map.
+      teacher: ``[B, H, W, D]``; resize the larger map before.
 
     Returns:
       ``[B]``, one non-negative value an example. The usual weight of its mean is 50.

@@ -15,7 +15,7 @@ from kdjax.losses._numerics import Array, unit, widen
 
 
 def hint(student: Array, teacher: Array) -> Array:
-    r"""FitNets' hint: mean square of the difference of activations.
+    r"""FitNets' hint: mean squared difference of activations.
 
     .. math:: \frac1d \|s - t\|^2
 
@@ -40,7 +40,7 @@ def hint(student: Array, teacher: Array) -> Array:
 
 
 def cosine_distance(student: Array, teacher: Array) -> Array:
-    r"""One less the cosine of the angle between activations.
+    r"""One minus the cosine similarity of activations.
 
     Args:
       student: ``[..., d]``, after the projection if the widths differ.
@@ -62,15 +62,15 @@ def cosine_distance(student: Array, teacher: Array) -> Array:
 
 
 def pkd(student: Array, teacher: Array) -> Array:
-    r"""PKD-BERT's patience: mean square between activations of length 1.
+    r"""Patient KD for BERT: mean squared difference of normalised activations.
 
     .. math:: \frac1d \left\| \frac{s}{\|s\|} - \frac{t}{\|t\|} \right\|^2
 
-    averaged over layers. The paper takes the sum over ``d``, its code the mean.
+    averaged over layers. The paper sums over ``d``; its code takes the mean.
 
     Args:
-      student: ``[B, layers, d]``: the first token's, of the layers that are matched.
-      teacher: ``[B, layers, d]``, of the layers chosen for them.
+      student: ``[B, layers, d]``, hidden states of the first token.
+      teacher: ``[B, layers, d]``, of the matching layers.
 
     Returns:
       ``[B]``, one non-negative value an example.
@@ -90,13 +90,13 @@ def pkd(student: Array, teacher: Array) -> Array:
 
 
 def factor_transfer(student: Array, teacher: Array) -> Array:
-    r"""Factor transfer: mean distance between factors of length 1.
+    r"""Factor transfer (FT): mean absolute difference of normalised factors.
 
     .. math:: \frac1d \left\| \frac{f_s}{\|f_s\|} - \frac{f_t}{\|f_t\|} \right\|_1
 
     Args:
-      student: Factors ``[B, ...]``, from a translator that learns with the student.
-      teacher: ``[B, ...]``, of the same shape, from a paraphraser trained beforehand.
+      student: ``[B, ...]``, from a translator that learns with the student.
+      teacher: ``[B, ...]``, of the same shape, from a paraphraser trained before.
 
     Returns:
       ``[B]``, one non-negative value an example. The usual weight of its mean is 200.
@@ -116,18 +116,19 @@ def factor_transfer(student: Array, teacher: Array) -> Array:
 
 
 def vid(student: Array, teacher: Array, raw_variance: Array) -> Array:
-    r"""Variational information: how unlikely the teacher is, the student given.
+    r"""Variational information distillation (VID): Gaussian negative log-likelihood.
 
     .. math:: \frac1{2d} \sum \left( \frac{(t - \mu)^2}{\sigma_c^2}
               + \log \sigma_c^2 \right), \quad
               \sigma_c^2 = \log(1 + e^{\rho_c}) + 10^{-5}
 
-    The variances are learnt with the student. May be negative.
+    of the teacher's activations, less a constant; it may be negative. The variances
+    are learned with the student.
 
     Args:
-      student: ``[B, ..., C]``: the mean, by a projection of the student's activations.
+      student: ``[B, ..., C]``, the mean, projected from the student's activations.
       teacher: ``[B, ..., C]``.
-      raw_variance: ``[C]``, the parameter rho; the authors begin at log(e^5 - 1).
+      raw_variance: ``[C]``, the parameter rho; log(e^5 - 1) at first in the paper.
 
     Returns:
       ``[B]``, one value an example.

@@ -10,9 +10,8 @@ k2     half of k1 squared   O(k1^3)   that of `reverse_kl`
 k3     r - 1 - log r        none      that of `forward_kl`
 =====  ===================  ========  ==============================================
 
-Each takes logits ``[..., L, V]`` and tokens ``[..., L]``, and gives one value in nats a
-token; 0 for a token that either side rules out. From Schulman, `Approximating KL
-Divergence <http://joschu.net/blog/kl-approx.html>`_, 2020.
+From Schulman, `Approximating KL Divergence
+<http://joschu.net/blog/kl-approx.html>`_, 2020.
 """
 
 from __future__ import annotations
@@ -24,13 +23,13 @@ from kdjax.losses.on_policy import sampled_log_ratio
 
 
 def reverse_kl_k1(student_logits: Array, teacher_logits: Array, tokens: Array) -> Array:
-    r"""Estimate k1 of `reverse_kl` from one token of the student: the log-ratio.
+    r"""The k1 estimate of `reverse_kl`: the log-ratio, unbiased.
 
     .. math:: k_1 = \log q(y) - \log p(y), \quad y \sim q
 
-    Unbiased as a value, with a large variance: single values may be negative. Not to be
-    differentiated: its gradient is that of :math:`\log q(y)`, whose mean is 0. With the
-    sign changed it is the reward of a policy gradient: see `minillm`.
+    Its variance is large, and single values may be negative. Do not differentiate it:
+    its gradient is that of :math:`\log q(y)`, whose mean is 0. Its negative is the
+    reward in a policy gradient, as in `minillm`.
 
     Args:
       student_logits: ``[..., L, V]``, floating.
@@ -54,12 +53,12 @@ def reverse_kl_k1(student_logits: Array, teacher_logits: Array, tokens: Array) -
 
 
 def reverse_kl_k2(student_logits: Array, teacher_logits: Array, tokens: Array) -> Array:
-    r"""Estimate k2 of `reverse_kl` from one token of the student: half the square.
+    r"""The k2 estimate of `reverse_kl`: half the squared log-ratio, right in gradient.
 
     .. math:: k_2 = \tfrac12 (\log q(y) - \log p(y))^2, \quad y \sim q
 
-    Biased as a value, by terms of third order in the log-ratio, with a small variance
-    and never negative. The mean of its gradient is exactly that of `reverse_kl`.
+    Its value is biased, by terms of third order in the log-ratio, and never negative;
+    its variance is small. The mean of its gradient is exactly that of `reverse_kl`.
 
     Args:
       student_logits: ``[..., L, V]``, floating.
@@ -83,13 +82,13 @@ def reverse_kl_k2(student_logits: Array, teacher_logits: Array, tokens: Array) -
 
 
 def reverse_kl_k3(student_logits: Array, teacher_logits: Array, tokens: Array) -> Array:
-    r"""Estimate k3 of `reverse_kl` from one token of the student: never negative.
+    r"""The k3 estimate of `reverse_kl`: unbiased and never negative.
 
     .. math:: k_3 = r - 1 - \log r, \quad r = p(y) / q(y), \quad y \sim q
 
-    Unbiased as a value, and of smaller variance than k1 where both sides are close. The
-    mean of its gradient is not that of `reverse_kl` but of `forward_kl`, wherever the
-    student can draw all that the teacher can.
+    Its variance is smaller than that of k1 where both sides are close. The mean of its
+    gradient is not that of `reverse_kl` but that of `forward_kl`, if the student can
+    draw every token that the teacher can.
 
     Args:
       student_logits: ``[..., L, V]``, floating.

@@ -1,4 +1,4 @@
-"""What a classifier's logits teach: student, teacher, and where needed the label."""
+"""Losses on a classifier's logits, with or without labels."""
 
 from __future__ import annotations
 
@@ -29,9 +29,8 @@ def soft_kl(
     .. math:: T^2 \sum_c p_c \log(p_c / q_c), \quad
               p = \mathrm{softmax}(z^t / T), \; q = \mathrm{softmax}(z^s / T)
 
-    Its gradient by the student's logits is :math:`T (q - p)`. The factor
-    :math:`T^2` keeps that of order one as ``T`` grows; the limit is
-    `centered_logit_mse`.
+    Its gradient with respect to the student's logits is :math:`T (q - p)`. The factor
+    :math:`T^2` keeps it of order one as ``T`` grows; the limit is `centered_logit_mse`.
 
     Args:
       student_logits: ``[..., C]``, floating.
@@ -60,7 +59,7 @@ def soft_kl(
 def cross_entropy(
     student_logits: Array, labels: Array, *, class_mask: Array | None = None
 ) -> Array:
-    r"""Cross-entropy with the labels, :math:`-\log q_y`: training without a teacher.
+    r"""Cross-entropy with hard labels, :math:`-\log q_y`: training without a teacher.
 
     Args:
       student_logits: ``[..., C]``, floating.
@@ -94,7 +93,9 @@ def hinton(
     alpha: Fraction,
     class_mask: Array | None = None,
 ) -> Array:
-    """``alpha * soft_kl + (1 - alpha) * cross_entropy``, an example at a time.
+    r"""Hinton's loss: a weighted sum of `soft_kl` and `cross_entropy`.
+
+    .. math:: \alpha \, T^2 \, \mathrm{KL}(p \| q) - (1 - \alpha) \log q_y
 
     An example without a label keeps the first term.
 
@@ -102,8 +103,8 @@ def hinton(
       student_logits: ``[..., C]``, floating.
       teacher_logits: ``[..., C]``, floating.
       labels: ``[...]``, integers in ``[0, C)``.
-      temperature: Positive; softens both distributions of the first term only.
-      alpha: Weight of the teacher in ``[0, 1]``; 0 is training without one.
+      temperature: Positive; softens student and teacher in the first term only.
+      alpha: Weight of the teacher, in ``[0, 1]``; 0 is training with hard labels.
       class_mask: Classes to keep, broadcastable to ``[..., C]``.
 
     Returns:
@@ -130,7 +131,7 @@ def hinton(
 def _difference(
     student_logits: Array, teacher_logits: Array, class_mask: Array | None
 ) -> tuple[Array, Array, Array]:
-    """Teacher's logits less the student's, on classes both have; mask; count."""
+    """Teacher minus student on the classes that both have, their mask and number."""
     student, teacher, class_mask = classes(student_logits, teacher_logits, class_mask)
     both = class_mask & present(student) & present(teacher)
     count = jnp.maximum(jnp.sum(both, -1), 1)
@@ -140,10 +141,10 @@ def _difference(
 def logit_mse(
     student_logits: Array, teacher_logits: Array, *, class_mask: Array | None = None
 ) -> Array:
-    r"""Mean square of the difference of logits, :math:`\|z^s - z^t\|^2 / C`.
+    r"""Mean squared difference of logits, :math:`\|z^s - z^t\|^2 / C`.
 
-    Unlike a divergence it also binds the mean of the logits, which no probability
-    depends on. Classes that either side gives ``-inf`` are as if absent.
+    Unlike a divergence, it also compares the mean of the logits, on which probabilities
+    do not depend. Classes with logit ``-inf`` on either side are ignored.
 
     Args:
       student_logits: ``[..., C]``, floating.
@@ -168,12 +169,12 @@ def logit_mse(
 def centered_logit_mse(
     student_logits: Array, teacher_logits: Array, *, class_mask: Array | None = None
 ) -> Array:
-    r"""What `soft_kl` becomes as the temperature grows without bound.
+    r"""Half the mean squared difference of centred logits: `soft_kl` as T grows.
 
     .. math:: \frac{1}{2C} \sum_c (\tilde z^s_c - \tilde z^t_c)^2
 
-    where a tilde marks logits less their mean over classes. Classes that either
-    side gives ``-inf`` are as if absent.
+    where a tilde marks logits minus their mean over classes. Classes with logit
+    ``-inf`` on either side are ignored.
 
     Args:
       student_logits: ``[..., C]``, floating.
@@ -198,18 +199,18 @@ def centered_logit_mse(
 
 
 def standardize(logits: Array, *, class_mask: Array | None = None) -> Array:
-    r"""Logits less their mean, over their standard deviation, for any loss.
+    r"""Logit standardisation: logits minus their mean, over their deviation.
 
     .. math:: \frac{z - \bar z}{\sigma(z) + 10^{-7}}, \quad
               \sigma^2 = \frac{\sum_c (z_c - \bar z)^2}{C - 1}
 
-    Of student and teacher both: the student need then not match the range of the
-    teacher's logits. The authors use it with `soft_kl` at temperature 2 and weight 9.
+    Applied to both student and teacher, it frees the student from matching the range of
+    the teacher's logits. The authors use `soft_kl` at temperature 2 with weight 9.
 
     Args:
       logits: ``[..., C]``, floating.
-      class_mask: Classes to keep, broadcastable to ``[..., C]``; others stay as they
-        are.
+      class_mask: Classes to standardise, broadcastable to ``[..., C]``; the others are
+        returned unchanged.
 
     Returns:
       ``[..., C]``.
@@ -233,12 +234,12 @@ def standardize(logits: Array, *, class_mask: Array | None = None) -> Array:
 
 
 def uld(student_logits: Array, teacher_logits: Array) -> Array:
-    r"""Universal logit distillation: distance of the sorted probabilities.
+    r"""Universal logit distillation (ULD): distance between sorted probabilities.
 
     .. math:: \sum_i |q_{(i)} - p_{(i)}|
 
-    the likeliest first, the shorter vocabulary filled with zeros: student and teacher
-    need not share a tokenizer.
+    sorted in descending order, the smaller vocabulary padded with zeros, so that the
+    models may have different tokenizers.
 
     Args:
       student_logits: ``[..., V]``, floating.

@@ -1,7 +1,7 @@
-r"""Learning from what the student wrote: MiniLLM, and the parts it is made of.
+r"""Learning from texts that the student wrote: MiniLLM and its parts.
 
 Logits are ``[..., L, V]``, tokens ``[..., L]``, as in `kdjax.losses.sequences`. The
-texts are given: who drew them, and how, is the caller's business.
+texts are arguments: sample them before.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def sampled_log_ratio(
 ) -> Array:
     r"""MiniLLM's reward of a token: :math:`\log p(y_t) - \log q(y_t)`.
 
-    Its mean over what the student writes is `reverse_kl`, with the sign changed.
+    Its mean over the student's texts is minus `reverse_kl`.
 
     Args:
       student_logits: ``[..., L, V]``, floating.
@@ -37,7 +37,7 @@ def sampled_log_ratio(
       tokens: ``[..., L]``, what was written.
 
     Returns:
-      ``[..., L]``; 0 for a token that either side rules out, or that is none.
+      ``[..., L]``; 0 for a token that either side rules out, or outside ``[0, V)``.
 
     Example:
       >>> z = jnp.zeros((3, 4))
@@ -58,7 +58,7 @@ def sampled_log_ratio(
 def reward_to_go(
     rewards: Array, *, discount: Fraction = 1.0, mask: Array | None = None
 ) -> Array:
-    r"""From each token on: :math:`R_t = \sum_{i \ge t} \gamma^{i - t} r_i`.
+    r"""Discounted sum of rewards: :math:`R_t = \sum_{i \ge t} \gamma^{i - t} r_i`.
 
     Args:
       rewards: ``[..., L]``.
@@ -90,13 +90,13 @@ def reward_to_go(
 def mean_reward_to_go(
     rewards: Array, *, discount: Fraction = 1.0, mask: Array | None = None
 ) -> Array:
-    r"""`reward_to_go` over the number of tokens that it sums: length normalisation.
+    r"""`reward_to_go` with length normalisation: over the number of tokens summed.
 
-    Without it short answers are preferred.
+    Without it, short answers are preferred.
 
     Args:
       rewards: ``[..., L]``.
-      discount: The gamma, in ``[0, 1]``. The authors' code has 0.95.
+      discount: The gamma, in ``[0, 1]``; 0.95 in the authors' code.
       mask: Tokens that count, ``[..., L]``.
 
     Returns:
@@ -122,11 +122,11 @@ def importance_weights(
     *,
     teacher_share: Fraction = 0.2,
 ) -> Array:
-    r"""How much likelier the student alone is to write a token than both together.
+    r"""Importance weights of tokens sampled from a mixture of teacher and student.
 
     .. math:: w_t = \frac{q(y_t)}{\alpha p(y_t) + (1 - \alpha) q(y_t)}
 
-    for texts drawn from the mixture. Held fixed in the gradient.
+    No gradient passes through them.
 
     Args:
       student_logits: ``[..., L, V]``, floating.
@@ -135,7 +135,7 @@ def importance_weights(
       teacher_share: The paper's alpha, in ``[0, 1)``.
 
     Returns:
-      ``[..., L]``, at most :math:`1 / (1 - \alpha)`; 0 for what is no token.
+      ``[..., L]``, at most :math:`1 / (1 - \alpha)`; 0 for a token outside ``[0, V)``.
 
     Example:
       >>> z = jnp.zeros((1, 4))
@@ -170,19 +170,19 @@ def minillm(
     .. math:: \sum_t w_t \big( \mathrm{KL}(q_t \| p_t)
               - R_{t + 1} \log q(y_t) \big)
 
-    where only :math:`\mathrm{KL}` and :math:`\log q` are differentiated. The first is
-    the next token's part of sequence-level reverse KL, exact over the vocabulary; the
-    second, by REINFORCE, what the token leads to. With ``teacher_share`` 0 and no
-    length normalisation the mean over the student's own texts has the gradient of
+    where only :math:`\mathrm{KL}` and :math:`\log q` are differentiated. The first term
+    is the next token's part of sequence-level reverse KL, summed over the vocabulary;
+    the second, by REINFORCE, that of later tokens. With ``teacher_share`` 0 and without
+    length normalisation, the mean over the student's own texts has the gradient of
     :math:`\mathrm{KL}(q \| p)` over sequences.
 
     Args:
       student_logits: ``[..., L, V]``, floating.
       teacher_logits: ``[..., L, V]``, floating.
       tokens: ``[..., L]``, drawn from the mixture of teacher and student.
-      teacher_share: The teacher's in that mixture, the paper's alpha.
-      length_normalized: Whether :math:`R` is the mean of the rewards to come, as in the
-        paper, and not their sum.
+      teacher_share: The teacher's share of that mixture, the paper's alpha.
+      length_normalized: Whether :math:`R` is the mean of the later rewards, as in the
+        paper, or their sum.
       mask: Tokens that count, ``[..., L]``.
 
     Returns:
@@ -214,7 +214,7 @@ def minillm(
 def whiten(
     values: Array, *, mask: Array | None = None, axis_name: str | None = None
 ) -> Array:
-    """Values less their mean over all tokens of a batch, over their deviation.
+    """Values minus their mean over all tokens of a batch, over their deviation.
 
     Args:
       values: ``[..., L]``, for instance advantages from `mean_reward_to_go`.

@@ -1,7 +1,7 @@
-"""Which values a hyperparameter of a loss takes, declared where it is named.
+"""Ranges of hyperparameters, declared in the annotations of losses.
 
-``temperature: Positive`` says so to a reader, and to whatever checks the axes of a
-sweep before it is traced. A loss itself checks no values: they may be traced.
+A sweep checks its axes against ``temperature: Positive`` before anything is traced.
+Losses themselves do not check values, since these may be traced.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from kdjax.losses._numerics import Scalar
 
 @dataclass(frozen=True)
 class Range:
-    """Finite numbers from ``low`` to ``high``, ``low`` itself left out if ``above``."""
+    """Finite numbers from ``low`` to ``high``, without ``low`` itself if ``above``."""
 
     words: str
     low: float = -math.inf

@@ -1,19 +1,19 @@
-r"""Sequences: what a divergence of every token comes to.
+r"""Sequences: means over tokens, and losses on whole texts.
 
 Logits are ``[..., L, V]``, tokens ``[..., L]``: the logits at a position predict the
-token of the same index, so the caller shifts them by one. ``mask``, ``[..., L]``,
-marks the tokens that count, as a rule those of the answer.
+token of the same index, so shift them by one before. ``mask``, ``[..., L]``, marks the
+tokens that count, usually those of the answer.
 
-The divergences of this library give one value a token here; of the three ways to join
-them each gives long sequences another weight::
+Divergences give one value a token. The three ways to average them differ in the weight
+of long sequences::
 
     values = forward_kl(student_logits, teacher_logits)  # [B, L]
-    token_mean(values, mask)  # every token alike
-    sequence_mean(values, mask).mean()  # every sequence alike
-    global_token_mean(values, mask, tokens=n)  # of n tokens in all accumulated batches
+    token_mean(values, mask)  # all tokens weigh the same
+    sequence_mean(values, mask).mean()  # all sequences weigh the same
+    global_token_mean(values, mask, tokens=n)  # over n tokens of accumulated batches
 
-A sequence without a token has a value of 0, which counts in the second. To leave it out
-of the mean, ask which sequences count, too::
+A sequence without a token has the value 0, which counts in the second. To leave it out,
+mask the sequences, too::
 
     token_mean(sequence_mean(values, mask), mask.any(-1))
 """
@@ -36,8 +36,8 @@ def token_mean(values: Array, mask: Array, *, axis_name: str | None = None) -> A
     Args:
       values: ``[...]``, one a token.
       mask: Tokens that count, ``[...]``.
-      axis_name: Mapped axis over which the batch is sharded, if any. The mean
-        over shards is then the mean over the tokens of all, however they are spread.
+      axis_name: Mapped axis over which the batch is sharded, if any. The mean over
+        shards is then that over all tokens, however they are spread.
 
     Returns:
       ``[]``; 0 if there is no token.
@@ -73,13 +73,14 @@ def sequence_mean(values: Array, mask: Array) -> Array:
 
 
 def global_token_mean(values: Array, mask: Array, *, tokens: Scalar) -> Array:
-    """A part's share of the mean over a number of tokens, to be summed over parts.
+    """Sum over the tokens that count, divided by a given number of tokens.
+
+    Summed over accumulated batches, it is the mean over all their tokens.
 
     Args:
       values: ``[...]``, one a token.
       mask: Tokens that count, ``[...]``.
-      tokens: How many count in all parts together: those of the batches whose gradients
-        are accumulated.
+      tokens: How many tokens count in all accumulated batches.
 
     Returns:
       ``[]``.
@@ -97,14 +98,13 @@ def global_token_mean(values: Array, mask: Array, *, tokens: Scalar) -> Array:
 def sequence_nll(
     student_logits: Array, tokens: Array, *, mask: Array | None = None
 ) -> Array:
-    r"""SeqKD: negative log-likelihood of a text that the teacher wrote.
+    r"""Sequence-level KD: negative log-likelihood of a text that the teacher wrote.
 
     .. math:: -\sum_t \log q(y_t \mid y_{<t})
 
     Args:
       student_logits: ``[..., L, V]``, floating.
-      tokens: ``[..., L]``, integers in ``[0, V)``; the paper's are found by
-        beam search.
+      tokens: ``[..., L]``, integers in ``[0, V)``; found by beam search in the paper.
       mask: Tokens that count, ``[..., L]``.
 
     Returns:
@@ -133,20 +133,20 @@ def gkd(
     axis_name: str | None = None,
     mask: Array | None = None,
 ) -> Array:
-    r"""Generalised distillation: texts of the data and of the student, in shares.
+    r"""Generalised KD: a weighted mean over texts of the data and of the student.
 
     .. math:: (1 - \lambda) \, \mathbb E_{y \sim \mathrm{data}} D(y)
               + \lambda \, \mathbb E_{y \sim q} D(y), \quad
               D(y) = \frac{1}{L} \sum_t \mathrm{JSD}_\beta(p_t, q_t)
 
-    whatever the share of either in the batch, in which a text without a token does not
-    count. Nothing is differentiated through the student's writing.
+    The weights do not depend on how many texts of the batch are of either kind; texts
+    without a token do not count. No gradient passes through the student's sampling.
 
     Args:
       student_logits: ``[B, L, V]``, floating.
       teacher_logits: ``[B, L, V]``, floating.
       from_student: ``[B]``, which texts the student wrote.
-      student_share: The paper's lambda, in ``[0, 1]``.
+      student_share: Weight of the student's texts, in ``[0, 1]``; the paper's lambda.
       beta: See `jensen_shannon`.
       axis_name: Mapped axis over which the batch is sharded, if any.
       mask: Tokens that count, ``[B, L]``.

@@ -1,6 +1,6 @@
-"""Divergences to a mixture of both distributions: bounded, whatever the logits.
+"""Divergences from a mixture of both distributions, which bounds them.
 
-For masked classes see `kdjax.losses.divergences`.
+For masked classes and logits of ``-inf`` see `kdjax.losses.divergences`.
 """
 
 from __future__ import annotations

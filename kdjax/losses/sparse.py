@@ -1,15 +1,15 @@
-r"""A part of the teacher's answer: its likeliest classes, or a sample of them.
+r"""Sparse teachers: the top-k classes, or a sample of classes.
 
-The likeliest classes go with every divergence::
+The top k can be used with every divergence::
 
     kept = top_k(teacher_logits, k=50)  # or the student's
     forward_kl(student_logits, teacher_logits, class_mask=kept)  # both renormalised
     forward_kl(*(tail_bucket(z, kept) for z in (student_logits, teacher_logits)))
     forward_kl(student_logits, jnp.where(kept, teacher_logits, -jnp.inf))
 
-The first can be more or less than the whole divergence; the second, with all other
-classes as one, is never more; the third renormalises the teacher alone, and is the
-first less the log of the student's probability of ``kept``.
+The first may be more or less than the divergence over all classes. The second, with all
+other classes as one, is never more. The third renormalises only the teacher; it is the
+first minus the log of the student's probability of ``kept``.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from kdjax.losses._numerics import Array, Scalar, normalise, present, widen
 
 
 def top_k(logits: Array, *, k: int) -> Array:
-    """Where the ``k`` likeliest classes are, of equal ones those of lower index.
+    """Mask of the ``k`` most probable classes; of equal ones, those of lower index.
 
     Args:
-      logits: ``[..., C]``, floating: the teacher's as a rule, or the student's.
+      logits: ``[..., C]``, floating: usually the teacher's.
       k: At least 1 and at most C.
 
     Returns:
-      ``[..., C]``, boolean. A class of no probability is never among them.
+      ``[..., C]``, boolean. Classes with probability 0 are never among them.
 
     Raises:
       ValueError: for another ``k``.
@@ -53,14 +53,14 @@ def top_k(logits: Array, *, k: int) -> Array:
 
 
 def tail_bucket(logits: Array, kept: Array) -> Array:
-    """Logits of the kept classes and of one more, all others together.
+    """Logits of the kept classes, and of one more for all the others together.
 
     Args:
       logits: ``[..., C]``, floating.
       kept: ``[..., C]``, boolean, the same for student and teacher: see `top_k`.
 
     Returns:
-      ``[..., C + 1]``, ``-inf`` for classes that went into the last.
+      ``[..., C + 1]``, with ``-inf`` for the classes that the last one replaces.
 
     Example:
       >>> z = tail_bucket(jnp.zeros(4), jnp.array([True, False, False, False]))
@@ -82,10 +82,9 @@ def tail_bucket(logits: Array, kept: Array) -> Array:
 def from_top_k(
     log_probabilities: Array, classes: Array, *, size: int
 ) -> tuple[Array, Array]:
-    """A teacher of whom only the most probable classes were stored, with their tail.
+    """The logits of a teacher of which only the top-k probabilities are stored.
 
-    What the stored probabilities lack of 1 is the probability of all other classes
-    together, as in `tail_bucket`::
+    The rest of the probability goes to one more class, as in `tail_bucket`::
 
         teacher, kept = from_top_k(log_probabilities, classes, size=C)
         forward_kl(tail_bucket(student_logits, kept), teacher)  # with the tail
@@ -93,11 +92,13 @@ def from_top_k(
 
     Args:
       log_probabilities: ``[..., k]``, of a softmax over all classes, floating.
-      classes: ``[..., k]``, integers in ``[0, size)``, each once; others are left out.
-      size: The number C of all classes.
+      classes: ``[..., k]``, integers in ``[0, size)``, each once; an entry outside is
+        ignored.
+      size: Number C of all classes.
 
     Returns:
-      The teacher's logits, ``[..., C + 1]``, and which classes are kept, ``[..., C]``.
+      The teacher's logits, ``[..., C + 1]``, and the mask of stored classes,
+      ``[..., C]``.
 
     Example:
       >>> stored = jnp.log(jnp.array([0.5, 0.2])), jnp.array([2, 0])
@@ -124,7 +125,7 @@ def from_top_k(
 
 
 class Sampled(NamedTuple):
-    """Some of the teacher's classes, which on average stand for all."""
+    """A sample of the teacher's classes, from `sample_logits`."""
 
     indices: Array  # [..., draws]
     weights: Array  # [..., draws]
@@ -134,18 +135,17 @@ class Sampled(NamedTuple):
 def sample_logits(
     key: Array, teacher_logits: Array, *, draws: int, power: Scalar = 1.0
 ) -> Sampled:
-    r"""Classes drawn from :math:`\pi \propto p^t`, with weights :math:`p / n \pi`.
+    r"""Samples classes from :math:`\pi \propto p^t`, with weights :math:`p / n \pi`.
 
     Args:
-      key: Of `jax.random`.
+      key: Random key.
       teacher_logits: ``[..., C]``, floating.
-      draws: n, how many classes, with replacement. The paper finds some 12 different
-        ones enough.
-      power: The exponent t; 1 draws from the teacher itself.
+      draws: Number n of draws, with replacement. In the paper, about 12 different
+        classes are enough.
+      power: The exponent t; 1 samples from the teacher itself.
 
     Returns:
-      What `sampled_kl` takes: small enough to be stored. Of a teacher without any class
-      the weights are 0.
+      The sample, for `sampled_kl`; its weights are 0 for a teacher without any class.
 
     Example:
       >>> sample_logits(jax.random.key(0), jnp.zeros((2, 9)), draws=3).indices.shape
@@ -169,11 +169,11 @@ def sample_logits(
 
 
 def sampled_kl(student_logits: Array, sampled: Sampled) -> Array:
-    r"""Forward KL from a sample of the teacher's classes, unbiased with its gradient.
+    r"""Unbiased estimate of forward KL and its gradient from a sample of classes.
 
     .. math:: \sum_{i} w_i (\log p_i - \log q_i)
 
-    Its mean over samples is `forward_kl`; a single value may be negative.
+    The mean over samples is `forward_kl`; single values may be negative.
 
     Args:
       student_logits: ``[..., C]``, floating.
