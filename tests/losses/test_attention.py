@@ -2,6 +2,7 @@
 
 from functools import cache, partial
 
+import jax
 import numpy as np
 import pytest
 from scipy.special import log_softmax, softmax
@@ -262,6 +263,7 @@ def test_heads_that_divide_no_width_are_refused():
     for heads in (3, 0):
         with pytest.raises(ValueError, match=f"heads is {heads}, .* the student's 8"):
             losses.relation_kl(s, t, heads=heads)
+    assert jax.eval_shape(partial(losses.relation_kl, heads=1), s, t).shape == ()
     with pytest.raises(ValueError, match="the teacher's 15"):
         losses.relation_kl(s, t[:, :15], heads=2)
     with pytest.raises(AssertionError, match="shape"):
