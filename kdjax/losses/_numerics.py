@@ -11,7 +11,7 @@ all classes, then cancels to first order.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 import math
 from typing import NamedTuple
 
@@ -114,7 +114,7 @@ def mean(
     return jnp.sum(jnp.where(counts, values, 0), axis) / jnp.where(count == 0, 1, count)
 
 
-def polynomial(coefficients: Sequence[Scalar | Array], x: Array) -> Array:
+def polynomial(coefficients: Iterable[Scalar], x: Array) -> Array:
     """The polynomial with these coefficients, highest power first."""
     total = jnp.zeros_like(x)
     for coefficient in coefficients:

@@ -290,4 +290,4 @@ def eagle3(
     values = forward_kl(student_logits, teacher_logits)
     steps = mean(values, checks.mask(mask, values.shape))
     decay = jnp.asarray(decay, steps.dtype)
-    return polynomial(jnp.moveaxis(steps, -1, 0)[::-1], decay)
+    return polynomial(list(jnp.moveaxis(steps, -1, 0)[::-1]), decay)
