@@ -1,12 +1,12 @@
-r"""The arithmetic that all divergences share: exact for near and for far pairs.
+r"""Numerics shared by all losses, accurate for both close and distant distributions.
 
-A divergence here is a sum over classes of :math:`a \log(a/b) - a + b`, which is
-never negative, and is 0 exactly where ``a`` equals ``b``; the sum is KL, for both
-sides sum to one. Summing :math:`a \log(a/b)` alone, as is usual, leaves a small number
-as the difference of large ones: in float32 it loses a KL of 1e-6 altogether, and may
-come out negative. For the same reason log(a / b) is taken from the *difference of
-logits*, which is exact where they are close; an error in the normalisers, the same for
-all classes, then cancels to first order.
+A divergence is computed as a sum over classes of :math:`a \log(a/b) - a + b`. Each term
+is never negative, and 0 exactly where ``a`` equals ``b``; the sum is KL because both
+sides sum to one. The usual sum of :math:`a \log(a/b)` is a small difference of large
+terms: in float32 it loses a KL of 1e-6 altogether, and may be negative. For the same
+reason log(a / b) is computed from the *difference of logits*, which is exact where they
+are close; an error of the normalisers, the same for all classes, then cancels to first
+order.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ Scalar = Array | float
 # terms are exact in float64 for |r| < NEAR.
 _SERIES = [(-1) ** k / math.factorial(k + 2) for k in range(14)][::-1]
 NEAR = 0.5
-# Below this lie the masks that others make of their least number, for want of -inf.
+# Logits below this are masks: other libraries use their least number instead of -inf.
 _ABSENT = -1e30
-# Stands for an infinite log-ratio where one side is exactly 0: exp(-_FAR) is 0.
+# In place of an infinite log-ratio, where one side is exactly 0: exp(-_FAR) is 0.
 _FAR = 1e4
 
 
@@ -41,18 +41,18 @@ class Pair(NamedTuple):
 
 
 def present(logits: Array) -> Array:
-    """Where a class has a probability: not at ``-inf``, nor below -1e30.
+    """Mask of the classes that have a probability: not ``-inf``, nor below -1e30.
 
-    A mask of -1e9, or of float16's least number, -65504, is a logit like any
-    other. NaN is present, so that it is passed on and not taken for an absent class.
+    A mask of -1e9, or of float16's least number, -65504, is an ordinary logit. NaN
+    counts as present, so that it is propagated and not taken for an absent class.
     """
     return ~(logits < _ABSENT)
 
 
 def normalise(logits: Array, exists: Array) -> tuple[Array, Array, Array]:
-    """Probabilities, and the log normaliser as two parts: largest logit and rest.
+    """Probabilities, and the log normaliser in two parts: largest logit, and rest.
 
-    Without any class all three are 0.
+    Without any class, all three are 0.
     """
     top = jnp.max(logits, -1, keepdims=True, where=exists, initial=-jnp.inf)
     top = jax.lax.stop_gradient(jnp.where(top == -jnp.inf, 0, top))
@@ -63,7 +63,7 @@ def normalise(logits: Array, exists: Array) -> tuple[Array, Array, Array]:
 
 
 def widen(*arrays: Array) -> list[Array]:
-    """All in one floating type, float32 or wider."""
+    """The arrays in one floating type, float32 or wider."""
     chex.assert_type(arrays, float)
     dtype = jnp.promote_types(jnp.result_type(*arrays), jnp.float32)
     return [jnp.asarray(a, dtype) for a in arrays]
@@ -72,7 +72,7 @@ def widen(*arrays: Array) -> list[Array]:
 def norm(x: Array) -> Array:
     """Length along the last axis, with gradient 0 where it is 0."""
     square = jnp.sum(x**2, -1)
-    zero = square == 0  # and not "> 0", of which NaN would have none
+    zero = square == 0  # not "> 0", which is false for NaN
     return jnp.where(zero, 0, jnp.sqrt(jnp.where(zero, 1, square)))
 
 
@@ -89,7 +89,7 @@ def unit(x: Array) -> Array:
 
 
 def cosine_distance(a: Array, b: Array) -> Array:
-    """One less the cosine along the last axis, not below 0; 1 where either is 0."""
+    """One minus the cosine along the last axis, not below 0; 1 where either is 0."""
     either = (norm(a) == 0) | (norm(b) == 0)
     return jnp.where(either, 1, jnp.sum((unit(a) - unit(b)) ** 2, -1) / 2)
 
@@ -138,7 +138,7 @@ def batch_mean(values: Array, counts: Array, axis_name: str | None) -> Array:
 
 
 def embeddings(*arrays: Array) -> list[Array]:
-    """In float32 or wider, and of rank two and one length."""
+    """The arrays in float32 or wider; they must have rank two and the same length."""
     chex.assert_rank(arrays, 2)
     chex.assert_equal_shape_prefix(arrays, 1)
     return widen(*arrays)
@@ -181,7 +181,7 @@ def compare(
     p, top_p, rest_p = normalise(teacher / temperature, in_teacher)
     both = in_student & in_teacher
     t, s = jnp.where(both, teacher, 0), jnp.where(both, student, 0)
-    # A common offset of all logits is taken from the larger side, where that is exact.
+    # A common offset of all logits is subtracted from the larger side, exactly.
     offset = jnp.round((top_p - top_q) * temperature)
     difference = jnp.where(
         jnp.abs(top_p) > jnp.abs(top_q), (t - offset) - s, t - (s + offset)
@@ -200,9 +200,9 @@ def excess(pair: Pair) -> Array:
 
 
 def kl(a: Array, b: Array, log_ratio: Array) -> Array:
-    """Sum of ``a log(a/b) - a + b``, given ``log(a/b)`` itself."""
+    """Sum of ``a log(a/b) - a + b``, given ``log(a/b)``."""
     near = jnp.abs(log_ratio) < NEAR
-    # Each branch sees only its own arguments, for gradients pass through both.
+    # Each branch sees only its own arguments, because gradients pass through both.
     r = jnp.where(near, log_ratio, 0)
     close = a * r**2 * polynomial(_SERIES, r)
     apart = a * jnp.where(near, 0, log_ratio) - a + b
@@ -237,8 +237,8 @@ def tempered_kl(
 ) -> Array:
     """Forward KL of both logits over ``temperature``.
 
-    The difference of logits is taken before the division rounds them. A class that the
-    student rules out is as if absent.
+    Logits are subtracted before the division rounds them. Classes that the student
+    rules out are ignored.
     """
     checks.scalars(temperature=temperature)
     student, teacher, class_mask = classes(student_logits, teacher_logits, class_mask)

@@ -1,6 +1,6 @@
-"""What a loss takes: labels, masks and hyperparameters, checked here for all losses.
+"""Checks of the labels, masks and hyperparameters of all losses.
 
-Only shapes and types are checked, while a program is traced, so a check costs nothing
+Only shapes and types are checked, while a program is traced, so checks cost nothing
 once it is compiled. The rules are in ``README.md``, "What a loss takes".
 """
 
@@ -17,21 +17,21 @@ Integers = Array | np.ndarray
 def labels(
     labels: Integers, logits: Array, name: str = "labels"
 ) -> tuple[Array, Array]:
-    """Labels of the classes of ``logits``, and which examples have one.
+    """The labels, and a mask of the examples that have one.
 
-    An example whose label is not in ``[0, C)`` has none; class 0 stands in for it.
+    An example whose label is outside ``[0, C)`` has none; its label becomes 0.
 
     Args:
       labels: ``[...]``, integers.
       logits: ``[..., C]``.
-      name: What the loss calls the labels.
+      name: The loss's name for the labels.
     """
     *shape, size = logits.shape
     return within(integers(labels, tuple(shape), name), size)
 
 
 def integers(x: Integers, shape: tuple[int, ...], name: str) -> Integers:
-    """The integers, refused if they are of another type or shape."""
+    """The integers; raises if they have another type or shape."""
     x = _array(x)
     if not jnp.issubdtype(x.dtype, jnp.integer):
         raise TypeError(f"{name} has type {x.dtype}, but takes integers")
@@ -41,18 +41,18 @@ def integers(x: Integers, shape: tuple[int, ...], name: str) -> Integers:
 
 
 def within(x: Integers, size: int) -> tuple[Array, Array]:
-    """The integers, 0 in place of those outside ``[0, size)``; and which are inside."""
+    """The integers, 0 where outside ``[0, size)``, and a mask of those inside."""
     inside = (x >= 0) & (x < size)
     return jnp.where(inside, x, 0), jnp.asarray(inside)
 
 
 def mask(mask: Integers | None, shape: tuple[int, ...], name: str = "mask") -> Array:
-    """The mask as booleans of this shape; without one everything counts.
+    """The mask as booleans of this shape; without a mask, everything counts.
 
     Args:
-      mask: Booleans or integers, of which 0 leaves out; broadcastable to ``shape``.
-      shape: Of what is masked.
-      name: What the loss calls the mask.
+      mask: Booleans or integers, where 0 means left out; broadcastable to ``shape``.
+      shape: Shape of what is masked.
+      name: The loss's name for the mask.
     """
     given = _array(True if mask is None else mask)
     if not (given.dtype == bool or jnp.issubdtype(given.dtype, jnp.integer)):
@@ -66,12 +66,12 @@ def mask(mask: Integers | None, shape: tuple[int, ...], name: str = "mask") -> A
 
 
 def _array(x: jax.typing.ArrayLike) -> Integers:
-    """One of JAX or of NumPy, whose wider integers are compared as they are."""
+    """An array of JAX or NumPy. NumPy's 64-bit integers are compared as they are."""
     return x if isinstance(x, jax.Array) else np.asarray(x)
 
 
 def scalars(**hyperparameters: jax.typing.ArrayLike | None) -> None:
-    """Refuses a hyperparameter that is no scalar: it would broadcast."""
+    """Raises for a hyperparameter that is not a scalar, which would broadcast."""
     for name, value in hyperparameters.items():
         if value is not None and np.shape(value) != ():
             raise ValueError(
@@ -81,7 +81,7 @@ def scalars(**hyperparameters: jax.typing.ArrayLike | None) -> None:
 
 
 def maps(**activations: Array) -> None:
-    """Refuses feature maps that are not ``[B, H, W, C]``, of one batch and size."""
+    """Raises for feature maps that are not ``[B, H, W, C]`` of one batch and size."""
     shapes = [x.shape for x in activations.values()]
     if any(len(s) != 4 or s[:3] != shapes[0][:3] for s in shapes):
         given = " and ".join(f"{n} {x.shape}" for n, x in activations.items())
