@@ -327,7 +327,7 @@ def test_the_figures_are_drawn_and_have_a_place_for_every_arm():
     assert len(fig03_what_is_dark.draw("what_is_dark").axes) == 4
     drawn = fig04_telling_digits.draw("what_is_dark")
     assert len(drawn.axes) == 2 * what_is_dark.PICTURED
-    assert fig03_what_is_dark.places().keys() == EVERY.keys() - {"hard", "whole"}
+    assert fig03_what_is_dark.HEIGHTS.keys() == EVERY.keys() - {"hard", "whole"}
 
 
 @pytest.mark.parametrize(
