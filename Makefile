@@ -32,6 +32,7 @@ notebook: $(READY)  ## runs the notebook and renders it, with pictures, as docs/
 
 bench: $(READY) .venv-torch/ready
 	$(RUN) -m benchmarks.sweep_beside_torch
+	$(RUN) -m benchmarks.images_beside_torch
 
 peers: .venv-peers/ready  ## compares the losses of other libraries with peers/values.json
 	.venv-peers/bin/python -W ignore -m peers.run

@@ -94,21 +94,14 @@ def _side_by_side(runs: int, function: Callable, in_axes: tuple) -> Callable:
     return jax.vmap(function, in_axes=in_axes, axis_size=runs)
 
 
-def torch_server(config: Config, images: data.Data) -> subprocess.Popen:
-    path = files.cache("bench") / "digits.npz"
-    train, validation = images.train, images.validation
-    files.save_arrays(
-        path,
-        x=train["image"].reshape(len(train["image"]), -1),
-        y=train["label"],
-        teacher_logits=train["teacher"].logits,
-        validation_x=validation["image"].reshape(len(validation["image"]), -1),
-        validation_y=validation["label"],
-    )
-    if not Path(config.torch_python).exists():
-        flags.fail(f"torch_python is {config.torch_python!r}, but takes an interpreter")
+def serve(torch_python: str, script: str, **arrays: np.ndarray) -> subprocess.Popen:
+    """Starts a script of this folder in PyTorch's environment, with these arrays."""
+    if not Path(torch_python).exists():
+        flags.fail(f"torch_python is {torch_python!r}, but takes an interpreter")
+    path = files.cache("bench") / f"{script}.npz"
+    files.save_arrays(path, **arrays)
     return subprocess.Popen(
-        [config.torch_python, "benchmarks/torch_loop.py", str(path)],
+        [torch_python, f"benchmarks/{script}.py", str(path)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -174,7 +167,16 @@ def main(config: Config) -> None:
     images = digits()
     steps = len(images.train["label"]) // BATCH
     checkpoint.cache_compilations()
-    server = torch_server(config, images)
+    train, validation = images.train, images.validation
+    server = serve(
+        config.torch_python,
+        "torch_loop",
+        x=train["image"].reshape(len(train["image"]), -1),
+        y=train["label"],
+        teacher_logits=train["teacher"].logits,
+        validation_x=validation["image"].reshape(len(validation["image"]), -1),
+        validation_y=validation["label"],
+    )
     version, threads = server.stdout.readline().split()
     table = Table(title=f"ms a step and student; torch {version}, {threads} threads")
     names = ("units", "at once", "torch", "kdjax", "torch / kdjax", "roofline", "share")
