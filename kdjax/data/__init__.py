@@ -1,5 +1,7 @@
 """Data sets, and the sources of batches for training."""
 
+from kdjax.data.augment import crop as crop
+from kdjax.data.augment import flip as flip
 from kdjax.data.augment import jitter as jitter
 from kdjax.data.images import check_directory as check_directory
 from kdjax.data.images import load as load

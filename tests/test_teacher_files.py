@@ -1,0 +1,132 @@
+"""A teacher's outputs on disk: right, resumed, rounded by what is said, and mapped."""
+
+from functools import partial
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from kdjax.data import Data
+from kdjax.models import Outputs
+from kdjax.training import teacher_files, views
+from kdjax.training.teacher_files import store_on_disk
+
+RNG = np.random.default_rng(0)
+VARIABLES = {"params": RNG.normal(size=(12, 3)).astype(np.float32), "state": {}}
+
+
+class Linear:
+    """A teacher whose logits tell all pixels that it saw."""
+
+    @staticmethod
+    def init(key, batch):
+        return VARIABLES
+
+    @staticmethod
+    def apply(variables, batch, key=None):
+        flat = batch["image"].reshape(len(batch["image"]), -1)
+        return Outputs(flat @ variables["params"], features=(batch["image"],)), {}
+
+
+def split(count):
+    image = RNG.normal(size=(count, 2, 2, 3)).astype(np.float32)
+    return {"image": image, "label": np.zeros(count, np.int32)}
+
+
+DATA = Data(split(23), split(7), None)
+VIEWS = (lambda x: x, lambda x: x[:, :, ::-1], lambda x: x[:, ::-1])
+everything = partial(store_on_disk, Linear, VARIABLES, DATA, batch_size=5)
+
+
+def expected(images):
+    return images.reshape(len(images), -1) @ VARIABLES["params"]
+
+
+def test_outputs_are_those_of_every_view_and_split(tmp_path):
+    stored, facts = everything(
+        keep=lambda outputs: outputs, views=VIEWS, directory=tmp_path
+    )
+    teacher = stored.train["teacher"]
+    assert teacher.logits.shape == (23, 3, 3) and teacher.logits.dtype == np.float16
+    for i, view in enumerate(VIEWS):
+        seen = view(DATA.train["image"])
+        np.testing.assert_allclose(teacher.logits[:, i], expected(seen), atol=5e-3)
+        np.testing.assert_allclose(teacher.features[0][:, i], seen, atol=5e-3)
+    logits = stored.validation["teacher"].logits
+    np.testing.assert_allclose(logits, expected(DATA.validation["image"]), atol=5e-3)
+    assert stored.test is None and stored.train["label"] is DATA.train["label"]
+    assert isinstance(teacher.logits, np.memmap) and not teacher.logits.flags.writeable
+
+
+def test_the_loss_of_rounding_is_what_it_says(tmp_path):
+    stored, facts = everything(directory=tmp_path)
+    exact = [expected(s["image"]) for s in (DATA.train, DATA.validation)]
+    errors = [np.abs(x - x.astype(np.float16).astype(np.float32)).max() for x in exact]
+    np.testing.assert_allclose(facts["logit_error"], max(errors), rtol=1e-3)
+    assert facts["type"] == "float16" and 0 <= facts["mean_kl"] < 1e-5
+    assert stored.train["teacher"].features == ()
+
+
+def test_student_and_teacher_see_the_same_pixels(tmp_path):
+    stored, _ = everything(views=VIEWS, directory=tmp_path)
+    batch = {
+        "image": jnp.asarray(stored.train["image"]),
+        "teacher": jax.tree.map(jnp.asarray, stored.train["teacher"]),
+    }
+    seen = views.of_stored(VIEWS)(jax.random.key(0), batch, None, None)
+    np.testing.assert_allclose(
+        seen["teacher"].logits, expected(np.asarray(seen["image"])), atol=5e-3
+    )
+    assert not np.array_equal(seen["image"], batch["image"])
+
+
+def test_an_interrupted_call_goes_on_to_the_same_bytes(tmp_path, monkeypatch):
+    whole, _ = everything(views=VIEWS, directory=tmp_path / "whole")
+    monkeypatch.setattr(teacher_files, "_FLUSH", 1)
+    flush, seen = teacher_files._flush, []
+
+    def stop_after_two(folder, arrays, record):
+        flush(folder, arrays, record)
+        seen.append(record["rows"])
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(teacher_files, "_flush", stop_after_two)
+    directory = tmp_path / "stopped"
+    with pytest.raises(KeyboardInterrupt):
+        everything(views=VIEWS, directory=directory)
+    stored, facts = everything(views=VIEWS, directory=directory)
+    assert seen[:5] == [5, 10, 15, 20, 23]
+    for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(stored), strict=True):
+        np.testing.assert_array_equal(a, b)
+    again, later = everything(views=VIEWS, directory=directory)  # computes nothing
+    assert len(seen) == 7 and later == facts
+
+
+def test_another_teacher_view_or_image_has_files_of_its_own(tmp_path):
+    everything(directory=tmp_path)
+    folders = set(tmp_path.glob("*/record.json"))
+    assert len(folders) == 2  # train and validation
+    other = {**VARIABLES, "params": VARIABLES["params"] + 1}
+    store_on_disk(Linear, other, Data(DATA.train), directory=tmp_path, batch_size=5)
+    everything(views=VIEWS, directory=tmp_path)
+    assert len(set(tmp_path.glob("*/record.json"))) == 4
+
+
+def test_damaged_files_are_computed_again(tmp_path, capsys):
+    stored, _ = everything(directory=tmp_path)
+    kept = np.array(stored.train["teacher"].logits)
+    for path in tmp_path.glob("*/0.npy"):
+        path.write_bytes(path.read_bytes()[:60])
+    again, _ = everything(directory=tmp_path)
+    np.testing.assert_array_equal(again.train["teacher"].logits, kept)
+    assert "damaged outputs" in capsys.readouterr().err
+    for path in tmp_path.glob("*/record.json"):
+        assert json.loads(path.read_text())["rows"] in (23, 7)
+
+
+def test_a_stream_is_refused_by_name():
+    with pytest.raises(TypeError, match="train is list, but takes arrays by name"):
+        store_on_disk(Linear, VARIABLES, Data([1, 2]))
