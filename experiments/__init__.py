@@ -16,6 +16,7 @@ MODULES = (
     "mnist.capacity_gap",
     "mnist.temperature_gradients",
     "mnist.jensen_shannon_ends",
+    "cifar10.capacity_gap",
     "toy.mode_covering",
 )
 

@@ -1,0 +1,170 @@
+"""Shared by the experiments on CIFAR-10: data, views, teachers and students."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.cifar10 import published
+from kdjax import data, losses, models, objectives
+from kdjax.models import Batch, Model, Variables
+from kdjax.study.types import Config, Count, InvalidConfig, Positives
+from kdjax.training import Training, programs, train, views
+from kdjax.training.teacher_files import store_on_disk
+
+CLASSES, BATCH_SIZE = 10, 128
+TEACHER_RATE = 2e-3  # of plain teachers: peak, Adam
+HARD = objectives.on_logits(losses.cross_entropy)
+HINTON = objectives.on_logits(losses.hinton)
+Name = Literal[
+    "plain-2",
+    "plain-4",
+    "plain-6",
+    "plain-8",
+    "plain-10",
+    "resnet-8",
+    "resnet-14",
+    "resnet-20",
+    "resnet-32",
+    "resnet-44",
+    "resnet-56",
+]
+
+
+@dataclass(frozen=True)
+class Images(Config):
+    dataset: Literal["mnist5k", "cifar10_10k", "cifar10"] = "cifar10_10k"
+    """Data set: cifar10_10k (10,000 of CIFAR-10's training images), cifar10 (all), or
+    mnist5k (5,000 embedded digits, in colour)."""
+
+    def check_data(self, info: data.Info) -> None:
+        known = [n for n in getattr(self, "teachers", ()) if n in PUBLISHED]
+        if info.name == "mnist5k" and known:
+            takes = "plain teachers alone for mnist5k"
+            raise InvalidConfig(f"teachers has {known[0]}, but takes {takes}")
+
+
+@dataclass(frozen=True)
+class Students(Images):
+    learning_rates: Positives = (1e-3, 4e-3)
+    """Peak learning rates (Adam, cosine decay) to select from for every setting."""
+    epochs: Count = 15
+    """Epochs of a student's training."""
+    teacher_epochs: Count = 30
+    """Epochs of the training of each plain teacher."""
+    seeds: Count = 5
+    """Number of seeds, each with one student per setting."""
+
+
+PUBLISHED = {f"resnet-{depth}": depth for depth in published.DEPTHS}
+DIGITS = models.Pixels((0.13,) * 3, (0.31,) * 3)
+
+
+def _shifted(flip: bool, down: int, right: int, images: jax.Array) -> jax.Array:
+    """Images moved by some pixels, zeros moving in, and mirrored or not."""
+    images = images[:, :, ::-1] if flip else images
+    _, height, width, _ = images.shape
+    padded = jnp.pad(images, ((0, 0), (4, 4), (4, 4), (0, 0)))
+    return padded[:, 4 + down : 4 + down + height, 4 + right : 4 + right + width]
+
+
+# Of the usual augmentation, a flip and a crop from a margin of four pixels, a finite
+# set, so that a teacher's outputs for each can be stored.
+VIEWS = tuple(
+    partial(_shifted, flip, down, right)
+    for flip, down, right in [
+        (False, 0, 0),
+        (True, 0, 0),
+        (False, -3, 2),
+        (True, 2, 3),
+        (False, 3, -2),
+        (True, -2, -3),
+    ]
+)
+
+
+def in_colour(images: data.Data) -> data.Data:
+    """Digits as colour images of 32 x 32 pixels; others as they are."""
+
+    def convert(split: Batch) -> Batch:
+        if split["image"].ndim == 4:
+            return split
+        image = np.pad(split["image"], ((0, 0), (2, 2), (2, 2)))
+        return {**split, "image": np.repeat(image[..., None], 3, axis=-1)}
+
+    return data.Data(*map(convert, images))
+
+
+def model(name: str, info: data.Info) -> Model:
+    """A network by its name: ``plain-`` and its convolutions, or ``resnet-``."""
+    kind, _, size = name.partition("-")
+    make = {"plain": models.plain, "resnet": models.resnet}[kind]
+    if info.name == "mnist5k":
+        return make(int(size), classes=CLASSES, pixels=DIGITS)
+    return make(int(size), classes=CLASSES)
+
+
+def parameters(network: Model) -> int:
+    """Number of trained parameters."""
+    image = {"image": np.zeros((1, 32, 32, 3), np.float32)}
+    shapes = jax.eval_shape(network.init, jax.random.key(0), image)
+    return sum(leaf.size for leaf in jax.tree.leaves(shapes["params"]))
+
+
+def student(
+    network: Model, objective: Callable, *, epochs: int, **more: Any
+) -> Training:
+    """A student trained on `VIEWS`, from a teacher's stored outputs."""
+    settings = {"view": views.of_stored(VIEWS)} | more
+    return Training(network, objective, epochs, BATCH_SIZE, **settings)
+
+
+class Teacher(NamedTuple):
+    """A teacher, the data with its outputs, and its metrics."""
+
+    name: str
+    parameters: int
+    data: data.Data
+    quality: dict[str, Any]
+
+
+def teacher(name: str, config: Students, images: data.Data, info: data.Info) -> Teacher:
+    """A published network, or a plain one that is trained on the same images.
+
+    Its logits are stored for `VIEWS` of the training images.
+    """
+    if name in PUBLISHED:
+        network, variables = published.load(PUBLISHED[name])
+        seconds = 0.0
+    else:
+        network = model(name, info)
+        variables, seconds = _trained(network, config, images)
+    stored, facts = store_on_disk(network, variables, images, views=VIEWS)
+    quality = measured(network, variables, images)
+    quality |= {"stored": facts, "seconds": round(seconds)}
+    return Teacher(name, parameters(network), stored, quality)
+
+
+def _trained(
+    network: Model, config: Students, images: data.Data
+) -> tuple[Variables, float]:
+    augmented = views.augmented(data.flip, data.crop)
+    training = student(network, HARD, epochs=config.teacher_epochs, view=augmented)
+    rate = {"learning_rate": TEACHER_RATE}
+    key = jax.random.key(0)
+    trained = train(training, rate, data=images, key=key, name="teacher")
+    return trained.variables, float(trained.curves["seconds"].sum())
+
+
+def measured(network: Model, variables: Variables, images: data.Data) -> dict[str, Any]:
+    """Metrics on the validation and test splits."""
+    training = replace(student(network, HARD, epochs=1), select=None)
+    measure = jax.jit(partial(programs.measure, training, fixed=None))
+    return {
+        name: {n: float(v) for n, v in measure(variables, split=split).items()}
+        for name, split in (("validation", images.validation), ("test", images.test))
+    }
