@@ -74,12 +74,12 @@ def _gradients_on_cpu(stride: int, x: jax.Array, kernel: jax.Array, by: jax.Arra
 
     def add(total: jax.Array, part: tuple[jax.Array, jax.Array]) -> tuple:
         patches, gradient = _patches(part[0], stride), part[1]
-        rows = (a.reshape(-1, a.shape[-1]) for a in (patches, gradient))
-        return total + lax.dot_general(*rows, (((0,), (0,)), ((), ()))), None
+        rows = patches.reshape(-1, patches.shape[-1])
+        return total + rows.T @ gradient.reshape(-1, gradient.shape[-1]), None
 
-    parts = (a.reshape(-1, images, *a.shape[1:]) for a in (x, by))
+    parts = x.reshape(-1, images, *x.shape[1:]), by.reshape(-1, images, *by.shape[1:])
     flat = jnp.zeros((9 * kernel.shape[2], kernel.shape[3]), kernel.dtype)
-    total, _ = lax.scan(add, flat, tuple(parts))
+    total, _ = lax.scan(add, flat, parts)
     return by_x, total.reshape(kernel.shape)
 
 
@@ -111,11 +111,28 @@ class Conv(nn.Module):
         return convolve(x, self.param("kernel", initial, shape), self.stride)
 
 
+@jax.custom_vjp
 def max_pool(x: jax.Array) -> jax.Array:
-    """The largest of each 2 x 2 pixels, ``[B, H, W, C]``; even H and W.
+    """The maximum of each 2 x 2 pixels of ``[B, H, W, C]``, for even H and W.
 
-    XLA's own window is slow on a CPU. Where several are largest, they share the
-    gradient.
+    XLA's own pooling is slow on a CPU. Where several pixels are largest, each gets the
+    gradient; after a ReLU these are zeros, through which none passes.
     """
     corners = [x[:, i::2, j::2] for i in (0, 1) for j in (0, 1)]
     return jnp.maximum(jnp.maximum(*corners[:2]), jnp.maximum(*corners[2:]))
+
+
+def _pool(x: jax.Array) -> tuple:
+    largest = max_pool(x)
+    return largest, (x, largest)
+
+
+def _unpool(inputs: tuple, gradient: jax.Array) -> tuple:
+    x, largest = inputs
+    batch, height, width, channels = largest.shape
+    blocks = x.reshape(batch, height, 2, width, 2, channels)
+    largest, gradient = (a[:, :, None, :, None] for a in (largest, gradient))
+    return (jnp.where(blocks == largest, gradient, 0).reshape(x.shape),)
+
+
+max_pool.defvjp(_pool, _unpool)

@@ -19,5 +19,5 @@ IMAGENET = Pixels((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 def normalise(image: jax.Array, pixels: Pixels) -> jax.Array:
     """Images ``[B, H, W, C]`` in [0, 1], normalised."""
-    mean, deviation = (np.float32(x).reshape(1, 1, 1, -1) for x in pixels)
+    mean, deviation = (np.asarray(x, np.float32)[None, None, None] for x in pixels)
     return (image - mean) / deviation
