@@ -1,4 +1,4 @@
-"""The losses: student, teacher and labels in, one value an example out.
+"""The losses: student, teacher and labels in, one value per example out.
 
 ``README.md`` lists them with formulas, sources and the other systems that have them.
 """
@@ -62,7 +62,7 @@ from kdjax.losses.feature_maps import (
 )
 from kdjax.losses.feature_maps import nst as nst
 
-# Losses on hidden activations, one vector or array an example.
+# Losses on hidden activations, one vector or array per example.
 from kdjax.losses.features import cosine_distance as cosine_distance
 from kdjax.losses.features import factor_transfer as factor_transfer
 from kdjax.losses.features import hint as hint

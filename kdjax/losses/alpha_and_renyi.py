@@ -46,7 +46,7 @@ def alpha_divergence(
       class_mask: Classes to keep, broadcastable to ``[..., C]``.
 
     Returns:
-      ``[...]``, one non-negative value an example, at most
+      ``[...]``, one non-negative value per example, at most
       :math:`1 / \alpha (1 - \alpha)`.
 
     Example:
@@ -105,8 +105,8 @@ def renyi_divergence(
       class_mask: Classes to keep, broadcastable to ``[..., C]``.
 
     Returns:
-      ``[...]``, one non-negative value in nats an example; 0 where no class is both the
-      student's and the teacher's.
+      ``[...]``, one non-negative value in nats per example; 0 where no class is both
+      the student's and the teacher's.
 
     Example:
       >>> student, teacher = jnp.zeros(4), jnp.array([0.0, 0.0, -jnp.inf, -jnp.inf])

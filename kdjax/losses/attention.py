@@ -5,9 +5,10 @@ keys; hidden states, queries, keys and values as ``[..., L, d]``, heads concaten
 ``mask``, ``[..., L]``, marks the tokens that count; the others are ignored, both as
 queries and as keys. A score of ``-inf`` is a key that its query may not see.
 
-Each loss gives one value a text, a mean over its tokens. Where peers take one mean over
-all tokens of a batch, ``pooled=True`` weights the texts so that the mean of the values
-is that one. Which layers of student and teacher to compare is the caller's choice.
+Each loss gives one value per text, a mean over its tokens. Where peers take one mean
+over all tokens of a batch, ``pooled=True`` weights the texts so that the mean of the
+values is that one. Which layers of student and teacher to compare is the caller's
+choice.
 """
 
 from __future__ import annotations
@@ -42,13 +43,13 @@ def hidden_mse(
     Args:
       student: ``[..., L, d]``, after the projection W if the widths differ.
       teacher: ``[..., L, d]``.
-      pooled: Whether the mean of the values is to be that over all tokens of the
-        batch, as in TextBrewer; by default, texts count alike.
+      pooled: Whether to weight texts so that the mean of the values is that over all
+        tokens of the batch, as in TextBrewer; by default, texts have equal weight.
       axis_name: Mapped axis over which the batch is sharded, if any.
       mask: Tokens that count, ``[..., L]``.
 
     Returns:
-      ``[...]``, one non-negative value a text.
+      ``[...]``, one non-negative value per text.
 
     Example:
       >>> float(hidden_mse(jnp.zeros((2, 3)), jnp.full((2, 3), 2.0)))
@@ -80,13 +81,13 @@ def attention_mse(
     Args:
       student_scores: ``[..., heads, L, L]``.
       teacher_scores: ``[..., heads, L, L]``.
-      pooled: Whether the mean of the values is to be that over all pairs of the
-        batch, as in TextBrewer; by default, texts count alike.
+      pooled: Whether to weight texts so that the mean of the values is that over all
+        pairs of the batch, as in TextBrewer; by default, texts have equal weight.
       axis_name: Mapped axis over which the batch is sharded, if any.
       mask: Tokens that count, ``[..., L]``.
 
     Returns:
-      ``[...]``, one non-negative value a text: the mean over heads and over all pairs
+      ``[...]``, one non-negative value per text: the mean over heads and over all pairs
       of a query and a key that it sees on both sides.
 
     Example:
@@ -122,13 +123,14 @@ def attention_kl(
     Args:
       student_scores: ``[..., heads, L, L]``, before the softmax.
       teacher_scores: ``[..., heads, L, L]``.
-      pooled: Whether the mean of the values is to be that over all queries of the
-        batch, as in TextBrewer; by default, texts count alike.
+      pooled: Whether to weight texts so that the mean of the values is that over all
+        queries of the batch, as in TextBrewer; by default, texts have equal weight.
       axis_name: Mapped axis over which the batch is sharded, if any.
       mask: Tokens that count, ``[..., L]``.
 
     Returns:
-      ``[...]``, one non-negative value in nats a text: the mean over heads and queries.
+      ``[...]``, one non-negative value in nats per text: the mean over heads and
+      queries.
 
     Example:
       >>> student = jnp.zeros((1, 2, 2))
@@ -166,13 +168,14 @@ def attention_cross_entropy(
     Args:
       student_scores: ``[..., heads, L, L]``, before the softmax.
       teacher_scores: ``[..., heads, L, L]``.
-      pooled: Whether the mean of the values is to be that over all queries of the
-        batch, as in TextBrewer; by default, texts count alike.
+      pooled: Whether to weight texts so that the mean of the values is that over all
+        queries of the batch, as in TextBrewer; by default, texts have equal weight.
       axis_name: Mapped axis over which the batch is sharded, if any.
       mask: Tokens that count, ``[..., L]``.
 
     Returns:
-      ``[...]``, one non-negative value in nats a text: the mean over heads and queries.
+      ``[...]``, one non-negative value in nats per text: the mean over heads and
+      queries.
 
     Example:
       >>> scores = jnp.zeros((1, 2, 2))
@@ -217,7 +220,7 @@ def relation_kl(
       mask: Tokens that count, ``[..., L]``.
 
     Returns:
-      ``[...]``, one non-negative value in nats a text.
+      ``[...]``, one non-negative value in nats per text.
 
     Raises:
       ValueError: if the heads do not divide a width.

@@ -32,7 +32,7 @@ def label_smoothing(
       class_mask: Classes to keep, broadcastable to ``[..., C]``.
 
     Returns:
-      ``[...]``, one non-negative value in nats an example; 0 without a label. If the
+      ``[...]``, one non-negative value in nats per example; 0 without a label. If the
       label's class is ruled out, only the uniform part is left.
 
     Example:
@@ -69,7 +69,7 @@ def teacher_argmax(
       class_mask: Classes to keep, broadcastable to ``[..., C]``.
 
     Returns:
-      ``[...]``, one non-negative value in nats an example.
+      ``[...]``, one non-negative value in nats per example.
 
     Example:
       >>> print(f"{teacher_argmax(jnp.zeros(4), jnp.arange(4.0)):.6f}")  # log 4
@@ -112,7 +112,7 @@ def confidence_weighted(
       axis_name: Mapped axis over which the batch is sharded, if any.
 
     Returns:
-      ``[B]``, one non-negative value in nats an example; 0 without a label, or where
+      ``[B]``, one non-negative value in nats per example; 0 without a label, or where
       the teacher has no class, and the mean of the weights leaves those out.
 
     Example:

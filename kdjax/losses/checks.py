@@ -76,7 +76,7 @@ def scalars(**hyperparameters: jax.typing.ArrayLike | None) -> None:
         if value is not None and np.shape(value) != ():
             raise ValueError(
                 f"{name} has shape {np.shape(value)}, but takes a scalar; for one "
-                f"value an example, map the loss with jax.vmap"
+                f"value per example, map the loss with jax.vmap"
             )
 
 

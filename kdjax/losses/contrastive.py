@@ -37,18 +37,17 @@ def clip_affinity(
     for each text. Its least value is not 0 but the teacher's entropy.
 
     Args:
-      student_images: ``[B, d]``, scaled to length 1 here unless ``normalized``.
+      student_images: ``[B, d]``, normalised here unless ``normalized``.
       student_texts: ``[B, d]``.
       teacher_images: ``[B, e]``.
       teacher_texts: ``[B, e]``.
       student_scale: Inverse temperature of the student's softmax.
       teacher_scale: Inverse temperature of the teacher's softmax.
-      normalized: Whether the embeddings are as they are to be multiplied, for instance
-        because the model normalises them.
+      normalized: Whether the embeddings are already normalised, or scaled on purpose.
       axis_name: Mapped axis over which the batch is sharded, if any.
 
     Returns:
-      ``[B]``, one value an example: the mean of its image's and its text's.
+      ``[B]``, one value per example: the mean of its image's and its text's.
 
     Example:
       >>> x = jnp.eye(2)
@@ -90,14 +89,14 @@ def crd(
     plus the same with student and teacher exchanged.
 
     Args:
-      student: ``[B, d]``, after its linear embedding, scaled to length 1 here.
+      student: ``[B, d]``, after its linear embedding, normalised here.
       teacher: ``[B, d]``, after an embedding of its own.
-      dataset_size: Number M of training examples; the others are K = B - 1.
+      dataset_size: Number M of training examples. There are K = B - 1 negatives.
       temperature: Positive, the tau.
       axis_name: Mapped axis over which the batch is sharded, if any.
 
     Returns:
-      ``[B]``, one non-negative value an example; 0 for a batch of one.
+      ``[B]``, one non-negative value per example; 0 for a batch of one.
 
     Example:
       >>> x = jnp.eye(4)
@@ -174,7 +173,7 @@ def crd_with_memory(
     the mean score of the first batch.
 
     Args:
-      student: ``[B, d]``, after its linear embedding, scaled to length 1 here.
+      student: ``[B, d]``, after its linear embedding, normalised here.
       teacher: ``[B, d]``, after an embedding of its own.
       memory: From `crd_memory`, or from the step before.
       indices: ``[B]``, places of the examples in the training set, in ``[0, M)``.
@@ -185,7 +184,7 @@ def crd_with_memory(
         holds the same memory, updated from all shards.
 
     Returns:
-      ``[B]``, one non-negative value an example, and the memory for the next step. An
+      ``[B]``, one non-negative value per example, and the memory for the next step. An
       example with an index outside the memory gives NaN and does not change the memory.
 
     Example:

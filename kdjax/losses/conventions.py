@@ -36,7 +36,7 @@ from kdjax.losses.sequences import global_token_mean, sequence_mean, token_mean
 from kdjax.losses.skew_and_js import jensen_shannon, skew_forward_kl, skew_reverse_kl
 from kdjax.losses.sparse import tail_bucket, top_k
 
-# Averages take one value a token (or an image), the mask, the number of classes, and
+# Averages take one value per token (or an image), the mask, the number of classes, and
 # the number of tokens in all accumulated batches.
 
 

@@ -24,8 +24,10 @@ def mft(
 
     .. math:: T^2 \mathrm{KL}\big((1 - m) p + m e_y \,\|\, q\big)
 
-    m lets the label lead the teacher's wrong choice by the threshold, or adds it, up to
-    1, to a label that is the choice. The gradient holds the corrected teacher fixed.
+    where e_y is the one-hot label. If the teacher's most probable class is wrong, m
+    lets the label's probability exceed that of this class by the threshold. If it is
+    right, m raises the label's probability by the threshold, to at most 1. No gradient
+    passes through the corrected teacher.
 
     Args:
       student_logits: ``[..., C]``, floating.
@@ -36,11 +38,11 @@ def mft(
       class_mask: Classes to keep, broadcastable to ``[..., C]``.
 
     Returns:
-      ``[...]``, one non-negative value an example; 0 without a label.
+      ``[...]``, one non-negative value per example; 0 without a label.
 
     Example:
       >>> student, teacher = jnp.zeros(2), jnp.log(jnp.array([0.6, 0.4]))
-      >>> print(f"{mft(student, teacher, jnp.array(1)):.4f}")  # 0.4 and 0.6 are taught
+      >>> print(f"{mft(student, teacher, jnp.array(1)):.4f}")  # target [0.4, 0.6]
       0.0201
 
     References:

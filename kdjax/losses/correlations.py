@@ -51,7 +51,7 @@ def dist_inter(
       temperature: Positive scalar.
 
     Returns:
-      ``[B]``, one non-negative value an example.
+      ``[B]``, one non-negative value per example.
 
     Example:
       >>> z = jnp.array([[2.0, 0.0, -1.0]])
@@ -84,7 +84,7 @@ def dist_intra(
       axis_name: Mapped axis over which the batch is sharded, if any.
 
     Returns:
-      ``[]``, one non-negative value a batch.
+      ``[]``, one non-negative value per batch.
 
     Example:
       >>> z = jnp.array([[2.0, 0.0, -1.0], [0.0, 1.0, 5.0]])
@@ -121,7 +121,7 @@ def dist(
       axis_name: Mapped axis over which the batch is sharded, if any.
 
     Returns:
-      ``[B]``, one non-negative value an example, to each of which the intra-class term
+      ``[B]``, one non-negative value per example, to each of which the intra-class term
       of the batch is added; 0 where either side has no class.
 
     Example:
@@ -164,7 +164,7 @@ def cka(
       axis_name: Mapped axis over which the batch is sharded, if any.
 
     Returns:
-      ``[]``, one value a batch.
+      ``[]``, one value per batch.
 
     Example:
       >>> x = jax.random.normal(jax.random.key(0), (8, 3))

@@ -53,7 +53,7 @@ def tckd(
       class_mask: Classes to keep, broadcastable to ``[..., C]``.
 
     Returns:
-      ``[...]``, one non-negative value an example.
+      ``[...]``, one non-negative value per example.
 
     Example:
       >>> z = jnp.array([2.0, 0.0, -1.0])
@@ -122,7 +122,7 @@ def nckd(
       class_mask: Classes to keep, broadcastable to ``[..., C]``.
 
     Returns:
-      ``[...]``, one non-negative value an example.
+      ``[...]``, one non-negative value per example.
 
     Example:
       >>> student, teacher = jnp.array([5.0, 0.0, -1.0]), jnp.array([2.0, 0.0, -1.0])
@@ -167,7 +167,7 @@ def dkd(
       class_mask: Classes to keep, broadcastable to ``[..., C]``.
 
     Returns:
-      ``[...]``, one non-negative value an example.
+      ``[...]``, one non-negative value per example.
 
     Example:
       >>> z = jnp.array([2.0, 0.0, -1.0])
@@ -212,7 +212,7 @@ def nkd(
       class_mask: Classes to keep, broadcastable to ``[..., C]``.
 
     Returns:
-      ``[...]``, one non-negative value an example.
+      ``[...]``, one non-negative value per example.
 
     Example:
       >>> print(f"{nkd(jnp.zeros(3), jnp.zeros(3), jnp.array(0)):.6f}")

@@ -33,13 +33,15 @@ def forward_kl(
 ) -> Array:
     r"""Forward KL, from the teacher: :math:`\sum_c p_c \log(p_c / q_c)`.
 
+    Classes that the student rules out are ignored, so it is never infinite.
+
     Args:
       student_logits: ``[..., C]``, floating.
       teacher_logits: ``[..., C]``, floating.
       class_mask: Classes to keep, broadcastable to ``[..., C]``.
 
     Returns:
-      ``[...]``, one non-negative value in nats an example.
+      ``[...]``, one non-negative value in nats per example.
 
     Example:
       >>> student, teacher = jnp.zeros(4), jnp.array([0.0, 0.0, -jnp.inf, -jnp.inf])
@@ -60,13 +62,15 @@ def reverse_kl(
 ) -> Array:
     r"""Reverse KL, from the student: :math:`\sum_c q_c \log(q_c / p_c)`.
 
+    Classes that the teacher rules out are ignored, so it is never infinite.
+
     Args:
       student_logits: ``[..., C]``, floating.
       teacher_logits: ``[..., C]``, floating.
       class_mask: Classes to keep, broadcastable to ``[..., C]``.
 
     Returns:
-      ``[...]``, one non-negative value in nats an example.
+      ``[...]``, one non-negative value in nats per example.
 
     Example:
       >>> student, teacher = jnp.array([0.0, 0.0, -jnp.inf, -jnp.inf]), jnp.zeros(4)
@@ -93,7 +97,7 @@ def total_variation(
       class_mask: Classes to keep, broadcastable to ``[..., C]``.
 
     Returns:
-      ``[...]``, one value in ``[0, 1]`` an example.
+      ``[...]``, one value in ``[0, 1]`` per example.
 
     Example:
       >>> student, teacher = jnp.zeros(4), jnp.array([0.0, 0.0, -jnp.inf, -jnp.inf])
@@ -126,7 +130,7 @@ def symmetric_kl(
       class_mask: Classes to keep, broadcastable to ``[..., C]``.
 
     Returns:
-      ``[...]``, one non-negative value in nats an example.
+      ``[...]``, one non-negative value in nats per example.
 
     Example:
       >>> z = jnp.array([2.0, 0.0, -1.0])
@@ -150,7 +154,7 @@ def cakld(
     axis_name: str | None = None,
     class_mask: Array | None = None,
 ) -> Array:
-    r"""BitDistiller's confidence-aware KL: the more reverse, the surer the teacher.
+    r"""BitDistiller's KL: more reverse, the more confident the teacher is of the label.
 
     .. math:: \gamma \mathrm{KL}(q \| p) + (1 - \gamma) \mathrm{KL}(p \| q), \quad
               \gamma = \overline{p_y}
@@ -167,7 +171,7 @@ def cakld(
       class_mask: Classes to keep, broadcastable to ``[..., C]``.
 
     Returns:
-      ``[...]``, one non-negative value in nats an example.
+      ``[...]``, one non-negative value in nats per example.
 
     Example:
       >>> z = jnp.array([[2.0, 0.0, -1.0]])
@@ -217,7 +221,7 @@ def adaptive_kl(
       class_mask: Classes to keep, broadcastable to ``[..., C]``.
 
     Returns:
-      ``[...]``, one non-negative value in nats an example.
+      ``[...]``, one non-negative value in nats per example.
 
     Example:
       >>> z = jnp.array([2.0, 0.0, -1.0])

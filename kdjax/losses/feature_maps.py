@@ -34,7 +34,7 @@ def attention_transfer(student: Array, teacher: Array, *, power: float = 2) -> A
       power: The exponent p.
 
     Returns:
-      ``[B]``, one non-negative value an example. The usual weight of its mean is 1000.
+      ``[B]``, one non-negative value per example. The usual weight of its mean is 1000.
 
     Example:
       >>> x = jnp.arange(1.0, 9.0).reshape(1, 2, 2, 2)
@@ -62,7 +62,7 @@ def attention_transfer_distance(
       power: The exponent p.
 
     Returns:
-      ``[B]``, one non-negative value an example. The paper weighs it by 500.
+      ``[B]``, one non-negative value per example. The paper weighs it by 500.
 
     Example:
       >>> x = jnp.arange(1.0, 9.0).reshape(1, 2, 2, 2)
@@ -97,7 +97,7 @@ def fsp(
       teacher_second: ``[B, H', W', D]``.
 
     Returns:
-      ``[B]``, one non-negative value an example.
+      ``[B]``, one non-negative value per example.
 
     Example:
       >>> x = jnp.ones((1, 2, 2, 3))
@@ -132,7 +132,7 @@ def nst(student: Array, teacher: Array) -> Array:
       teacher: ``[B, H, W, D]``; resize the larger map before.
 
     Returns:
-      ``[B]``, one non-negative value an example. The usual weight of its mean is 50.
+      ``[B]``, one non-negative value per example. The usual weight of its mean is 50.
 
     Example:
       >>> x = jnp.arange(1.0, 9.0).reshape(1, 2, 2, 2)
@@ -168,7 +168,7 @@ def inter_channel_correlation(student: Array, teacher: Array) -> Array:
       teacher: ``[B, H', W', C]``.
 
     Returns:
-      ``[B]``, one non-negative value an example. The authors' code divides the mean by
+      ``[B]``, one non-negative value per example. The authors' code divides the mean by
       ``B`` once more.
 
     Example:
@@ -207,7 +207,7 @@ def hierarchical_context(
       sizes: Height and width of each pooled map, as in adaptive average pooling.
 
     Returns:
-      ``[B]``, one non-negative value an example.
+      ``[B]``, one non-negative value per example.
 
     Example:
       >>> x = jnp.arange(8.0).reshape(1, 2, 2, 2)

@@ -1,4 +1,4 @@
-"""Losses on hidden activations, one vector or array an example.
+"""Losses on hidden activations, one vector or array per example.
 
 Where widths differ, project the student's activations before the loss, for instance
 with `kdjax.models.projectors`.
@@ -24,7 +24,7 @@ def hint(student: Array, teacher: Array) -> Array:
       teacher: ``[B, ...]``, of the same shape.
 
     Returns:
-      ``[B]``, one non-negative value an example.
+      ``[B]``, one non-negative value per example.
 
     Example:
       >>> hint(jnp.zeros((2, 3)), jnp.full((2, 3), 2.0)).tolist()
@@ -47,7 +47,7 @@ def cosine_distance(student: Array, teacher: Array) -> Array:
       teacher: ``[..., d]``.
 
     Returns:
-      ``[...]``, one value in ``[0, 2]`` an example; 1 where either is 0.
+      ``[...]``, one value in ``[0, 2]`` per example; 1 where either is 0.
 
     Example:
       >>> float(cosine_distance(jnp.array([1.0, 0.0]), jnp.array([0.0, 3.0])))
@@ -73,7 +73,7 @@ def pkd(student: Array, teacher: Array) -> Array:
       teacher: ``[B, layers, d]``, of the matching layers.
 
     Returns:
-      ``[B]``, one non-negative value an example.
+      ``[B]``, one non-negative value per example.
 
     Example:
       >>> x = jnp.ones((1, 2, 4))
@@ -99,7 +99,7 @@ def factor_transfer(student: Array, teacher: Array) -> Array:
       teacher: ``[B, ...]``, of the same shape, from a paraphraser trained before.
 
     Returns:
-      ``[B]``, one non-negative value an example. The usual weight of its mean is 200.
+      ``[B]``, one non-negative value per example. The usual weight of its mean is 200.
 
     Example:
       >>> x = jnp.arange(1.0, 9.0).reshape(1, 2, 4)
@@ -131,7 +131,7 @@ def vid(student: Array, teacher: Array, raw_variance: Array) -> Array:
       raw_variance: ``[C]``, the parameter rho; log(e^5 - 1) at first in the paper.
 
     Returns:
-      ``[B]``, one value an example.
+      ``[B]``, one value per example.
 
     Example:
       >>> x = jnp.ones((1, 4))

@@ -37,7 +37,7 @@ def reverse_kl_k1(student_logits: Array, teacher_logits: Array, tokens: Array) -
       tokens: ``[..., L]``, which the student drew.
 
     Returns:
-      ``[..., L]``, one value in nats a token; 0 for a token that either
+      ``[..., L]``, one value in nats per token; 0 for a token that either
       side rules out.
 
     Example:
@@ -53,7 +53,7 @@ def reverse_kl_k1(student_logits: Array, teacher_logits: Array, tokens: Array) -
 
 
 def reverse_kl_k2(student_logits: Array, teacher_logits: Array, tokens: Array) -> Array:
-    r"""The k2 estimate of `reverse_kl`: half the squared log-ratio, right in gradient.
+    r"""The k2 estimate of `reverse_kl`: biased in value, unbiased in gradient.
 
     .. math:: k_2 = \tfrac12 (\log q(y) - \log p(y))^2, \quad y \sim q
 
@@ -66,7 +66,7 @@ def reverse_kl_k2(student_logits: Array, teacher_logits: Array, tokens: Array) -
       tokens: ``[..., L]``, which the student drew.
 
     Returns:
-      ``[..., L]``, one non-negative value in nats a token; 0 for a token that either
+      ``[..., L]``, one non-negative value in nats per token; 0 for a token that either
       side rules out.
 
     Example:
@@ -96,7 +96,7 @@ def reverse_kl_k3(student_logits: Array, teacher_logits: Array, tokens: Array) -
       tokens: ``[..., L]``, which the student drew.
 
     Returns:
-      ``[..., L]``, one non-negative value in nats a token; 0 for a token that either
+      ``[..., L]``, one non-negative value in nats per token; 0 for a token that either
       side rules out.
 
     Example:

@@ -39,7 +39,7 @@ def soft_kl(
       class_mask: Classes to keep, broadcastable to ``[..., C]``.
 
     Returns:
-      ``[...]``, one non-negative value an example.
+      ``[...]``, one non-negative value per example.
 
     Example:
       >>> z = jnp.array([[2.0, 0.0, -1.0]])
@@ -67,7 +67,7 @@ def cross_entropy(
       class_mask: Classes to keep, broadcastable to ``[..., C]``.
 
     Returns:
-      ``[...]``, one non-negative value in nats an example; 0 without a label, and
+      ``[...]``, one non-negative value in nats per example; 0 without a label, and
       where the label's class is ruled out, by ``class_mask`` or a logit of ``-inf``.
 
     Example:
@@ -95,9 +95,10 @@ def hinton(
 ) -> Array:
     r"""Hinton's loss: a weighted sum of `soft_kl` and `cross_entropy`.
 
-    .. math:: \alpha \, T^2 \, \mathrm{KL}(p \| q) - (1 - \alpha) \log q_y
+    .. math:: \alpha \, T^2 \, \mathrm{KL}(p^T \| q^T) - (1 - \alpha) \log q_y, \quad
+              p^T = \mathrm{softmax}(z / T)
 
-    An example without a label keeps the first term.
+    For an example without a label, the second term is 0.
 
     Args:
       student_logits: ``[..., C]``, floating.
@@ -108,7 +109,7 @@ def hinton(
       class_mask: Classes to keep, broadcastable to ``[..., C]``.
 
     Returns:
-      ``[...]``, one non-negative value an example.
+      ``[...]``, one non-negative value per example.
 
     Example:
       >>> z = jnp.zeros((1, 4))
@@ -152,7 +153,7 @@ def logit_mse(
       class_mask: Classes to keep, broadcastable to ``[..., C]``.
 
     Returns:
-      ``[...]``, one non-negative value an example.
+      ``[...]``, one non-negative value per example.
 
     Example:
       >>> float(logit_mse(jnp.array([0.0, 2.0]), jnp.array([1.0, 5.0])))
@@ -182,7 +183,7 @@ def centered_logit_mse(
       class_mask: Classes to keep, broadcastable to ``[..., C]``.
 
     Returns:
-      ``[...]``, one non-negative value an example.
+      ``[...]``, one non-negative value per example.
 
     Example:
       >>> float(centered_logit_mse(jnp.array([0.0, 2.0]), jnp.array([7.0, 7.0])))
@@ -243,10 +244,10 @@ def uld(student_logits: Array, teacher_logits: Array) -> Array:
 
     Args:
       student_logits: ``[..., V]``, floating.
-      teacher_logits: ``[..., W]``, floating, of any other vocabulary.
+      teacher_logits: ``[..., W]``, floating; the vocabularies may differ.
 
     Returns:
-      ``[...]``, one value in ``[0, 2]`` an example.
+      ``[...]``, one value in ``[0, 2]`` per example.
 
     Example:
       >>> student, teacher = jnp.zeros(2), jnp.array([9.0, -jnp.inf, -jnp.inf])

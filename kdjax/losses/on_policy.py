@@ -170,9 +170,10 @@ def minillm(
     .. math:: \sum_t w_t \big( \mathrm{KL}(q_t \| p_t)
               - R_{t + 1} \log q(y_t) \big)
 
-    where only :math:`\mathrm{KL}` and :math:`\log q` are differentiated. The first term
-    is the next token's part of sequence-level reverse KL, summed over the vocabulary;
-    the second, by REINFORCE, that of later tokens. With ``teacher_share`` 0 and without
+    with :math:`w_t` from `importance_weights` and :math:`R_{t + 1}`, the rewards of
+    later tokens, from `mean_reward_to_go` of `sampled_log_ratio`, both without a
+    gradient. The first term is exact for the token itself; the second is REINFORCE for
+    its effect on later tokens. With ``teacher_share`` 0 and without
     length normalisation, the mean over the student's own texts has the gradient of
     :math:`\mathrm{KL}(q \| p)` over sequences.
 
@@ -186,7 +187,7 @@ def minillm(
       mask: Tokens that count, ``[..., L]``.
 
     Returns:
-      ``[...]``, one value a text.
+      ``[...]``, one value per text, of use for its gradient alone.
 
     Example:
       >>> z = jnp.zeros((3, 4))
@@ -266,7 +267,7 @@ def clipped_policy_loss(
       mask: Tokens that count, ``[..., L]``.
 
     Returns:
-      ``[..., L]``, one value a token; 0 for tokens that do not count.
+      ``[..., L]``, one value per token; 0 for tokens that do not count.
 
     Example:
       >>> z, tokens = jnp.zeros((1, 2)), jnp.array([0])

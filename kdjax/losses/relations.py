@@ -51,7 +51,7 @@ def rkd_distance(
       axis_name: Mapped axis over which the batch is sharded, if any.
 
     Returns:
-      ``[B]``, one non-negative value an example. The authors weigh its mean by 25.
+      ``[B]``, one non-negative value per example. The authors weigh its mean by 25.
 
     Example:
       >>> x = jax.random.normal(jax.random.key(0), (4, 3))
@@ -86,7 +86,7 @@ def rkd_angle(student: Array, teacher: Array, *, axis_name: str | None = None) -
       axis_name: Mapped axis over which the batch is sharded, if any.
 
     Returns:
-      ``[B]``, one non-negative value an example, for the angles at it. The authors
+      ``[B]``, one non-negative value per example, for the angles at it. The authors
       weigh its mean by 50. Memory grows as ``B^3``.
 
     Example:
@@ -123,7 +123,7 @@ def similarity_preserving(
       axis_name: Mapped axis over which the batch is sharded, if any.
 
     Returns:
-      ``[B]``, one non-negative value an example. The usual weight of its mean is 3000.
+      ``[B]``, one non-negative value per example. The usual weight of its mean is 3000.
 
     Example:
       >>> x = jax.random.normal(jax.random.key(0), (4, 3))
@@ -160,7 +160,7 @@ def pkt(student: Array, teacher: Array, *, axis_name: str | None = None) -> Arra
       axis_name: Mapped axis over which the batch is sharded, if any.
 
     Returns:
-      ``[B]``, one value an example. The usual weight of its mean is 30000.
+      ``[B]``, one value per example. The usual weight of its mean is 30000.
 
     Example:
       >>> x = jax.random.normal(jax.random.key(0), (4, 3))
@@ -195,7 +195,7 @@ def gram_correlation(
       axis_name: Mapped axis over which the batch is sharded, if any.
 
     Returns:
-      ``[B]``, one non-negative value an example.
+      ``[B]``, one non-negative value per example.
 
     Example:
       >>> float(gram_correlation(jnp.ones((2, 1)), jnp.zeros((2, 3))).mean())
@@ -237,7 +237,7 @@ def gaussian_correlation(
       axis_name: Mapped axis over which the batch is sharded, if any.
 
     Returns:
-      ``[B]``, one non-negative value an example.
+      ``[B]``, one non-negative value per example.
 
     Example:
       >>> x = jax.random.normal(jax.random.key(0), (4, 3))
@@ -278,7 +278,7 @@ def consecutive_correlation(
       axis_name: Mapped axis over which the batch is sharded, if any.
 
     Returns:
-      ``[B]``, one non-negative value an example, whose mean is the loss; 0 for the
+      ``[B]``, one non-negative value per example, whose mean is the loss; 0 for the
       last, and in a batch of one. The usual weight is 0.02.
 
     Example:

@@ -4,8 +4,8 @@ Logits are ``[..., L, V]``, tokens ``[..., L]``: the logits at a position predic
 token of the same index, so shift them by one before. ``mask``, ``[..., L]``, marks the
 tokens that count, usually those of the answer.
 
-Divergences give one value a token. The three ways to average them differ in the weight
-of long sequences::
+Divergences give one value per token. The three ways to average them differ in the
+weight of long sequences::
 
     values = forward_kl(student_logits, teacher_logits)  # [B, L]
     token_mean(values, mask)  # all tokens weigh the same
@@ -34,7 +34,7 @@ def token_mean(values: Array, mask: Array, *, axis_name: str | None = None) -> A
     """Mean over all tokens of a batch that count.
 
     Args:
-      values: ``[...]``, one a token.
+      values: ``[...]``, one per token.
       mask: Tokens that count, ``[...]``.
       axis_name: Mapped axis over which the batch is sharded, if any. The mean over
         shards is then that over all tokens, however they are spread.
@@ -58,11 +58,11 @@ def sequence_mean(values: Array, mask: Array) -> Array:
     """Mean over the tokens of each sequence that count.
 
     Args:
-      values: ``[..., L]``, one a token.
+      values: ``[..., L]``, one per token.
       mask: Tokens that count, ``[..., L]``.
 
     Returns:
-      ``[...]``, one value a sequence; 0 if it has no token.
+      ``[...]``, one value per sequence; 0 if it has no token.
 
     Example:
       >>> mask = jnp.array([[True, True, True], [True, False, False]])
@@ -78,7 +78,7 @@ def global_token_mean(values: Array, mask: Array, *, tokens: Scalar) -> Array:
     Summed over accumulated batches, it is the mean over all their tokens.
 
     Args:
-      values: ``[...]``, one a token.
+      values: ``[...]``, one per token.
       mask: Tokens that count, ``[...]``.
       tokens: How many tokens count in all accumulated batches.
 
@@ -108,7 +108,7 @@ def sequence_nll(
       mask: Tokens that count, ``[..., L]``.
 
     Returns:
-      ``[...]``, one non-negative value in nats a sequence.
+      ``[...]``, one non-negative value in nats per sequence.
 
     Example:
       >>> print(f"{sequence_nll(jnp.zeros((3, 4)), jnp.zeros(3, int)):.6f}")
@@ -145,14 +145,14 @@ def gkd(
     Args:
       student_logits: ``[B, L, V]``, floating.
       teacher_logits: ``[B, L, V]``, floating.
-      from_student: ``[B]``, which texts the student wrote.
+      from_student: ``[B]``, booleans, true for texts that the student wrote.
       student_share: Weight of the student's texts, in ``[0, 1]``; the paper's lambda.
       beta: See `jensen_shannon`.
       axis_name: Mapped axis over which the batch is sharded, if any.
       mask: Tokens that count, ``[B, L]``.
 
     Returns:
-      ``[B]``, one non-negative value a text, whose mean is the loss.
+      ``[B]``, one non-negative value per text, whose mean is the loss.
 
     Example:
       >>> z = jnp.zeros((2, 3, 4))

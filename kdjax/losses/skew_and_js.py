@@ -1,4 +1,4 @@
-"""Divergences from a mixture of both distributions, which bounds them.
+"""Divergences from a mixture of both distributions, which keeps them finite.
 
 For masked classes and logits of ``-inf`` see `kdjax.losses.divergences`.
 """
@@ -44,7 +44,7 @@ def skew_forward_kl(
       class_mask: Classes to keep, broadcastable to ``[..., C]``.
 
     Returns:
-      ``[...]``, one non-negative value in nats an example.
+      ``[...]``, one non-negative value in nats per example.
 
     Example:
       >>> student, teacher = jnp.array([0.0, -jnp.inf]), jnp.array([-jnp.inf, 0.0])
@@ -81,7 +81,7 @@ def skew_reverse_kl(
       class_mask: Classes to keep, broadcastable to ``[..., C]``.
 
     Returns:
-      ``[...]``, one non-negative value in nats an example.
+      ``[...]``, one non-negative value in nats per example.
 
     Example:
       >>> student, teacher = jnp.array([0.0, -jnp.inf]), jnp.array([-jnp.inf, 0.0])
@@ -119,7 +119,7 @@ def jensen_shannon(
       class_mask: Classes to keep, broadcastable to ``[..., C]``.
 
     Returns:
-      ``[...]``, one non-negative value in nats an example.
+      ``[...]``, one non-negative value in nats per example.
 
     Example:
       >>> student, teacher = jnp.array([0.0, -jnp.inf]), jnp.array([-jnp.inf, 0.0])
@@ -155,7 +155,7 @@ def normalized_jensen_shannon(
       class_mask: Classes to keep, broadcastable to ``[..., C]``.
 
     Returns:
-      ``[...]``, one non-negative value in nats an example.
+      ``[...]``, one non-negative value in nats per example.
 
     Example:
       >>> student, teacher = jnp.array([1.0, 0.0]), jnp.array([0.0, 3.0])
@@ -187,7 +187,7 @@ def likelihood_gap(
     *,
     mask: Array | None = None,
 ) -> Array:
-    r"""How much more probable a text is to the teacher than to the student, a token.
+    r"""Per-token likelihood of a text under the teacher minus that under the student.
 
     .. math:: \Big(\prod_t p(y_t)\Big)^{1/L} - \Big(\prod_t q(y_t)\Big)^{1/L}
 
@@ -200,7 +200,7 @@ def likelihood_gap(
       mask: Tokens that count, ``[..., L]``.
 
     Returns:
-      ``[...]``, one value in ``[-1, 1]`` a text; 0 for a text without a token.
+      ``[...]``, one value in ``[-1, 1]`` per text; 0 for a text without a token.
 
     Example:
       >>> student, teacher = jnp.zeros((3, 2)), jnp.log(jnp.array([[0.75, 0.25]] * 3))
@@ -226,7 +226,7 @@ def likelihood_gap(
 def adaptive_skew(
     gap: Array, *, reference_gap: Scalar, base_skew: Fraction = 0.1
 ) -> Array:
-    r"""DistiLLM-2's skew of each text: the smaller, the closer student and teacher are.
+    r"""DistiLLM-2's skew for each text: smaller where student and teacher are closer.
 
     .. math:: \mathrm{clip}\Big(1 - (1 - s_0) \frac{m}{g}, \, 0.01, \, s_0\Big)
 
@@ -248,7 +248,7 @@ def adaptive_skew(
       base_skew: The :math:`s_0`, in ``[0.01, 1]``: the largest skew.
 
     Returns:
-      ``[...]``, one skew a text.
+      ``[...]``, one skew per text.
 
     Example:
       >>> skews = adaptive_skew(jnp.array([0.2, 0.25, 0.4]), reference_gap=0.26)

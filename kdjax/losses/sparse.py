@@ -180,7 +180,7 @@ def sampled_kl(student_logits: Array, sampled: Sampled) -> Array:
       sampled: From `sample_logits`, of the same leading axes.
 
     Returns:
-      ``[...]``, one value in nats an example.
+      ``[...]``, one value in nats per example.
 
     Example:
       >>> z = jnp.array([2.0, 0.0, -1.0])

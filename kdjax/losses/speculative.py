@@ -80,7 +80,7 @@ def expected_speedup(acceptance: Array, *, drafted: int, cost: Scalar) -> Array:
     Args:
       acceptance: ``[...]``, the mean `acceptance_rate`.
       drafted: The number n of tokens drafted for one pass.
-      cost: The time c of a pass of the draft over that of a pass of the target.
+      cost: Ratio c of the draft's time per pass to the target's.
 
     Returns:
       ``[...]``.
@@ -110,7 +110,7 @@ def negative_log_acceptance(
       class_mask: Classes to keep, broadcastable to ``[..., C]``.
 
     Returns:
-      ``[...]``, one non-negative value in nats an example; 0 where draft and target
+      ``[...]``, one non-negative value in nats per example; 0 where draft and target
       have no class in common.
 
     Example:
@@ -157,17 +157,18 @@ def medusa(
     Args:
       head_logits: ``[..., K, L, V]``; head k, from 1, predicts at t the token at
         t + k + 1, since the language model's own head predicts that at t + 1.
-      tokens: ``[..., L]``, integers in ``[0, V)``; K + 2 or more.
-      decay: Weight of a head over that of the head before; 1 in the authors' first
-        trainer.
-      pooled: Whether the mean of the values is to be that over all tokens of the
-        batch, as in the authors' code; by default, texts count alike.
+      tokens: ``[..., L]``, integers in ``[0, V)``, where L is at least K + 2.
+      decay: The lambda, weight of a head relative to the one before. The authors' first
+        trainer used 1.
+      pooled: Whether to weight texts so that the mean of the values is that over all
+        tokens of the batch, as in the authors' code; by default, texts have equal
+        weight.
       axis_name: Mapped axis over which the batch is sharded, if any.
-      mask: Tokens that count as predictions, ``[..., L]``.
+      mask: Tokens that count as targets, ``[..., L]``; n_k of them for head k.
 
     Returns:
-      ``[...]``, one non-negative value a text: the sum over heads of the mean over the
-      tokens that the head predicts.
+      ``[...]``, one non-negative value per text: the sum over heads of the mean over
+      the tokens that the head predicts.
 
     Raises:
       ValueError: if the text is too short for the last head to predict a token.
@@ -222,17 +223,19 @@ def eagle(
     Args:
       student_features: The draft's next features, ``[..., L, d]``.
       teacher_features: The target's, ``[..., L, d]``.
-      student_logits: Of the target's head on the draft's features, ``[..., L, V]``.
+      student_logits: The target's language-model head applied to the draft's features,
+        ``[..., L, V]``.
       teacher_logits: ``[..., L, V]``.
       feature_weight: Weight of the features' term.
       logit_weight: Weight of KL.
-      pooled: Whether the mean of the values is to be that over all tokens of the
-        batch, as in the authors' code; by default, texts count alike.
+      pooled: Whether to weight texts so that the mean of the values is that over all
+        tokens of the batch, as in the authors' code; by default, texts have equal
+        weight.
       axis_name: Mapped axis over which the batch is sharded, if any.
       mask: Tokens that count, ``[..., L]``.
 
     Returns:
-      ``[...]``, one non-negative value a text.
+      ``[...]``, one non-negative value per text.
 
     Example:
       >>> f, z = jnp.ones((3, 2)), jnp.zeros((3, 4))
@@ -275,7 +278,7 @@ def eagle3(
       mask: Tokens that count, ``[..., S, L]``, or broadcastable to it.
 
     Returns:
-      ``[...]``, one non-negative value a text.
+      ``[...]``, one non-negative value per text.
 
     Example:
       >>> z = jnp.zeros((7, 3, 4))

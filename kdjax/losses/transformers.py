@@ -45,7 +45,7 @@ def tinybert(
       mask: Tokens that count, ``[..., L]``.
 
     Returns:
-      ``[...]``, one non-negative value an example.
+      ``[...]``, one non-negative value per example.
 
     Example:
       >>> scores, hidden = jnp.ones((4, 2, 5, 5)), jnp.ones((5, 5, 8))
@@ -90,7 +90,7 @@ def minilm(
       mask: Tokens that count, ``[..., L]``.
 
     Returns:
-      ``[...]``, one non-negative value in nats a text.
+      ``[...]``, one non-negative value in nats per text.
 
     Example:
       >>> s, t = jnp.ones((3, 8)), jnp.ones((3, 16))
@@ -133,7 +133,7 @@ def minilm_v2(
       mask: Tokens that count, ``[..., L]``.
 
     Returns:
-      ``[...]``, one non-negative value in nats an example.
+      ``[...]``, one non-negative value in nats per example.
 
     Example:
       >>> s, t = jnp.ones((3, 8)), jnp.ones((3, 16))
@@ -186,7 +186,7 @@ def distilbert(
       mask: Tokens that count, ``[..., L]``.
 
     Returns:
-      ``[...]``, one non-negative value an example.
+      ``[...]``, one non-negative value per example.
 
     Example:
       >>> z, h, all_ = jnp.zeros((3, 4)), jnp.ones((3, 2)), jnp.ones(3, bool)
