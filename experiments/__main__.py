@@ -3,9 +3,6 @@
 python -m experiments
 """
 
-import rich
-from rich.table import Table
-
 from experiments import claims, studies
 from kdjax import results
 from kdjax.study import flags
@@ -35,19 +32,17 @@ def main(markdown: bool = False) -> None:
     """
     if markdown:
         return print(as_markdown())
-    printed = Table(
-        "command", "question", "time on 2 cores", "results", show_lines=True
-    )
     for module, study in studies().items():
-        there = (results.ROOT / study.name / "meta.json").exists()
-        printed.add_row(
-            f"python -m {module}",
-            _question(study),
-            study.cost,
-            f"results/{study.name}" if there else "not yet",
-        )
-    rich.print(printed)
-    rich.print("Each takes --help, and --quick for a run of about a minute.")
+        print(f"python -m {module}\n    {_question(study)}\n    {_cost(study)}\n")
+    print("Each takes --help, and --quick for a run of about a minute.")
+
+
+def _cost(study: Study) -> str:
+    """How long the published run took, or will take."""
+    if (results.ROOT / study.name / "meta.json").exists():
+        minutes = -(-results.meta(study.name)["seconds"] // 60)
+        return f"{minutes} minutes on 2 cores; results/{study.name}"
+    return f"{study.cost} on 2 cores; no results yet"
 
 
 def _question(study: Study) -> str:

@@ -1,6 +1,7 @@
 """All studies are listed, and their committed results match their config."""
 
 import json
+import math
 import subprocess
 import sys
 
@@ -15,13 +16,19 @@ from kdjax.study.selection import best_rates
 STUDIES = experiments.studies()
 
 
+SIZES = {  # of training, validation and test splits
+    "mnist": ([55_000, 5_000, 10_000], [60_000, 0, 10_000]),
+    "cifar10_10k": ([10_000, 5_000, 10_000],),
+}
+
+
 def _plain(value):
     return json.loads(json.dumps(value))
 
 
 @pytest.mark.parametrize("study", STUDIES.values(), ids=STUDIES)
 def test_committed_results_are_those_of_the_config_in_the_code(study):
-    if not (results.ROOT / study.name).exists():
+    if not (results.ROOT / study.name / "meta.json").exists():
         pytest.skip("not run on the published data set yet")
     meta = results.meta(study.name)
     config = study.config(**study.published)
@@ -30,9 +37,9 @@ def test_committed_results_are_those_of_the_config_in_the_code(study):
     assert meta["experiment"] == study.name and _plain(study.paper) == meta.get("paper")
     assert "dirty" not in meta["commit"]
     if "dataset" in study.published:
-        assert meta["dataset"]["name"] == "mnist"
+        assert meta["dataset"]["name"] == study.published["dataset"]
         train, *others = (meta["dataset"][s] for s in ("train", "validation", "test"))
-        assert [train, *others] in ([55_000, 5_000, 10_000], [60_000, 0, 10_000])
+        assert [train, *others] in SIZES[study.published["dataset"]]
     assert not results.needs_run(study.name, study.record(config))
 
 
@@ -51,15 +58,18 @@ def test_its_docstring_has_the_commands_that_run_it(module, study):
 def test_every_question_is_listed_with_its_cost_and_its_results():
     listed = subprocess.run(
         [sys.executable, "-m", "experiments"],
-        env={"COLUMNS": "200", "PATH": ""},
+        env={"PATH": ""},
         capture_output=True,
         text=True,
         check=True,
     ).stdout
     for module, study in STUDIES.items():
-        assert f"python -m {module} " in listed and study.cost in listed
-        if (results.ROOT / study.name).exists():
-            assert f"results/{study.name} " in listed
+        assert f"python -m {module}\n" in listed
+        if (results.ROOT / study.name / "meta.json").exists():
+            minutes = math.ceil(results.meta(study.name)["seconds"] / 60)
+            assert f"    {minutes} minutes on 2 cores; results/{study.name}\n" in listed
+        else:
+            assert f"    {study.cost} on 2 cores; no results yet\n" in listed
 
 
 def test_committed_rates_are_those_that_the_search_selected():

@@ -30,7 +30,7 @@ from kdjax.study.study import Study, arms_run, print_table
 from kdjax.study.types import Count, Positive, Share, Shares
 
 FEW, ALL = 0.03, 1.0  # fractions of the images in claims
-TYPICAL = [0.5, 0.9]  # the article's range of alphas, inclusive
+TYPICAL = [0.5, 0.9]  # alphas that are usually recommended, inclusive
 NONE = "none"  # the teacher at alpha 0
 ERRORS, SELECTED_BY = "test_errors_last", "validation_errors_last"
 

@@ -37,7 +37,7 @@ from kdjax.study.study import Outcome, Study, print_estimates, print_table
 from kdjax.study.types import Count, Counts, Fraction, Positive, Positives
 
 FIXED = 4.0  # the temperature at which papers found the gap
-SWEET_SPOT = (0.1, 0.3)  # the article's range of size ratios
+SWEET_SPOT = (0.1, 0.3)  # the usual claim of a best size ratio
 KINDS = ("early", "full", "over")
 TEST, ERRORS = "test_accuracy_last", "validation_errors_last"
 
