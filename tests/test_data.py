@@ -14,7 +14,9 @@ import pytest
 import tensorflow_datasets as tfds
 
 from kdjax import checks, data
+from kdjax.data import images
 from tests import small
+from tests.published import cifar10, needs_cifar10
 
 ROOT = Path(__file__).parents[1]
 
@@ -63,6 +65,25 @@ def test_mnist_is_whole_and_is_decoded_once():
         pixels = source[i]["image"][..., 0].astype(np.float32) / 255
         np.testing.assert_array_equal(digits.test["image"][i], pixels)
         assert digits.test["label"][i] == source[i]["label"]
+
+
+@needs_cifar10
+def test_cifar10_and_its_part_are_balanced_and_share_what_is_held_out(monkeypatch):
+    arrays = (*cifar10("train"), *cifar10("test"))
+    monkeypatch.setattr(images, "_tfds", lambda name, data_dir: ("3.0.2", arrays))
+    whole, info = data.load("cifar10")
+    assert info == ("cifar10", "3.0.2", 10, 45_000, 5_000, 10_000)
+    part, info = data.load("cifar10_10k")
+    assert info == ("cifar10_10k", "3.0.2", 10, 10_000, 5_000, 10_000)
+    np.testing.assert_array_equal(np.bincount(part.train["label"]), [1000] * 10)
+    for split, count in zip(whole, (4500, 500, 1000), strict=True):
+        np.testing.assert_array_equal(np.bincount(split["label"]), [count] * 10)
+        assert split["image"].shape[1:] == (32, 32, 3)
+        assert split["image"].dtype == np.float32 and split["image"].max() == 1
+    for ours, theirs in zip(part[1:], whole[1:], strict=True):
+        np.testing.assert_array_equal(ours["image"], theirs["image"])
+    known = {image.tobytes() for image in whole.train["image"]}
+    assert all(image.tobytes() in known for image in part.train["image"])
 
 
 def test_a_name_that_is_no_data_set():

@@ -1,8 +1,6 @@
 """Networks for images: fast gradients, published teachers, features, refusals."""
 
 from functools import partial
-import importlib.util
-from pathlib import Path
 
 import jax
 from jax import lax
@@ -11,11 +9,8 @@ import numpy as np
 import pytest
 
 from kdjax.models import convolution, from_torch, max_pool, plain, resnet
+from tests.published import SHARED, cifar10, needs_cifar10
 
-SHARED = Path(__file__).parents[2] / "shared/data"
-needs_teachers = pytest.mark.skipif(
-    not SHARED.is_dir(), reason="there are no published teachers beside the checkout"
-)
 convolve = convolution.convolve
 RNG = np.random.default_rng(0)
 
@@ -123,7 +118,7 @@ def test_an_array_without_a_place_is_refused():
         from_torch({"conv9.weight": np.zeros((1, 1, 3, 3))})
 
 
-@needs_teachers
+@needs_cifar10
 @pytest.mark.parametrize(
     "depth, published", [(20, 8.27), (32, 7.37), (44, 6.90), (56, 6.61)]
 )
@@ -139,10 +134,3 @@ def test_published_teachers_have_the_published_error(depth, published):
         found = logits({"image": np.float32(image[rows]) / 255})
         wrong += int((np.argmax(found, -1) != label[rows]).sum())
     assert abs(100 * wrong / len(label) - published) <= 0.1
-
-
-def cifar10(split):
-    spec = importlib.util.spec_from_file_location("prepare", SHARED / "prepare_tfds.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.read_cifar("cifar10", split)
