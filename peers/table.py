@@ -41,24 +41,24 @@ MODULES = (
 # Systems that have a loss, too, but are not run here: they publish no package, or the
 # loss cannot be called on its own.
 ALSO = {
-    "forward_kl": ("DistillM-2", "DistillKit", "MaxText"),
-    "reverse_kl": ("DistillM", "DistillM-2"),
+    "forward_kl": ("DistiLLM-2", "DistillKit", "MaxText"),
+    "reverse_kl": ("DistiLLM", "DistiLLM-2"),
     "soft_kl": ("mdistiller", "RepDistiller", "big_vision", "EasyDeL"),
-    "skew_forward_kl": ("DistillM", "DistillM-2"),
-    "skew_reverse_kl": ("DistillM", "DistillM-2"),
-    "jensen_shannon": ("DistillM", "DistillM-2", "DistillKit", "EasyDeL"),
-    "total_variation": ("DistillM", "DistillKit"),
+    "skew_forward_kl": ("DistiLLM", "DistiLLM-2"),
+    "skew_reverse_kl": ("DistiLLM", "DistiLLM-2"),
+    "jensen_shannon": ("DistiLLM", "DistiLLM-2", "DistillKit", "EasyDeL"),
+    "total_variation": ("DistiLLM", "DistillKit"),
     "tail_bucket": ("DistillKit",),
-    "top_k": ("MaxText", "modelopt", "DistillKit", "EasyDeL"),
+    "top_k": ("MaxText", "nvidia-modelopt", "DistillKit", "EasyDeL"),
     "dkd": ("mdistiller",),
     "hierarchical_context": ("mdistiller",),
-    "clipped_policy_loss": ("LMOps", "TRL"),
-    "whiten": ("LMOps", "TRL"),
-    "adaptive_skew": ("DistillM-2",),
+    "clipped_policy_loss": ("LMOps", "trl"),
+    "whiten": ("LMOps", "trl"),
+    "adaptive_skew": ("DistiLLM-2",),
     "tckd": ("mdistiller",),
     "nckd": ("mdistiller",),
     "nkd": ("cls_KD",),
-    "uld": ("TRL (GOLD)",),
+    "uld": ("trl (GOLD)",),
     "hint": ("mdistiller", "RepDistiller"),
     "attention_transfer": ("mdistiller", "RepDistiller"),
     "fsp": ("RepDistiller",),
@@ -79,8 +79,8 @@ ALSO = {
     "medusa": ("Medusa",),
     "eagle": ("EAGLE",),
     "eagle3": ("EAGLE",),
-    "sequence_mean": ("DistillM-2",),
-    "token_mean": ("TRL", "DistillM", "DistillKit"),
+    "sequence_mean": ("DistiLLM-2",),
+    "token_mean": ("trl", "DistiLLM", "DistillKit"),
 }
 HEAD = """\
 # The losses
@@ -90,21 +90,26 @@ other symbols are explained in the docstrings, as by `help(losses.hinton)`. Of t
 systems that have a loss, too, `make peers` runs those in bold, and the tests compare
 value and gradient with theirs.
 
+In a training step of your own, take the mean and the gradient:
+`jax.value_and_grad(lambda p: losses.soft_kl(apply(p, x), t, temperature=4.0).mean())`.
+For texts, `[B, L, V]`, a divergence gives one value per token, and
+`token_mean(values, mask)` or `sequence_mean` averages over the tokens that count.
+
+CONTENTS
 ## What a loss takes
 
 All losses follow the same rules. Types and shapes are checked in
 [`checks.py`](checks.py) while a program is traced, which costs nothing once it is
 compiled; an error names the argument, what it got and what it takes.
 
-- **Logits** are floating-point arrays, `[..., C]`, classes last. Losses compute in
-float32 or wider.
+- **Logits** are floating-point arrays, `[..., C]`, classes last. Losses
+  compute in float32 or wider.
 - **Labels** (and `tokens`) are integers of shape `logits.shape[:-1]`: not one-hot, not
-  `[B, 1]`, not floats. A label outside `[0, C)`, such as -1 or -100, means
-  that the example has none: terms with the label are 0, without a gradient, and are
-  left out of any mean that the loss takes. Other terms stay, such as `soft_kl` in
-  `hinton`. Where every term needs the label, as in `dkd`, the example gives 0.
-- **Hyperparameters** are scalars, and may be traced; sizes, counts and flags are
-static.
+  `[B, 1]`, not floats. A label outside `[0, C)`, such as -1 or -100, means that the
+  example has none: terms with the label are 0, without a gradient, and are left out of
+  any mean that the loss takes. Other terms stay, such as `soft_kl` in `hinton`. Where
+  every term needs the label, as in `dkd`, the example gives 0.
+- **Hyperparameters** are scalars, and may be traced; sizes, counts and flags are not.
   For one temperature per example, use `jax.vmap`. `Positive` and `Fraction` in a
   signature say which values make sense: a sweep checks them, a direct call does not.
 - **Masks** are booleans or integers, where 0 means left out; floats are refused. They
@@ -177,6 +182,15 @@ def escape(cell: str) -> str:
     return cell.replace(r"\|", r"\Vert ").replace("|", r"\vert ")
 
 
+def contents() -> str:
+    """The families, with links to their sections."""
+    lines = []
+    for name in MODULES:
+        described = summary(inspect.getdoc(import_module(f"kdjax.losses.{name}")))
+        lines.append(f"- [{name}](#{name}): {described}\n")
+    return "".join(lines) + "\n"
+
+
 def loss_rows() -> str:
     lines, found = [], systems()
     for name in MODULES:
@@ -227,7 +241,12 @@ def page() -> str:
     }
     missing = {n for n, f in vars(losses).items() if callable(f)} - listed
     assert not missing, f"not in any module of the table: {sorted(missing)}"
-    return HEAD + loss_rows() + CONVENTIONS + convention_rows()
+    return (
+        HEAD.replace("CONTENTS\n", contents())
+        + loss_rows()
+        + CONVENTIONS
+        + convention_rows()
+    )
 
 
 if __name__ == "__main__":
