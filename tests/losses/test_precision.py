@@ -11,6 +11,8 @@ from tests.losses.laws import DIVERGENCES, every
 from tests.losses.programs import value
 
 divergences = every(DIVERGENCES)
+# Of first order in the log-ratio, so an error of the normalisers does not cancel.
+FIRST_ORDER = {"negative_log_acceptance", "total_variation"}
 
 
 @given(
@@ -47,6 +49,7 @@ def test_nearly_equal_distributions_keep_three_digits():
         with jax.enable_x64(True):
             exact = value(divergences, s.astype(np.float64), t.astype(np.float64))
         for name in sorted(DIVERGENCES):
+            rtol = 2e-3 if name in FIRST_ORDER else 1e-3
             np.testing.assert_allclose(
-                found[name], exact[name], 1e-3, 1e-12, err_msg=f"{name} at {size}"
+                found[name], exact[name], rtol, 3e-12, err_msg=f"{name} at {size}"
             )
