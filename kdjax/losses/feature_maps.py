@@ -219,10 +219,11 @@ def hierarchical_context(
       <https://arxiv.org/abs/2104.09044>`_, 2021, section 3, as in its code.
     """
     checks.maps(student=student, teacher=teacher)
+    student, teacher = widen(student, teacher)
     height, width = student.shape[1:3]
     smaller = [size for size in sizes if size < min(height, width)]
     value, weight, total = hint(student, teacher), 1.0, 1.0
-    (gap,) = widen(student - teacher)  # pooling is linear
+    gap = student - teacher  # pooling is linear
     for size in smaller:
         weight /= 2
         total += weight

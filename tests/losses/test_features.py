@@ -208,7 +208,10 @@ def test_the_same_under_every_transform(transform, name):
 @each(MAPS)
 def test_low_precision_is_widened(loss):
     half = [x.astype(jnp.bfloat16) for x in (STUDENT, TEACHER)]
-    assert jax.eval_shape(loss, *half).dtype == jnp.float32
+    found = value(loss, *half)
+    assert found.dtype == jnp.float32
+    wide = value(loss, *(x.astype(np.float32) for x in half))
+    np.testing.assert_allclose(found, wide, rtol=1e-6, atol=1e-6)
 
 
 def test_the_cosine_of_nothing_is_none():
