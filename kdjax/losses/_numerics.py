@@ -69,6 +69,11 @@ def widen(*arrays: Array) -> list[Array]:
     return [jnp.asarray(a, dtype) for a in arrays]
 
 
+def at_least_float32(values: Array) -> Array:
+    """The values of any type, booleans, too, in float32 or wider."""
+    return jnp.asarray(values, jnp.promote_types(jnp.result_type(values), jnp.float32))
+
+
 def norm(x: Array) -> Array:
     """Length along the last axis, with gradient 0 where it is 0."""
     square = jnp.sum(x**2, -1)

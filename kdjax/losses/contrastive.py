@@ -224,7 +224,7 @@ def crd_with_memory(
         rows = jnp.where(inside, indices, size)  # of no example
         rows, seen = (gather(x, axis_name) for x in (rows, seen))
         mixed = momentum * bank[rows] + (1 - momentum) * jax.lax.stop_gradient(seen)
-        return bank.at[rows].set(unit(mixed), mode="drop")
+        return bank.at[rows].set(unit(mixed).astype(bank.dtype), mode="drop")
 
     of_student, constant_s = one_way(student, memory.teacher, memory.student_constant)
     of_teacher, constant_t = one_way(teacher, memory.student, memory.teacher_constant)

@@ -77,6 +77,7 @@ def reward_to_go(
       <https://arxiv.org/abs/2306.08543>`_, 2024, section 2.2; discounted in its code.
     """
     checks.scalars(discount=discount)
+    (rewards,) = widen(rewards)
     rewards = jnp.where(checks.mask(mask, rewards.shape), rewards, 0)
 
     def back(later: Array, now: Array) -> tuple[Array, Array]:
@@ -111,7 +112,7 @@ def mean_reward_to_go(
       <https://arxiv.org/abs/2306.08543>`_, 2024, section 2.2; discounted in its code.
     """
     counts = checks.mask(mask, rewards.shape)
-    left = reward_to_go(counts.astype(rewards.dtype))
+    left = reward_to_go(counts.astype(jnp.float32))
     return reward_to_go(rewards, discount=discount, mask=mask) / jnp.maximum(left, 1)
 
 
@@ -234,6 +235,7 @@ def whiten(
       <https://arxiv.org/abs/2306.08543>`_, 2024, in its code, which adds 1e-8 to the
       variance.
     """
+    (values,) = widen(values)
     counts = checks.mask(mask, values.shape)
     centred = values - batch_mean(values, counts, axis_name)
     variance = batch_mean(centred**2, counts, axis_name)

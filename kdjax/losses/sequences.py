@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 
 from kdjax.losses import checks
-from kdjax.losses._numerics import Array, Scalar, batch_mean, mean
+from kdjax.losses._numerics import Array, Scalar, at_least_float32, batch_mean, mean
 from kdjax.losses.logits import cross_entropy
 from kdjax.losses.ranges import Fraction
 from kdjax.losses.skew_and_js import jensen_shannon
@@ -69,7 +69,8 @@ def sequence_mean(values: Array, mask: Array) -> Array:
       >>> sequence_mean(jnp.array([[1.0, 1, 1], [5, 9, 9]]), mask).tolist()
       [1.0, 5.0]
     """
-    return mean(values, checks.mask(mask, values.shape))
+    mask = checks.mask(mask, jnp.shape(values))
+    return mean(at_least_float32(values), mask)
 
 
 def global_token_mean(values: Array, mask: Array, *, tokens: Scalar) -> Array:
@@ -91,8 +92,8 @@ def global_token_mean(values: Array, mask: Array, *, tokens: Scalar) -> Array:
       1.5
     """
     checks.scalars(tokens=tokens)
-    mask = checks.mask(mask, values.shape)
-    return jnp.sum(jnp.where(mask, values, 0)) / tokens
+    mask = checks.mask(mask, jnp.shape(values))
+    return jnp.sum(jnp.where(mask, at_least_float32(values), 0)) / tokens
 
 
 def sequence_nll(

@@ -311,3 +311,27 @@ def test_a_memory_from_a_checkpoint_may_be_of_numpy():
     for a, b in zip(found[1], expected[1], strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5)
     np.testing.assert_allclose(found[0], expected[0], rtol=1e-5)
+
+
+# Low precision.
+
+
+def in_type(dtype, arguments):
+    """Floating arrays in another type; a memory keeps its own."""
+    return {
+        name: x.astype(dtype)
+        if isinstance(x, np.ndarray | jax.Array)
+        and x.ndim
+        and jnp.issubdtype(x.dtype, jnp.floating)
+        else x
+        for name, x in arguments.items()
+    }
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_low_precision_is_widened_before_anything_else(function):
+    half = in_type(jnp.bfloat16, EXAMPLES[function])
+    wide = in_type(np.float32, half)
+    found, expected = (call(function, **given) for given in (half, wide))
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(np.float32(a), np.float32(b), rtol=1e-5, atol=1e-6)
