@@ -80,6 +80,23 @@ def test_the_results_table_comes_from_the_committed_results():
     assert f"from commit {meta['commit']}" in RESULTS
 
 
+def test_what_is_said_of_temperatures_is_so():
+    alone = "arm == 'distilled' and alpha == 1 and temperature >= 3"
+    runs = results.load("temperature_width").query(alone).query("student_width >= 100")
+    means = runs.groupby(["student_width", "temperature"])[ERRORS].mean().unstack()
+    most = (means.max(axis=1) / means.min(axis=1) - 1).max()
+    assert f"differ by at most {100 * most:.0f} % in test errors" in README
+    assert f"differ by at most {100 * most:.0f} % in test errors" in RESULTS
+    runs = results.load("temperature_alpha").query("student_width == 30")
+    of_seeds = runs.query("loss == 'hinton'").set_index("seed").sort_index()
+    best = of_seeds.query("temperature == 3 and alpha == 0.75")["test_accuracy_last"]
+    hard = of_seeds.query("alpha == 0")["test_accuracy_last"]
+    gain = interval(100 * (best - hard))
+    assert "with 30 it gains {:.2f} ± {:.2f} percentage".format(*gain) in " ".join(
+        RESULTS.split()
+    )
+
+
 def test_hintons_table_comes_from_the_committed_results():
     names = ("hinton_mnist", "hinton_refit")
     runs, metas = map(results.load, names), [results.meta(name) for name in names]

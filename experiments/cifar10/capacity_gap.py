@@ -25,6 +25,7 @@ import pandas as pd
 from scipy import special, stats
 
 from experiments.cifar10 import setup
+from experiments.mnist.capacity_gap import FIXED, SWEET_SPOT, dist, standardized
 from kdjax import losses, objectives
 from kdjax.study import selection
 from kdjax.study.arms import Arm, all_tuned, gather, labelled
@@ -33,8 +34,6 @@ from kdjax.study.command import main
 from kdjax.study.study import Outcome, Study, print_table
 from kdjax.study.types import Fraction, Positive, Positives
 
-FIXED = 4.0  # the temperature at which papers found the gap
-SWEET_SPOT = (0.1, 0.3)  # the usual claim of a best size ratio
 TEST, ERRORS = "test_accuracy_last", "validation_errors_last"
 
 
@@ -68,17 +67,6 @@ class Config(setup.Students):
     """Weight of KL between standardised logits; labels have weight 1."""
 
 
-def dist(student, teacher, labels, *, temperature, weight):
-    soft = losses.dist(student, teacher, temperature=temperature)
-    return losses.cross_entropy(student, labels) + weight * soft
-
-
-def standardized(student, teacher, labels, *, temperature, weight):
-    both = map(losses.standardize, (student, teacher))
-    soft = losses.soft_kl(*both, temperature=temperature)
-    return losses.cross_entropy(student, labels) + weight * soft
-
-
 def fixed_and_tuned(search, axes):
     """The best rows at T = 4 and at any temperature; ``tuned`` marks the latter."""
     any_temperature = selection.best_row(search, axes)
@@ -108,7 +96,7 @@ def arms(config, teachers, network):
     yield from controls(config, teachers[-1], network)
     rates = {"learning_rate": config.learning_rates}
     soft = {"temperature": config.temperatures, "alpha": [config.alpha]}
-    distilled = {"kl": (losses.hinton, soft, fixed_and_tuned)}
+    distilled = {"kl": (setup.HINTON, soft, fixed_and_tuned)}
     for loss in (dist, standardized):
         name = loss.__name__
         axes = {n: [getattr(config, f"{name}_{n}")] for n in ("temperature", "weight")}
@@ -116,8 +104,7 @@ def arms(config, teachers, network):
     # Other temperatures are searched at one rate, to halve the search.
     only = f"temperature == {FIXED} or learning_rate == {max(config.learning_rates)}"
     for teacher in teachers:
-        for name, (loss, axes, choose) in distilled.items():
-            objective = objectives.on_logits(loss)
+        for name, (objective, axes, choose) in distilled.items():
             training = setup.student(network, objective, epochs=config.epochs)
             columns = {"arm": name, "teacher": teacher.name, "tuned": False}
             axes = axes | rates

@@ -189,11 +189,11 @@ def attention_cross_entropy(
     tokens = _tokens(student_scores, mask)
     # What a side rules out is absent from both, as in `attention_kl`.
     keys = tokens[..., None, None, :] & present(student_scores)
-    student, teacher = widen(student_scores, teacher_scores)
+    (teacher,) = widen(teacher_scores)
     entropies = entropy(jnp.where(keys, teacher, -jnp.inf))
-    values = forward_kl(student, teacher, class_mask=keys) + entropies
-    queries = tokens[..., None, :]
-    return mean(values, queries, (-2, -1), pooled=pooled, axis_name=axis_name)
+    average = {"pooled": pooled, "axis_name": axis_name}
+    divergence = attention_kl(student_scores, teacher_scores, mask=mask, **average)
+    return divergence + mean(entropies, tokens[..., None, :], (-2, -1), **average)
 
 
 def _tokens(scores: Array, mask: Array | None) -> Array:

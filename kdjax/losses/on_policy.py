@@ -289,7 +289,8 @@ def clipped_policy_loss(
     chex.assert_shape([old, advantages], written.shape)
     counts = checks.mask(mask, written.shape) & written
     log_ratio = -cross_entropy(student_logits, tokens) - old
-    ratio = jnp.exp(jnp.where(counts, log_ratio, 0))
+    # Beyond 80 a ratio would overflow, and its gradient be NaN even where clipped.
+    ratio = jnp.exp(jnp.minimum(jnp.where(counts, log_ratio, 0), 80))
     clipped = jnp.clip(ratio, 1 - clip, 1 + clip)
     gain = jnp.minimum(ratio * advantages, clipped * advantages)
     return -jnp.where(counts, gain, 0)

@@ -243,3 +243,9 @@ def test_a_policy_is_finite_where_it_rules_out_what_was_written():
     old = np.full(TOKENS.shape, -1.0, np.float32)
     found = value_and_grad(losses.clipped_policy_loss, student, TOKENS, old, old)
     assert_finite(found)
+    for least in (-1e4, -INF):  # what the old policy ruled out
+        old = np.full(TOKENS.shape, least, np.float32)
+        for advantage in (-1, 1):
+            advantages = np.full(TOKENS.shape, advantage, np.float32)
+            arguments = STUDENT, TOKENS, old, advantages
+            assert_finite(value_and_grad(losses.clipped_policy_loss, *arguments))
