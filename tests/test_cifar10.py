@@ -1,14 +1,27 @@
 """CIFAR-10's experiments: views, teachers, arms and statistics, on small data."""
 
+from dataclasses import replace
+from functools import partial
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
 
-from experiments.cifar10 import capacity_gap, published, setup
+from experiments.cifar10 import (
+    capacity_gap,
+    families,
+    published,
+    setup,
+    teacher_assistant,
+)
+from experiments.cifar10 import losses as losses_of
 from kdjax import data
 from kdjax.data import Data
+from kdjax.data.source import feeder
 from kdjax.study.types import InvalidConfig
+from kdjax.training import step as stepping
 from tests import small
 
 RNG = np.random.default_rng(0)
@@ -60,7 +73,7 @@ def test_a_published_teacher_that_is_missing_says_how_to_get_it(tmp_path, monkey
 
 def test_published_teachers_are_not_for_digits(digits):
     config = capacity_gap.Config(dataset="mnist5k")
-    with pytest.raises(InvalidConfig, match="teachers has resnet-20, but takes plain"):
+    with pytest.raises(InvalidConfig, match="teacher is resnet-20, but takes plain"):
         config.check_data(digits[1])
 
 
@@ -153,3 +166,195 @@ def test_a_small_run_has_every_arm_and_measures_against_the_teacher(digits):
     assert teacher["family"] == "plain" and 0 < teacher["train_entropy"] <= np.log(10)
     assert outcome.facts["stored"]["plain-2"]["type"] == "float16"
     capacity_gap.show(outcome.tables, {})
+
+
+def scores(rows):
+    """A table of runs of losses: (arm, features, kl) -> accuracy of three seeds."""
+    table = [
+        {"arm": arm, "features": features, "kl": kl, "seed": seed}
+        | {"test_accuracy_last": (accuracy + seed) / 100}
+        | {"validation_errors_last": 100 - accuracy}
+        for (arm, features, kl), accuracy in rows.items()
+        for seed in range(3)
+    ]
+    return pd.DataFrame(table).sample(frac=1, random_state=0)
+
+
+def test_losses_on_features_are_compared_with_kl_alone_by_seed():
+    table = scores(
+        {
+            ("kl", "trained", 0.0): 60,
+            ("mse", "trained", 0.0): 58,
+            ("hint", "trained", 0.0): 55,
+            ("hint", "trained", 9.0): 59,
+            ("pkt", "trained", 0.0): 57,
+            ("pkt", "trained", 9.0): 63,
+            ("hint", "random", 0.0): 56,
+            ("pkt", "random", 0.0): 53,
+            ("hard", "none", 0.0): 50,
+        }
+    )
+    assert losses_of.on_features(table.sort_values("arm")) == ["hint", "pkt"]
+    np.testing.assert_allclose(losses_of.richer(table, False), [-3, -3, -3])
+    np.testing.assert_allclose(losses_of.richer(table, True), [3, 3, 3])
+    np.testing.assert_allclose(losses_of.taught(table), [4, 4, 4])
+    expected = 0.02 / np.mean([0.40, 0.39, 0.38])
+    np.testing.assert_allclose(losses_of.excess(table, "mse"), expected)
+
+
+def test_the_order_of_losses_is_compared_with_the_published_one():
+    names = sorted(losses_of.CRD_TABLE, key=losses_of.CRD_TABLE.get)
+    same = {(name, "trained", 0.0): 50 + i for i, name in enumerate(names)}
+    np.testing.assert_allclose(losses_of.order(scores(same)), 1)
+    opposite = {(name, "trained", 0.0): 50 - i for i, name in enumerate(names)}
+    np.testing.assert_allclose(losses_of.order(scores(opposite)), -1)
+
+
+def test_every_family_trains_a_student(digits):
+    images, info = digits
+    images = setup.in_colour(images)
+    config = losses_of.Config(negatives=20)
+    network = families.with_small_maps(setup.model("plain-2", info))
+    rng = np.random.default_rng(0)
+    outputs = network.init(jax.random.key(0), images.train)
+    student = jax.eval_shape(network.apply, outputs, images.train)[0]
+    shapes = [a.shape[1:] for a in student.features]
+    assert shapes == [(16, 16, 16), (16, 16, 16), (2, 2, 16)]
+    other = setup.model("resnet-8", info)
+    variables = jax.eval_shape(other.init, jax.random.key(0), images.train)
+    whole = jax.eval_shape(lambda v, b: other.apply(v, b)[0], variables, images.train)
+    small_maps = jax.eval_shape(families.kept, whole)
+    assert [a.shape[1:] for a in small_maps.features] == [
+        (16, 16, 16),
+        (16, 16, 32),
+        (64,),
+    ]
+    stored = jax.tree.map(
+        lambda a: rng.normal(size=(a.shape[0], 6, *a.shape[1:])).astype(np.float16),
+        small_maps,
+    )
+    train = {**images.train, "teacher": stored}
+    found = families.families(config, len(train["label"]))
+    assert list(found) == list(families.ALL)
+    for name, family in found.items():
+        trainings = losses_of.trainings(replace(config, epochs=2), family, network)
+        trainings = trainings if isinstance(trainings, list) else [trainings]
+        assert [t.epochs for t in trainings] == ([1, 1] if name == "hint" else [2])
+        for training in trainings:
+            feed = feeder(train, training.batch_size)
+            hyperparameters = {"learning_rate": 1e-3, "weight": 1.0, "kl": 1.0}
+            chosen = {n: np.float32(v) for n, v in hyperparameters.items()}
+            state = jax.eval_shape(
+                partial(stepping.init, training, 4),
+                jax.random.key(0),
+                chosen,
+                feed.example(),
+                None,
+            )
+            step = partial(stepping.step, training, 4)
+            arguments = state, feed.example(), jax.random.key(0), None
+            _, metrics = jax.eval_shape(step, *arguments)
+            assert metrics["loss"].shape == ()
+
+
+def test_losses_are_tried_alone_with_kl_and_with_an_untrained_teacher(digits):
+    config = losses_of.Config(families=("kl", "hint", "pkt"))
+    trained, untrained = Data({"label": np.zeros(9)}), Data({"label": np.ones(9)})
+    network = families.with_small_maps(setup.model("plain-2", digits[1]))
+    found = {
+        (arm.columns["arm"], arm.columns["features"]): arm
+        for arm in losses_of.arms(config, trained, untrained, network)
+    }
+    controls = [(name, "none") for name in ("hard", "long", "smoothing")]
+    names = ("hint", "pkt")
+    both = [(name, kind) for name in names for kind in ("trained", "random")]
+    assert list(found) == [*controls, ("kl", "trained"), *both]
+    assert found["pkt", "random"].data is untrained
+    assert found["pkt", "trained"].data is trained
+    axes = {
+        cell: (arm.axes.get("weight"), arm.axes.get("kl"))
+        for cell, arm in found.items()
+    }
+    assert axes["kl", "trained"] == ([0.9, 9, 90], [0.0])
+    assert axes["pkt", "trained"] == ([3e3, 3e4, 3e5], [0.0, 9.0])
+    assert axes["pkt", "random"] == ([3e3, 3e4, 3e5], [0.0])
+    assert axes["hint", "trained"] == ([1], [0.0, 9.0])
+    assert found["long", "none"].training.epochs == 2 * config.epochs
+
+
+def test_a_small_run_of_losses(digits):
+    images, info = digits
+    config = losses_of.Config(
+        dataset="mnist5k",
+        teacher="plain-2",
+        families=("kl",),
+        factors=(1.0,),
+        teacher_epochs=1,
+        epochs=1,
+        seeds=2,
+    )
+    outcome = losses_of.run(config, images, info)
+    counts = outcome.tables["runs"].groupby(["arm", "kl"]).size().to_dict()
+    cells = [("hard", 0), ("long", 0), ("long", 9), ("smoothing", 0), ("kl", 0)]
+    assert counts == dict.fromkeys(cells, 2)
+    assert (outcome.tables["costs"]["seconds"] > 0).all()
+    losses_of.show(outcome.tables, {})
+
+
+def test_paths_of_assistants_share_their_beginnings(monkeypatch):
+    trained = []
+
+    def teacher(name, config, images, info, of=None):
+        trained.append((name, of))
+        return f"{of}-{name}" if of else name
+
+    monkeypatch.setattr(setup, "teacher", teacher)
+    config = teacher_assistant.Config(paths=("direct", "6", "6, 4", "8, 6, 4"))
+    found = teacher_assistant.last_teachers(config, None, None)
+    assert found[()] == "plain-10" and found[6, 4] == "plain-10-plain-6-plain-4"
+    assert found[8, 6, 4] == "plain-10-plain-8-plain-6-plain-4"
+    assert len(trained) == len(found) == 6
+
+
+def test_assistants_are_compared_with_the_direct_path():
+    rows = {"direct": 60, "8": 61, "6": 63, "4": 62, "8, 6, 4": 61, "direct_long": 64}
+    table = scores({(arm, "", 0.0): accuracy for arm, accuracy in rows.items()})
+    gain = teacher_assistant.gain
+    np.testing.assert_allclose(gain(table, "direct", ["8", "6"]), [3, 3, 3])
+    claims = teacher_assistant.CLAIMS
+    rest = claims["assistant_budget"].measure(table)
+    np.testing.assert_allclose(rest, [-1, -1, -1])
+    np.testing.assert_allclose(claims["assistant_full"].measure(table), [-2, -2, -2])
+
+
+def test_a_small_run_of_assistants(digits):
+    images, info = digits
+    config = teacher_assistant.Config(
+        dataset="mnist5k",
+        teacher="plain-2",
+        paths=("direct",),
+        teacher_epochs=1,
+        epochs=1,
+        seeds=2,
+        temperatures=(4.0,),
+        learning_rates=(1e-3,),
+    )
+    outcome = teacher_assistant.run(config, images, info)
+    counts = outcome.tables["runs"].groupby("arm").size().to_dict()
+    arms = ("hard", "hard_long", "direct", "direct_long")
+    assert counts == dict.fromkeys(arms, 2)
+    assert outcome.tables["teachers"]["teacher"].tolist() == ["plain-2"]
+    teacher_assistant.show(outcome.tables, {})
+
+
+def test_an_assistant_learns_from_another_teacher(digits):
+    images, info = digits
+    images = setup.in_colour(images)
+    config = setup.Students(dataset="mnist5k", teacher_epochs=1)
+    first = setup.teacher("plain-2", config, images, info)
+    second = setup.teacher("plain-2", config, images, info, of=first)
+    agreement = [t.quality["validation"].get("agreement") for t in (first, second)]
+    assert agreement == [None, None]  # quality is against labels alone
+    logits = [t.data.train["teacher"].logits for t in (first, second)]
+    assert logits[0].shape == logits[1].shape == (256, 6, 10)
+    assert (logits[0] != logits[1]).any()

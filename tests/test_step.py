@@ -294,6 +294,50 @@ def test_vid_learns_its_variances(batch):
     assert before.shape == (14,) and (after != before).all()
 
 
+def test_a_review_mixes_each_stage_with_the_later_ones():
+    shapes = ((4, 4, 2), (2, 2, 3)), ((4, 4, 5), (2, 2, 4))
+    rng = np.random.default_rng(0)
+    student, teacher = (
+        Outputs(
+            np.zeros((6, 3)), tuple(np.float32(rng.normal(size=(6, *s))) for s in side)
+        )
+        for side in shapes
+    )
+    projector = projectors.review(((0, 0), (1, 1)), width=7)
+    variables = projector.init(KEY, student, teacher)
+
+    def maps(features):
+        given = student._replace(features=tuple(features))
+        pair, state = projector.apply(variables, given, teacher, {}, KEY)
+        assert state == {} and pair[1].features == teacher.features
+        return [np.asarray(each) for each in pair[0].features]
+
+    first, last = maps(student.features)
+    assert first.shape == (6, 4, 4, 5) and last.shape == (6, 2, 2, 4)
+    one, two = ({k: v for k, v in s.items()} for s in variables["params"]["stages"])
+    later = student.features[1] @ two["in"]["kernel"]
+    large = later.repeat(2, 1).repeat(2, 2)
+    own = student.features[0] @ one["in"]["kernel"]
+    weights = np.concatenate([own, large], -1) @ one["mix"]["kernel"]
+    weights = 1 / (1 + np.exp(-weights))
+    mixed = weights[..., :1] * own + weights[..., 1:] * large
+    for found, x, stage in ((first, mixed, one), (last, later, two)):
+        layout = ("NHWC", "HWIO", "NHWC")
+        expected = jax.lax.conv_general_dilated(
+            x, stage["out"], (1, 1), "SAME", dimension_numbers=layout
+        )
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    changed = maps((student.features[0] + 1, student.features[1]))
+    np.testing.assert_array_equal(changed[1], last)
+    assert (changed[0] != first).any()
+
+
+def test_a_review_refuses_maps_of_different_size():
+    sides = [Outputs(np.zeros((1, 2)), (np.zeros((1, n, n, 3)),)) for n in (4, 2)]
+    with pytest.raises(ValueError, match="all axes except the last must agree"):
+        projectors.review(((0, 0),)).init(KEY, *sides)
+
+
 def contrasted(student, teacher, batch, *, temperature):
     extras = student.extras
     return losses.crd_with_memory(

@@ -18,6 +18,7 @@ from kdjax.training.teacher_files import store_on_disk
 
 CLASSES, BATCH_SIZE = 10, 128
 TEACHER_RATE = 2e-3  # of plain teachers: peak, Adam
+TEMPERATURE, ALPHA = 4.0, 0.9  # of Hinton's loss, where they are not selected
 HARD = objectives.on_logits(losses.cross_entropy)
 HINTON = objectives.on_logits(losses.hinton)
 Name = Literal[
@@ -42,10 +43,12 @@ class Images(Config):
     mnist5k (5,000 embedded digits, in colour)."""
 
     def check_data(self, info: data.Info) -> None:
-        known = [n for n in getattr(self, "teachers", ()) if n in PUBLISHED]
+        given = vars(self)
+        names = given.get("teachers", (given.get("teacher"),))
+        known = [n for n in names if n in PUBLISHED]
         if info.name == "mnist5k" and known:
             takes = "plain teachers alone for mnist5k"
-            raise InvalidConfig(f"teachers has {known[0]}, but takes {takes}")
+            raise InvalidConfig(f"the teacher is {known[0]}, but takes {takes}")
 
 
 @dataclass(frozen=True)
@@ -132,31 +135,52 @@ class Teacher(NamedTuple):
     quality: dict[str, Any]
 
 
-def teacher(name: str, config: Students, images: data.Data, info: data.Info) -> Teacher:
+def teacher(
+    name: str,
+    config: Any,
+    images: data.Data,
+    info: data.Info,
+    of: Teacher | None = None,
+    **keep: Any,
+) -> Teacher:
     """A published network, or a plain one that is trained on the same images.
 
-    Its logits are stored for `VIEWS` of the training images.
+    Its logits, or what ``keep`` says, are stored for `VIEWS` of the training images.
+    A plain one learns from labels, or ``of`` another teacher, as an assistant.
     """
     if name in PUBLISHED:
         network, variables = published.load(PUBLISHED[name])
         seconds = 0.0
     else:
         network = model(name, info)
-        variables, seconds = _trained(network, config, images)
-    stored, facts = store_on_disk(network, variables, images, views=VIEWS)
+        variables, seconds = _trained(network, config, images, of)
+    stored, facts = store_on_disk(network, variables, images, views=VIEWS, **keep)
     quality = measured(network, variables, images)
     quality |= {"stored": facts, "seconds": round(seconds)}
     return Teacher(name, parameters(network), stored, quality)
 
 
+def untrained(name: str, images: data.Data, info: data.Info, **keep: Any) -> data.Data:
+    """The training images with the outputs of a network's first weights."""
+    network = model(name, info)
+    variables = network.init(jax.random.key(0), {"image": images.train["image"][:1]})
+    train = data.Data(images.train)
+    return store_on_disk(network, variables, train, views=VIEWS, **keep).data
+
+
 def _trained(
-    network: Model, config: Students, images: data.Data
+    network: Model, config: Any, images: data.Data, of: Teacher | None
 ) -> tuple[Variables, float]:
-    augmented = views.augmented(data.flip, data.crop)
-    training = student(network, HARD, epochs=config.teacher_epochs, view=augmented)
-    rate = {"learning_rate": TEACHER_RATE}
+    settings = {"learning_rate": TEACHER_RATE}
+    if of is None:
+        augmented = views.augmented(data.flip, data.crop)
+        training = student(network, HARD, epochs=config.teacher_epochs, view=augmented)
+    else:
+        training = student(network, HINTON, epochs=config.teacher_epochs)
+        settings |= {"temperature": TEMPERATURE, "alpha": ALPHA}
+        images = of.data
     key = jax.random.key(0)
-    trained = train(training, rate, data=images, key=key, name="teacher")
+    trained = train(training, settings, data=images, key=key, name="teacher")
     return trained.variables, float(trained.curves["seconds"].sum())
 
 

@@ -211,7 +211,11 @@ def crd_with_memory(
     inside = inside.all(-1)
 
     def one_way(anchors: Array, bank: Array, constant: Array) -> tuple[Array, Array]:
-        scores = jnp.einsum("bd,bkd->bk", anchors, bank[chosen]) / temperature
+        if chosen.shape[-1] * anchors.shape[-1] < size:
+            scores = jnp.einsum("bd,bkd->bk", anchors, bank[chosen])
+        else:  # less memory than K embeddings for each anchor
+            scores = jnp.take_along_axis(anchors @ bank.T, chosen, -1)
+        scores = scores / temperature
         counts = jnp.broadcast_to(inside[:, None], scores.shape)
         fresh = batch_mean(jnp.exp(scores), counts, axis_name) * size
         constant = jax.lax.stop_gradient(jnp.where(constant > 0, constant, fresh))

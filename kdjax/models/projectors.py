@@ -1,8 +1,9 @@
 """Projectors: learned maps between student and teacher outputs.
 
-They are regressors to the width of the teacher, the variances of VID, or the embedding
-heads and memory of CRD. Projectors are initialised from the shapes of both `Outputs`,
-learn with the student, and are discarded after training.
+They are regressors to the width of the teacher, the variances of VID, the fusion of
+stages of knowledge review, or the embedding heads and memory of CRD. Projectors are
+initialised from the shapes of both `Outputs`, learn with the student, and are discarded
+after training.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,6 +16,7 @@ import jax.numpy as jnp
 
 from kdjax import losses
 from kdjax.losses.ranges import Fraction, Positive
+from kdjax.models.convolution import convolve
 from kdjax.models.types import Batch, Outputs, Variables
 
 Pairs = Sequence[tuple[int, int]]  # indices of student and teacher features
@@ -69,6 +71,28 @@ def variational(pairs: Pairs = ((-1, -1),)) -> Projector:
     return Projector(partial(_init_variational, pairs), partial(_apply_linear, pairs))
 
 
+def review(pairs: Pairs, *, width: int = 64) -> Projector:
+    """Fuses each stage of the student with its later ones, as knowledge review does.
+
+    From the last pair to the first, the student's map is brought to ``width`` channels
+    and mixed with the fusion of the later stages, enlarged to its size, by learned
+    weights for each place. A 3 x 3 convolution then gives the channels of the teacher's
+    map. The objective receives only these maps and the paired ones of the teacher, for
+    `kdjax.losses.hierarchical_context`. There is no batch normalisation, unlike in the
+    authors' code.
+
+    Args:
+      pairs: Pairs of a student and a teacher map ``[B, H, W, channels]`` by index, from
+        the first stage to the last. Maps of a pair agree in height and width.
+      width: Number of channels while stages are mixed.
+
+    Chen et al., `Distilling Knowledge via Knowledge Review
+    <https://arxiv.org/abs/2104.09044>`_, 2021, section 3.
+    """
+    pairs = tuple(pairs)
+    return Projector(partial(_init_review, pairs, width), partial(_apply_review, pairs))
+
+
 def contrastive(
     *,
     dataset_size: int,
@@ -105,17 +129,21 @@ def _through(dense: dict[str, jax.Array], x: jax.Array) -> jax.Array:
     return x @ dense["kernel"] + bias
 
 
+def _check_places(i: int, s: Sequence[int], j: int, t: Sequence[int]) -> None:
+    if tuple(s[:-1]) != tuple(t[:-1]):
+        raise ValueError(
+            f"projector: student feature {i} has shape {s} and teacher feature {j} "
+            f"{t}, but all axes except the last must agree"
+        )
+
+
 def _init_linear(
     pairs: Pairs, key: jax.Array, student: Outputs, teacher: Outputs
 ) -> Variables:
     dense = []
     for own, (i, j) in zip(jax.random.split(key, len(pairs)), pairs, strict=True):
         s, t = student.features[i].shape, teacher.features[j].shape
-        if s[:-1] != t[:-1]:
-            raise ValueError(
-                f"projector: student feature {i} has shape {s} and teacher feature {j} "
-                f"{t}, but all axes except the last must agree"
-            )
+        _check_places(i, s, j, t)
         dense.append(_dense(own, s[-1], t[-1]))
     return {"params": {"dense": tuple(dense)}, "state": {}}
 
@@ -150,6 +178,52 @@ def _init_variational(
     widths = [teacher.features[j].shape[-1] for _, j in pairs]
     raw = tuple(jnp.full(width, start, jnp.float32) for width in widths)
     return {**variables, "params": {**variables["params"], "raw_variance": raw}}
+
+
+def _init_review(
+    pairs: Pairs, width: int, key: jax.Array, student: Outputs, teacher: Outputs
+) -> Variables:
+    stages = []
+    for own, (i, j) in zip(jax.random.split(key, len(pairs)), pairs, strict=True):
+        s, t = student.features[i].shape, teacher.features[j].shape
+        _check_places(i, s, j, t)
+        of_width, of_mixture, of_kernel = jax.random.split(own, 3)
+        initial = jax.nn.initializers.lecun_normal()
+        stages.append(
+            {
+                "in": _dense(of_width, s[-1], width),
+                "mix": _dense(of_mixture, 2 * width, 2),
+                "out": initial(of_kernel, (3, 3, width, t[-1])),
+            }
+        )
+    return {"params": {"stages": tuple(stages)}, "state": {}}
+
+
+def _apply_review(
+    pairs: Pairs,
+    variables: Variables,
+    student: Outputs,
+    teacher: Outputs,
+    batch: Batch,
+    key: Any,
+) -> tuple[tuple[Outputs, Outputs], Any]:
+    fused, later = [], None
+    stages = variables["params"]["stages"]
+    for stage, (i, _) in reversed(list(zip(stages, pairs, strict=True))):
+        x = _through(stage["in"], student.features[i])
+        if later is not None:
+            later = jax.image.resize(later, x.shape, "nearest")
+            both = jnp.concatenate([x, later], -1)
+            own, others = jnp.split(jax.nn.sigmoid(_through(stage["mix"], both)), 2, -1)
+            x = own * x + others * later
+        fused.append(convolve(x, stage["out"]))
+        later = x
+    matched = tuple(teacher.features[j] for _, j in pairs)
+    pair = (
+        student._replace(features=tuple(reversed(fused))),
+        teacher._replace(features=matched),
+    )
+    return pair, variables["state"]
 
 
 def _init_contrastive(

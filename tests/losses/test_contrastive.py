@@ -131,8 +131,8 @@ INDICES = np.array([3, 17, 5, 0, 11, 8, 2, 13])
 NEGATIVES = np.random.default_rng(4).integers(0, 20, (8, 6))
 
 
-def new_memory():
-    new = partial(losses.crd_memory, dataset_size=20, width=5)
+def new_memory(size=20):
+    new = partial(losses.crd_memory, dataset_size=size, width=5)
     return value(new, jax.random.key(0))
 
 
@@ -154,8 +154,9 @@ def test_a_new_memory_is_uniform_and_without_constants():
     assert memory.student_constant == memory.teacher_constant == 0
 
 
-def test_crd_with_memory_is_the_code_of_its_authors_in_float64():
-    memory = new_memory()
+@pytest.mark.parametrize("size", [20, 300])  # of the latter few are negatives
+def test_crd_with_memory_is_the_code_of_its_authors_in_float64(size):
+    memory = new_memory(size)
     s, t = (x.astype(np.float64) for x in (STUDENT, TEACHER))
     s, t = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (s, t))
     banks = [b.astype(np.float64) for b in memory[:2]]
@@ -165,9 +166,9 @@ def test_crd_with_memory_is_the_code_of_its_authors_in_float64():
         total = np.zeros(8)
         for side, (anchor, bank) in enumerate(((s, banks[1]), (t, banks[0]))):
             e = np.exp(np.einsum("bd,bkd->bk", anchor, bank[rows]) / 0.07)
-            constants[side] = constants[side] or e.mean() * 20
+            constants[side] = constants[side] or e.mean() * size
             h = e / constants[side]
-            h = h / (h + 6 / 20)
+            h = h / (h + 6 / size)
             total -= np.log(h[:, 0]) + np.log(1 - h[:, 1:]).sum(1)
         values, memory = with_memory(STUDENT, TEACHER, memory)
         np.testing.assert_allclose(values, total, rtol=1e-4, err_msg=f"step {step}")

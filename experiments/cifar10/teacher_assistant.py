@@ -1,0 +1,177 @@
+"""Does a teacher assistant between a large teacher and a small student help?
+
+A plain network with two convolutions learns CIFAR-10 from one with ten, directly or
+through assistants with eight, six or four, each of which has learned from the one
+before. All learn by Hinton's loss. A student's learning rate and temperature are
+selected on the validation set with a seed that is not measured; assistants learn at
+T = 4.
+
+An assistant also costs its own training. So there are controls that train as many
+epochs as a student and one assistant together: a student of the large teacher, and one
+with hard labels. An epoch of an assistant takes longer, which favours assistants. Each
+assistant was trained once, so a gain must exceed 0.2 percentage points.
+
+    python -m experiments.cifar10.teacher_assistant    # 2 hours
+"""
+
+from dataclasses import dataclass
+from functools import partial
+
+import pandas as pd
+
+from experiments.cifar10 import setup
+from kdjax.study import selection
+from kdjax.study.arms import Arm, all_tuned, gather, labelled
+from kdjax.study.claims import Claim, above
+from kdjax.study.command import main
+from kdjax.study.statistics import format_mean
+from kdjax.study.study import Outcome, Study, print_table
+from kdjax.study.types import Fraction, Positives
+
+TEST, ERRORS = "test_accuracy_last", "validation_errors_last"
+# The paths from ten convolutions to two, by the assistants between them.
+PATHS = {
+    "direct": (),
+    "8": (8,),
+    "6": (6,),
+    "4": (4,),
+    "6, 4": (6, 4),
+    "8, 6, 4": (8, 6, 4),
+}
+# Test accuracy in Mirzadeh et al., tables 1 and 2, on all of CIFAR-10.
+PAPER = {"hard": 70.16, "direct": 72.57, "8": 72.75, "6": 73.15, "4": 73.51}
+
+
+@dataclass(frozen=True)
+class Config(setup.Students):
+    teacher: setup.Name = "plain-10"
+    """The teacher at the head of every path."""
+    student: setup.Name = "plain-2"
+    """The student."""
+    paths: tuple[str, ...] = tuple(PATHS)
+    """Numbers of convolutions of the assistants, in turn."""
+    temperatures: Positives = (1.0, setup.TEMPERATURE, 8.0)
+    """Temperatures to select from for every path."""
+    alpha: Fraction = 0.9
+    """Weight of the teacher in Hinton's loss."""
+
+
+def last_teachers(config, images, info):
+    """All teachers by the assistants up to them, of which paths share some."""
+    train = partial(setup.teacher, config=config, images=images, info=info)
+    found = {(): train(config.teacher)}
+    for path in config.paths:
+        for length, layers in enumerate(PATHS[path]):
+            before, own = PATHS[path][:length], PATHS[path][: length + 1]
+            if own not in found:
+                found[own] = train(f"plain-{layers}", of=found[before])
+    return found
+
+
+def arms(config, teachers, network):
+    """A student of each path, and controls with as many epochs as one path has."""
+    long = config.epochs + config.teacher_epochs
+    rates = {"learning_rate": config.learning_rates}
+    soft = {"temperature": config.temperatures, "alpha": [config.alpha], **rates}
+    # Other temperatures are searched at one rate, to halve the search.
+    fewer = (
+        f"temperature == {setup.TEMPERATURE} or "
+        f"learning_rate == {max(config.learning_rates)}"
+    )
+    direct = teachers["direct"]
+    cells = [("hard", direct, config.epochs), ("hard_long", direct, long)]
+    cells += [(path, last, config.epochs) for path, last in teachers.items()]
+    cells += [("direct_long", direct, long)]
+    for name, teacher, epochs in cells:
+        hard = name.startswith("hard")
+        objective = setup.HARD if hard else setup.HINTON
+        training = setup.student(network, objective, epochs=epochs)
+        yield Arm(
+            {"arm": name, "teacher": "none" if hard else teacher.name},
+            training,
+            teacher.data,
+            config.seeds,
+            rates if hard else soft,
+            selection.best_row,
+            only="" if hard else fewer,
+        )
+
+
+def run(config, images, info):
+    images = setup.in_colour(images)
+    trained = last_teachers(config, images, info)
+    teachers = {path: trained[PATHS[path]] for path in config.paths}
+    network = setup.model(config.student, info)
+    found, seconds = gather(all_tuned(partial(arms, config, teachers, network)))
+    own = info.columns() | {"student": config.student}
+    tables = {title: labelled(found[title], own) for title in ("runs", "search")}
+    rows = [
+        {"path": path, "teacher": last.name, **last.quality["test"]}
+        for path, last in teachers.items()
+    ]
+    tables["teachers"] = pd.DataFrame(rows)
+    seconds += sum(each.quality["seconds"] for each in trained.values())
+    return Outcome(tables, {"seconds": round(seconds)})
+
+
+def by_arm(runs, column=TEST):
+    """One row per seed and one column per arm."""
+    return runs.pivot(index="seed", columns="arm", values=column)
+
+
+def gain(runs, over, paths):
+    """``[seeds]``, percentage points of the best of some paths over another arm."""
+    accuracy, errors = by_arm(runs), by_arm(runs, ERRORS)
+    both = (table[list(paths)].to_numpy().T for table in (accuracy, errors))
+    best = selection.best_by_others(*both)
+    return 100 * (best - accuracy[over].to_numpy())
+
+
+def show(tables, meta):
+    runs = tables["runs"]
+    scores = (100 * runs[TEST]).groupby(runs["arm"], sort=False).agg(format_mean)
+    shown = scores.to_frame("student").join(
+        (100 * tables["teachers"].set_index("path")["accuracy"]).round(1)
+    )
+    print_table(shown.rename(columns={"accuracy": "its last teacher"}), "Accuracy (%)")
+
+
+ONE, FULL = ("8", "6", "4"), "8, 6, 4"
+POINTS = "percentage points of accuracy that the best path"
+CLAIMS = {
+    "assistant": Claim(
+        "A teacher assistant helps if the teacher is too large",
+        f"{POINTS} with assistants adds over the direct one, equally trained students",
+        partial(gain, over="direct", paths=[p for p in PATHS if p != "direct"]),
+        above(0.2),
+    ),
+    "assistant_budget": Claim(
+        "A teacher assistant helps if the teacher is too large",
+        f"{POINTS} with one assistant adds over the direct one, equal epochs in all",
+        partial(gain, over="direct_long", paths=ONE),
+        above(0.2),
+    ),
+    "assistant_full": Claim(
+        "More teacher assistants are better",
+        "percentage points of accuracy that all three add over the best single one",
+        lambda runs: -gain(runs, FULL, ONE),
+        above(0.0),
+    ),
+}
+STUDY = Study(
+    "teacher_assistant",
+    __doc__,
+    Config,
+    run,
+    show,
+    cost="2 hours",
+    published={"dataset": "cifar10_10k"},
+    quick={"dataset": "mnist5k", "teacher": "plain-6", "paths": ("direct", "4")}
+    | {"teacher_epochs": 1, "epochs": 1, "seeds": 1, "learning_rates": (4e-3,)}
+    | {"temperatures": (setup.TEMPERATURE,)},
+    claims=CLAIMS,
+    paper=PAPER,
+)
+
+if __name__ == "__main__":
+    main(STUDY)
