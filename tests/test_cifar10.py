@@ -20,6 +20,7 @@ from experiments.cifar10 import losses as losses_of
 from kdjax import data
 from kdjax.data import Data
 from kdjax.data.source import feeder
+from kdjax.models import Model, Outputs
 from kdjax.study.types import InvalidConfig
 from kdjax.training import step as stepping
 from tests import small
@@ -282,6 +283,25 @@ def test_losses_are_tried_alone_with_kl_and_with_an_untrained_teacher(digits):
     assert found["long", "none"].training.epochs == 2 * config.epochs
 
 
+def test_layers_are_compared_by_cka_on_test_images():
+    rng = np.random.default_rng(0)
+    features = [rng.normal(size=(40, 3, 2)), rng.normal(size=(40, 5))]
+    test = {
+        "image": rng.normal(size=(40, 1)),
+        "label": np.zeros(40, int),
+        "teacher": Outputs(None, (features[1], 3 * features[0].reshape(40, 6))),
+    }
+
+    def apply(variables, batch):
+        return Outputs(None, tuple(features)), {}
+
+    found = families.alike(Model(None, apply), {}, Data(None, None, test))["cka"]
+    centred = [f.reshape(40, -1) - f.reshape(40, -1).mean(0) for f in features]
+    a, b = (c @ c.T for c in centred)
+    other = (a * b).sum() / np.linalg.norm(a) / np.linalg.norm(b)
+    np.testing.assert_allclose(found, [[other, 1], [1, other]], rtol=1e-4)
+
+
 def test_a_small_run_of_losses(digits):
     images, info = digits
     config = losses_of.Config(
@@ -298,6 +318,10 @@ def test_a_small_run_of_losses(digits):
     cells = [("hard", 0), ("long", 0), ("long", 9), ("smoothing", 0), ("kl", 0)]
     assert counts == dict.fromkeys(cells, 2)
     assert (outcome.tables["costs"]["seconds"] > 0).all()
+    table = outcome.tables["cka"]
+    assert len(table) == 5 * 2 * 9 and table["cka"].between(0, 1 + 1e-5).all()
+    cells = table.groupby(["arm", "kl"])["seed"].value_counts()
+    assert (cells == 9).all() and len(cells) == 10
     losses_of.show(outcome.tables, {})
 
 

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Literal, NamedTuple, get_args
 
 import flax.linen as nn
+import jax.numpy as jnp
 
 from experiments.mnist.what_is_dark import softened
 from kdjax import losses, objectives
@@ -36,6 +37,7 @@ Name = Literal[
 ]
 ALL: tuple[Name, ...] = get_args(Name)
 LOGITS = ALL[: ALL.index("hint")]
+COMPARED = 1000  # test images on which layers are compared
 BOTH = ((0, 0), (1, 1))  # stages of the student and the teacher
 
 
@@ -170,3 +172,13 @@ def kept(outputs):
     first, second = outputs.features[:2]
     features = averaged(first, 2), second, outputs.features[-2].mean((1, 2))
     return Outputs(outputs.logits, features)
+
+
+def alike(network, variables, images):
+    """``extras`` of an arm: the CKA of every layer with every layer of the teacher."""
+    rows = {name: images.test[name][:COMPARED] for name in ("image", "label")}
+    student = network.apply(variables, rows)[0].features
+    teacher = [f[:COMPARED] for f in images.test["teacher"].features]
+    flat = [[x.reshape(len(x), -1) for x in side] for side in (student, teacher)]
+    values = [[1 - jnp.mean(losses.cka(s, t)) for t in flat[1]] for s in flat[0]]
+    return {"cka": jnp.array(values)}

@@ -28,6 +28,7 @@ from experiments.cifar10.families import (
     LOGITS,
     Name,
     added,
+    alike,
     families,
     kept,
     nothing,
@@ -110,6 +111,7 @@ def arms(config, trained, untrained, network):
     """The controls, and every loss alone and with KL, and without a trained teacher."""
     rate = {"learning_rate": [config.learning_rate]}
     smoothed = objectives.on_logits(losses.label_smoothing)
+    extras = partial(alike, network)
     plainly = partial(added, nothing, config.temperature)
     with_kl = {"kl": [0.0, config.kl_weight]}
     for name, objective, times, axes in (
@@ -121,7 +123,7 @@ def arms(config, trained, untrained, network):
         columns = {"arm": name, "features": "none", "kl": 0.0}
         choose = best_weights if "kl" in axes else selection.best_row
         axes = axes | rate
-        yield Arm(columns, training, trained, config.seeds, axes, choose)
+        yield Arm(columns, training, trained, config.seeds, axes, choose, extras=extras)
     for name, family in families(config, len(trained.train["label"])).items():
         phases = trainings(config, family, network)
         weights = [family.weight * factor for factor in config.factors]
@@ -133,7 +135,10 @@ def arms(config, trained, untrained, network):
         for source, (images, kl) in sources.items():
             columns = {"arm": name, "features": source}
             axes = weights | kl | rate
-            yield Arm(columns, phases, images, config.seeds, axes, best_weights)
+            own = extras if source == "trained" else None
+            yield Arm(
+                columns, phases, images, config.seeds, axes, best_weights, extras=own
+            )
 
 
 def with_features(images, others):
@@ -142,6 +147,24 @@ def with_features(images, others):
     features = others.train["teacher"].features
     teacher = split["teacher"]._replace(features=features)
     return images._replace(train={**split, "teacher": teacher})
+
+
+def layers(found):
+    """CKA of each student's layers with those of the teacher, one row per pair."""
+    tables = []
+    for arm, each in found:
+        if "cka" not in each.extras:
+            continue
+        values = each.extras["cka"]
+        runs, student, teacher = np.indices(values.shape).reshape(3, -1)
+        table = each.runs[["seed"]].iloc[runs].reset_index(drop=True)
+        if "kl" in each.runs:
+            table["kl"] = each.runs["kl"].to_numpy()[runs]
+        table = table.assign(
+            student_layer=student, teacher_layer=teacher, cka=values.ravel()
+        )
+        tables.append(labelled(table, arm.columns))
+    return pd.concat(tables, ignore_index=True)
 
 
 def run(config, images, info):
@@ -155,6 +178,7 @@ def run(config, images, info):
     tables, seconds = gather(found)
     own = info.columns() | {"student": config.student, "teacher": config.teacher}
     tables = {title: labelled(tables[title], own) for title in ("runs", "search")}
+    tables["cka"] = layers(found)
     tables["costs"] = pd.DataFrame(
         [
             {**arm.columns, "seconds": each.seconds / len(each.runs + each.search)}
