@@ -25,9 +25,13 @@ modules that draw the figures.
 
 
 def modules() -> list[ModuleType]:
-    """The modules of all figures in order, each with `draw`, RESULTS and MADE_BY."""
+    """The modules of all figures in order, each with `draw`, RESULTS and MADE_BY.
+
+    Those of experiments that were not run yet are left out.
+    """
     names = sorted(path.stem for path in HERE.glob("fig[0-9]*.py"))
-    return [importlib.import_module(f"paper_figs.{name}") for name in names]
+    found = [importlib.import_module(f"paper_figs.{name}") for name in names]
+    return [m for m in found if (results.ROOT / m.RESULTS / "meta.json").exists()]
 
 
 def page() -> str:
