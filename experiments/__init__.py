@@ -17,6 +17,7 @@ MODULES = (
     "mnist.temperature_gradients",
     "mnist.jensen_shannon_ends",
     "cifar10.capacity_gap",
+    "cifar10.all_images",
     "cifar10.teacher_assistant",
     "cifar10.losses",
     "toy.mode_covering",

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from experiments.cifar10 import (
+    all_images,
     capacity_gap,
     families,
     published,
@@ -382,3 +383,43 @@ def test_an_assistant_learns_from_another_teacher(digits):
     logits = [t.data.train["teacher"].logits for t in (first, second)]
     assert logits[0].shape == logits[1].shape == (256, 6, 10)
     assert (logits[0] != logits[1]).any()
+
+
+def test_all_images_are_compared_by_seed():
+    cells = {
+        ("hard_long", "none"): 60,
+        ("kl", "resnet-20"): 63,
+        ("kl", "resnet-56"): 62,
+    }
+    cells |= {("dist", "resnet-56"): 62.5}
+    table = pd.concat(
+        scores({(arm, "", 0.0): value}).assign(teacher=teacher, student="plain-2")
+        for (arm, teacher), value in cells.items()
+    )
+    other = table.assign(student="resnet-8", test_accuracy_last=0.9)
+    table = pd.concat([table, other])
+    claims = all_images.CLAIMS
+    for name, expected in {"gap": 1, "dist": 0.5, "gain": 3}.items():
+        found = claims[f"{name}_plain_2"].measure(table)
+        np.testing.assert_allclose(found, [expected] * 3)
+        np.testing.assert_allclose(claims[f"{name}_resnet_8"].measure(table), [0] * 3)
+
+
+def test_all_students_have_the_arms_of_their_learning_rate(digits):
+    teachers = [
+        setup.Teacher(name, 1, Data({"label": np.zeros(9)}), {})
+        for name in ("resnet-20", "resnet-56")
+    ]
+    config, rates = all_images.Config(), {"plain-2": 0.1, "resnet-8": 0.2}
+    arms = list(all_images.others(config, rates, teachers, digits[1]))
+    names = [tuple(arm.columns.values()) for arm in arms]
+    assert names[2:5] == [
+        ("plain-2", "kl", "resnet-20"),
+        ("plain-2", "kl", "resnet-56"),
+        ("plain-2", "dist", "resnet-56"),
+    ]
+    assert [n[1:] for n in names[:5]] == [n[1:] for n in names[5:]]
+    assert [arm.seeds for arm in arms] == [5] * 5 + [3] * 5
+    assert [arm.axes["learning_rate"] for arm in arms] == [[0.1]] * 5 + [[0.2]] * 5
+    assert [arm.training.epochs for arm in arms] == [10, 20, 10, 10, 10] * 2
+    assert arms[2].data is teachers[0].data and arms[3].data is teachers[1].data

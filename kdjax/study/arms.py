@@ -11,8 +11,8 @@ import pandas as pd
 
 from kdjax.data import Data
 from kdjax.models import Batch, Model, Variables
-from kdjax.study.selection import best_rates
-from kdjax.sweep import grid, sweep
+from kdjax.study.selection import best_rates, best_row
+from kdjax.sweep import SweepResult, grid, sweep
 from kdjax.training import Training
 from kdjax.units import Extras
 
@@ -91,22 +91,18 @@ def all_tuned(arms: Callable[[], Iterable[Arm]]) -> Iterator[tuple[Arm, Tuned]]:
 def tuned(arm: Arm, place: str = "") -> Tuned:
     """Selects settings in a search with a separate seed, and measures the arm there.
 
-    The search never sees the test images.
+    The search never sees the test images. An arm with one setting needs none.
 
     Args:
       arm: The arm to measure.
       place: Prefix of the progress bar's label, such as the arm's number.
     """
-    select_on = arm.data.validation if arm.select_on is None else arm.select_on
-    search = sweep(
-        arm.training,
-        arm.settings,
-        data=arm.data._replace(validation=select_on, test=None),
-        seeds=[SEARCH_SEED],
-        name=f"{place}{arm.name}: search",
-        fixed=arm.fixed,
-    )
-    chosen = arm.choose(search.runs, list(arm.axes))
+    if len(arm.settings) == 1 and arm.choose in (best_rates, best_row):
+        chosen, searched, seconds = arm.settings, pd.DataFrame(), 0.0
+    else:
+        search = _search(arm, place)
+        chosen = arm.choose(search.runs, list(arm.axes))
+        searched, seconds = search.runs, search.seconds
     measured = sweep(
         arm.training,
         chosen[list(arm.axes)],
@@ -116,10 +112,22 @@ def tuned(arm: Arm, place: str = "") -> Tuned:
         fixed=arm.fixed,
         extras=arm.extras,
     )
-    seconds = search.seconds + measured.seconds
+    seconds += measured.seconds
     own = chosen[[name for name in arm.columns if name in chosen]]
     runs, curves = (_with_own(rows, own) for rows in (measured.runs, measured.curves))
-    return Tuned(runs, curves, search.runs, seconds, measured.extras)
+    return Tuned(runs, curves, searched, seconds, measured.extras)
+
+
+def _search(arm: Arm, place: str) -> SweepResult:
+    select_on = arm.data.validation if arm.select_on is None else arm.select_on
+    return sweep(
+        arm.training,
+        arm.settings,
+        data=arm.data._replace(validation=select_on, test=None),
+        seeds=[SEARCH_SEED],
+        name=f"{place}{arm.name}: search",
+        fixed=arm.fixed,
+    )
 
 
 def _with_own(rows: pd.DataFrame, own: pd.DataFrame) -> pd.DataFrame:
