@@ -86,6 +86,23 @@ def test_cifar10_and_its_part_are_balanced_and_share_what_is_held_out(monkeypatc
     assert all(image.tobytes() in known for image in part.train["image"])
 
 
+def test_test_images_with_an_id_are_in_its_order_and_others_as_they_are():
+    def decoded(split, ids):
+        rows = [
+            {"image": np.full((2, 2, 3), i), "label": i, "id": b"test_%05d" % i}
+            for i in (2, 0, 1)
+        ]
+        if not ids:
+            rows = [{n: row[n] for n in ("image", "label")} for row in rows]
+        builder = SimpleNamespace(as_data_source=lambda split: rows)
+        arrays = images._decode(builder, split)
+        np.testing.assert_array_equal(arrays["x"][:, 0, 0, 0], arrays["y"])
+        return arrays["y"].tolist()
+
+    assert decoded("test", ids=True) == [0, 1, 2]
+    assert decoded("train", ids=True) == decoded("test", ids=False) == [2, 0, 1]
+
+
 def test_a_name_that_is_no_data_set():
     with pytest.raises(ValueError, match="'mnits'.*mnist5k, mnist"):
         data.load("mnits")

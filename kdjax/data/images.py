@@ -37,6 +37,8 @@ def load(name: str, data_dir: str | None = None) -> tuple[Data, Info]:
     Images are float32 in [0, 1], ``[N, 28, 28]`` of MNIST and ``[N, 32, 32, 3]`` of
     CIFAR; labels are int32 ``[N]``. A part of the training images, the same for all
     data sets of one source and balanced over classes, is held out for validation.
+    CIFAR's test images are in their original order, which annotations such as CIFAR-10H
+    follow.
 
     Args:
       name: ``mnist``, ``cifar10`` or ``cifar100``, which are the full data sets;
@@ -127,7 +129,8 @@ def _tfds(name: str, data_dir: str | None) -> tuple[str, tuple[np.ndarray, ...]]
             raise FileNotFoundError(_absent(name, data_dir, "does not contain it"))
         _download(builder, name)
     stamp = Path(builder.data_path, "dataset_info.json").read_bytes()
-    path = files.cache("data") / f"{name}-{files.fingerprint(stamp.hex())}.npz"
+    content = files.fingerprint([stamp.hex(), "test images by id"])
+    path = files.cache("data") / f"{name}-{content}.npz"
     arrays = files.load_arrays(path)
     if arrays is None:
         decoded = {s: _decode(builder, s) for s in ("train", "test")}
@@ -143,6 +146,8 @@ def _decode(builder, split: str) -> dict[str, np.ndarray]:
         source[i]
         for i in progress.track(range(len(source)), f"decoding {split} images, once")
     ]
+    if split == "test" and "id" in rows[0]:  # tensorflow-datasets shuffles images
+        rows.sort(key=lambda row: row["id"])
     images = np.stack([row["image"] for row in rows])
     if images.shape[-1] == 1:
         images = images[..., 0]
