@@ -189,7 +189,7 @@ def run(config, images, info):
     return Outcome(tables, {"teacher": teacher.quality, "seconds": seconds})
 
 
-def of(runs, arm, kl, features=("trained", "none")):
+def cell(runs, arm, kl, features=("trained", "none")):
     """The runs of an arm, with KL or without, ordered by seed."""
     rows = runs.query("arm == @arm and features in @features")
     return rows[(rows["kl"] > 0) == kl].sort_values("seed")
@@ -197,7 +197,7 @@ def of(runs, arm, kl, features=("trained", "none")):
 
 def accuracies(runs, arms, kl, features=("trained",)):
     """Test accuracies in percent and validation errors ``[arms, seeds]``."""
-    rows = [of(runs, arm, kl, features) for arm in arms]
+    rows = [cell(runs, arm, kl, features) for arm in arms]
     return [np.array([r[column] for r in rows]) for column in (TEST, ERRORS)]
 
 
@@ -210,7 +210,7 @@ def on_features(runs):
 def richer(runs, kl):
     """``[seeds]``, percentage points of the best loss on features over KL alone."""
     best = selection.best_by_others(*accuracies(runs, on_features(runs), kl))
-    return 100 * (best - of(runs, "kl", False)[TEST].to_numpy())
+    return 100 * (best - cell(runs, "kl", False)[TEST].to_numpy())
 
 
 def taught(runs):
@@ -223,7 +223,7 @@ def taught(runs):
 
 def excess(runs, arm):
     """``[seeds]``, the relative increase in errors of a loss over KL."""
-    errors = [1 - of(runs, name, False)[TEST].to_numpy() for name in (arm, "kl")]
+    errors = [1 - cell(runs, name, False)[TEST].to_numpy() for name in (arm, "kl")]
     return (errors[0] - errors[1]) / errors[1].mean()
 
 
