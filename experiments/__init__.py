@@ -20,6 +20,7 @@ MODULES = (
     "cifar10.all_images",
     "cifar10.teacher_assistant",
     "cifar10.losses",
+    "cifar10.human_beliefs",
     "toy.mode_covering",
 )
 
