@@ -9,6 +9,7 @@ because other work on the machine can only add time.
 
 from dataclasses import dataclass
 from functools import partial
+import os
 import time
 
 import jax
@@ -36,6 +37,8 @@ class Config:
     """Networks to time."""
     turns: int = 4
     """Number of turns of each."""
+    cores: int = os.cpu_count() or 1
+    """Number of CPU cores for each; 1 as in one of several processes."""
     torch_python: str = ".venv-torch/bin/python"
     """A Python with PyTorch."""
 
@@ -87,6 +90,7 @@ class Student:
 
 
 def main(config: Config) -> None:
+    os.sched_setaffinity(0, range(config.cores))  # of this process and of PyTorch's
     checkpoint.cache_compilations()
     examples = images()
     arrays = examples.train
