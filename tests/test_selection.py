@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kdjax.study.selection import best_setting
+from kdjax.study.selection import best_setting, range_less_others
 
 RUNS = pd.DataFrame(
     {
@@ -66,3 +66,16 @@ def test_a_setting_with_nan_among_its_scores_comes_last():
 def test_a_setting_may_be_nan():
     runs = RUNS.assign(alpha=[0.5, np.nan, 0.5, np.nan])
     assert best_setting(runs, "alpha").index.tolist() == [1, 3]
+
+
+def test_a_range_is_compared_with_what_is_outside_by_other_seeds():
+    errors = {1.0: [10, 14], 3.0: [8, 9], 5.0: [7, 7], 8.0: [9, 11]}
+    rows = [
+        {"t": t, "seed": seed, "validation_errors_last": t, "test_errors_last": each}
+        for t, of_seeds in errors.items()
+        for seed, each in enumerate(of_seeds)
+    ]
+    mixed = pd.DataFrame(rows).sample(frac=1, random_state=0)
+    # The least validation errors are those of the smallest value of each group.
+    assert range_less_others(mixed, "t", 3, 5).tolist() == [8 - 10, 9 - 14]
+    assert range_less_others(mixed, "t", 4, 8).tolist() == [7 - 10, 7 - 14]

@@ -24,7 +24,7 @@ from experiments.mnist import setup
 from kdjax.study.arms import Arm
 from kdjax.study.claims import Claim, above, below
 from kdjax.study.command import main
-from kdjax.study.selection import best_setting, inside_less_outside
+from kdjax.study.selection import best_setting, range_less_others
 from kdjax.study.statistics import bootstrap, format_mean
 from kdjax.study.study import Study, arms_run, print_table
 from kdjax.study.types import Count, Positive, Share, Shares
@@ -106,23 +106,21 @@ def of_teacher(runs, teacher):
     return runs[runs["teacher"].isin([NONE, teacher])]
 
 
-def by_alpha(runs, fraction, teacher, column=SELECTED_BY):
-    """One row per seed and one column per alpha."""
-    rows = of_teacher(runs.query("fraction == @fraction"), teacher)
-    return rows.pivot(index="seed", columns="alpha", values=column)
-
-
 def typical_less_others(runs, fraction):
     """``[seeds]``, errors at the best typical alpha minus those at the best other."""
-    judged = by_alpha(runs, fraction, "full", ERRORS)
-    errors = by_alpha(runs, fraction, "full")
-    typical = (judged.columns >= TYPICAL[0]) & (judged.columns <= TYPICAL[1])
-    return inside_less_outside(typical, judged.to_numpy().T, errors.to_numpy().T)
+    rows = of_teacher(runs.query("fraction == @fraction"), "full")
+    return range_less_others(rows, "alpha", *TYPICAL)
+
+
+def by_alpha(runs, teacher):
+    """Validation errors on few images, one row per seed and one column per alpha."""
+    rows = of_teacher(runs.query("fraction == @FEW"), teacher)
+    return rows.pivot(index="seed", columns="alpha", values=SELECTED_BY)
 
 
 def full_less_noisy(runs):
     """The difference of the best alphas, selected again in every bootstrap sample."""
-    both = [by_alpha(runs, FEW, name) for name in ("full", "noisy")]
+    both = [by_alpha(runs, name) for name in ("full", "noisy")]
     alphas = both[0].columns
 
     def difference(drawn):

@@ -20,13 +20,14 @@ from experiments.mnist import setup
 from kdjax.study.arms import Arm
 from kdjax.study.claims import Claim, below
 from kdjax.study.command import main
-from kdjax.study.selection import inside_less_outside
+from kdjax.study.selection import range_less_others
 from kdjax.study.statistics import bootstrap, estimates_table
 from kdjax.study.study import Study, arms_run, print_table
 from kdjax.study.types import Count, Counts, Fractions, Positives
 
 WIDTHS = {"wide": 300, "narrow": 30}  # hidden units in claims
-HOT = (np.nextafter(20, 21), np.inf)  # temperatures
+USUAL = (3, 5)  # temperatures that are usually recommended, inclusive
+HOT = (np.nextafter(20, 21), np.inf)  # without 20
 ERRORS = "test_errors_last"
 
 
@@ -60,16 +61,16 @@ def arms(config, images):
             yield Arm(columns, training, images, seeds, axes)
 
 
-def by_temperature(runs, width, column=ERRORS):
-    """One row per seed and one column per temperature, for students at alpha = 1."""
-    rows = runs.query("arm == 'distilled' and student_width == @width and alpha == 1")
-    return rows.pivot(index="seed", columns="temperature", values=column)
+def alone(runs, width):
+    """Students of a width that learn from the teacher alone, at alpha = 1."""
+    return runs.query("arm == 'distilled' and student_width == @width and alpha == 1")
 
 
 def between(runs, width, span, column=ERRORS):
     """``[seeds]``, means over a range of temperatures."""
-    cells = by_temperature(runs, width, column).loc[:, slice(*span)]
-    return cells.mean(axis=1, skipna=False)
+    rows = alone(runs, width)
+    cells = rows.pivot(index="seed", columns="temperature", values=column)
+    return cells.loc[:, slice(*span)].mean(axis=1, skipna=False)
 
 
 def cut_when_hot(runs, width):
@@ -80,10 +81,7 @@ def cut_when_hot(runs, width):
 
 def usual_less_others(runs, width):
     """``[seeds]``, errors at the best T from 3 to 5 minus those at the best other."""
-    judged = by_temperature(runs, width)
-    errors = by_temperature(runs, width, "validation_errors_last")
-    usual = (judged.columns >= 3) & (judged.columns <= 5)
-    return inside_less_outside(usual, judged.to_numpy().T, errors.to_numpy().T)
+    return range_less_others(alone(runs, width), "temperature", *USUAL)
 
 
 def best_temperatures(outcome):

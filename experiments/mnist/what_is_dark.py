@@ -174,13 +174,22 @@ def by_arm(runs, fraction, column=ERRORS):
     return rows.pivot(index="seed", columns="arm", values=column)
 
 
-def share(runs, arm, fraction=ALL):
-    """The share of the teacher's gain that an arm attains; NaN if there is no gain."""
-    errors = by_arm(runs, fraction)
+def share_of_gain(errors, arm):
+    """The share of the teacher's gain that an arm attains; NaN if there is no gain.
+
+    Args:
+      errors: One row per seed and one column per arm, as from `by_arm`.
+      arm: Name of its column.
+    """
     gain = errors["hard"] - errors["whole"]
     if not gain.mean() > 0:
         return Estimate(math.nan, math.nan, math.nan)
     return ratio(errors["hard"] - errors[arm], gain)
+
+
+def share(runs, arm, fraction=ALL):
+    """The share of the teacher's gain that an arm attains on a fraction of images."""
+    return share_of_gain(by_arm(runs, fraction), arm)
 
 
 def shares(runs):
@@ -196,9 +205,8 @@ def points(runs):
     return 100 * (accuracy["whole"] - accuracy["hard"])
 
 
-def excess(runs, arm):
+def excess(errors, arm):
     """``[seeds]``, the relative increase in errors of an arm over KL."""
-    errors = by_arm(runs, ALL)
     return (errors[arm] - errors["whole"]) / errors["whole"].mean()
 
 
@@ -240,7 +248,7 @@ for name, words, arm in (
     CLAIMS[name] = Claim(
         "Mean squared error on logits is a worse fit than KL",
         words,
-        partial(excess, arm=arm),
+        lambda runs, arm=arm: excess(by_arm(runs, ALL), arm),
         above(0.05),  # an increase of less than 5 % does not count
     )
 STUDY = Study(

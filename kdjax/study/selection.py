@@ -98,3 +98,22 @@ def inside_less_outside(
         for among in (inside, ~inside)
     )
     return here - there
+
+
+def range_less_others(
+    runs: pd.DataFrame, axis: str, low: float, high: float
+) -> np.ndarray:
+    """``[seeds]``, test errors at the best value in a range minus those at others.
+
+    Both values are selected by `best_by_others`.
+
+    Args:
+      runs: One row per seed and value.
+      axis: Column of the values.
+      low: Least value of the range, included.
+      high: Largest value of the range, included.
+    """
+    cells = runs.pivot(index=axis, columns="seed")
+    inside = (cells.index >= low) & (cells.index <= high)
+    judged, errors = (cells[n].to_numpy() for n in ("test_errors_last", _SCORES[0]))
+    return inside_less_outside(inside, judged, errors)
