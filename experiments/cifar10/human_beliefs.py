@@ -238,8 +238,8 @@ STUDY = Study(
     show,
     cost="2 hours",
     published={"dataset": "cifar10_10k"},
-    quick={"dataset": "mnist5k", "teachers": ("plain-4",), "teacher_epochs": 2}
-    | {"epochs": 2, "seeds": 2, "learning_rates": (4e-3,)},
+    quick={"dataset": "mnist5k", "teachers": ("plain-4",), "teacher_epochs": 1}
+    | {"epochs": 1, "seeds": 1, "learning_rates": (4e-3,)},
     derived={
         "beliefs": lambda found: belief_tables.by_temperature(found.extras),
         "both_right": lambda found: belief_tables.both_right(found.extras),

@@ -289,7 +289,7 @@ STUDY = Study(
     published={"dataset": "cifar10_10k"},
     quick={"dataset": "mnist5k", "teacher": "plain-4", "teacher_epochs": 1}
     | {"families": ("kl", "similarity"), "factors": (1.0,)}
-    | {"epochs": 2, "seeds": 1},
+    | {"epochs": 1, "seeds": 1},
     claims=CLAIMS,
     paper={"crd_table": CRD_TABLE},
 )
