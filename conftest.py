@@ -60,6 +60,19 @@ def digits():
     return Data(*(some(s, n) for s, n in zip(loaded, (700, 100, 200), strict=True)))
 
 
+@pytest.fixture(scope="session")
+def few_digits():
+    """Real digits without a teacher, 256 of them for training, and their metadata."""
+    from kdjax import data
+
+    images, info = data.load("mnist5k")
+    splits = (
+        {n: array[:: len(array) // size][:size] for n, array in split.items()}
+        for split, size in zip(images, (256, 60, 60), strict=True)
+    )
+    return Data(*splits), info
+
+
 @pytest.fixture(scope="module")
 def fast_compile():
     """Compiles experiments for one device, with most optimizations disabled.

@@ -21,6 +21,8 @@ MODULES = (
     "cifar10.teacher_assistant",
     "cifar10.losses",
     "cifar10.human_beliefs",
+    "cifar10.size_equivalence",
+    "cifar10.temperature_alpha",
     "toy.mode_covering",
 )
 

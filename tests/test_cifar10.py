@@ -75,7 +75,7 @@ def test_a_published_teacher_that_is_missing_says_how_to_get_it(tmp_path, monkey
 
 def test_published_teachers_are_not_for_digits(digits):
     config = capacity_gap.Config(dataset="mnist5k")
-    with pytest.raises(InvalidConfig, match="teacher is resnet-20, but takes plain"):
+    with pytest.raises(InvalidConfig, match="teachers has resnet-20, but takes plain"):
         config.check_data(digits[1])
 
 
@@ -216,13 +216,13 @@ def test_every_family_trains_a_student(digits):
     images, info = digits
     images = setup.in_colour(images)
     config = losses_of.Config(negatives=20)
-    network = families.with_small_maps(setup.model("plain-2", info))
+    network = families.with_small_maps(setup.model("plain-2", info.name))
     rng = np.random.default_rng(0)
     outputs = network.init(jax.random.key(0), images.train)
     student = jax.eval_shape(network.apply, outputs, images.train)[0]
     shapes = [a.shape[1:] for a in student.features]
     assert shapes == [(16, 16, 16), (16, 16, 16), (2, 2, 16)]
-    other = setup.model("resnet-8", info)
+    other = setup.model("resnet-8", info.name)
     variables = jax.eval_shape(other.init, jax.random.key(0), images.train)
     whole = jax.eval_shape(lambda v, b: other.apply(v, b)[0], variables, images.train)
     small_maps = jax.eval_shape(families.kept, whole)
@@ -262,7 +262,7 @@ def test_every_family_trains_a_student(digits):
 def test_losses_are_tried_alone_with_kl_and_with_an_untrained_teacher(digits):
     config = losses_of.Config(families=("kl", "hint", "pkt"))
     trained, untrained = Data({"label": np.zeros(9)}), Data({"label": np.ones(9)})
-    network = families.with_small_maps(setup.model("plain-2", digits[1]))
+    network = families.with_small_maps(setup.model("plain-2", digits[1].name))
     found = {
         (arm.columns["arm"], arm.columns["features"]): arm
         for arm in losses_of.arms(config, trained, untrained, network)

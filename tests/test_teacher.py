@@ -48,6 +48,17 @@ def test_a_split_that_is_none_stays_none(model, variables):
     some = Data(small.data().train)
     stored = teacher.store(teacher.logits(model, variables), some)
     assert stored.validation is None and stored.test is None
+    assert teacher.measured(stored) == {}
+
+
+def test_stored_logits_are_measured_where_labels_are_held_out():
+    logits = np.log([[0.7, 0.2, 0.1], [0.5, 0.25, 0.25]]).astype(np.float16)
+    split = {"label": np.array([0, 1]), "teacher": Outputs(logits, (logits,))}
+    found = teacher.measured(Data(split, None, split))
+    assert set(found) == {"test"}
+    nll = -np.log(0.7 * 0.25) / 2
+    expected = {"accuracy": 0.5, "errors": 1, "nll": nll, "ece": 0.4}
+    assert found["test"] == pytest.approx(expected, abs=1e-3)
 
 
 def test_a_teacher_is_any_function_from_a_batch_to_logits():

@@ -50,7 +50,7 @@ class Config(setup.Students):
 
 def hard(config, name, teacher, info):
     """Students with hard labels, for which the learning rate is selected."""
-    network = setup.model(name, info)
+    network = setup.model(name, info.name)
     training = setup.student(network, setup.HARD, epochs=config.epochs)
     columns = {"student": name, "arm": "hard", "teacher": "none"}
     axes = {"learning_rate": config.learning_rates}
@@ -78,7 +78,7 @@ def others(config, rates, teachers, info):
         ("dist", large.name, dist, 1, large, stronger),
     )
     for name, rate in rates.items():
-        network, seeds = setup.model(name, info), seeds_of(config, name)
+        network, seeds = setup.model(name, info.name), seeds_of(config, name)
         for arm, source, objective, times, teacher, axes in cells:
             epochs = times * config.epochs
             training = setup.student(network, objective, epochs=epochs)

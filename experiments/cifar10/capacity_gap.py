@@ -146,7 +146,7 @@ def run(config, images, info):
     images = setup.in_colour(images)
     teachers = [setup.teacher(n, config, images, info) for n in config.teachers]
     rows = pd.DataFrame([traits(each) for each in teachers])
-    network = setup.model(config.student, info)
+    network = setup.model(config.student, info.name)
     found, seconds = gather(all_tuned(partial(arms, config, teachers, network)))
     tables, own = {"teachers": rows}, rows[["teacher", "family", "teacher_parameters"]]
     for title in ("runs", "search"):

@@ -71,7 +71,7 @@ def arms(config, teachers, info):
         ("argmax", config.student, on_logits(losses.teacher_argmax), {}),
         ("kl", config.student, setup.HINTON, soft),
     ):
-        network = setup.model(student, info)
+        network = setup.model(student, info.name)
         taught = arm in ("argmax", "kl")
         # Without a teacher, the last one's outputs are only measured against.
         for teacher in teachers if taught else teachers[-1:]:

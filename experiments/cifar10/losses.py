@@ -173,7 +173,7 @@ def run(config, images, info):
     teacher = setup.teacher(config.teacher, config, images, info, keep=kept)
     untrained = setup.untrained(config.teacher, images, info, keep=kept)
     untrained = with_features(teacher.data, untrained)
-    network = with_small_maps(setup.model(config.student, info))
+    network = with_small_maps(setup.model(config.student, info.name))
     arms_of = partial(arms, config, teacher.data, untrained, network)
     found = [(arm.without_data(), each) for arm, each in all_tuned(arms_of)]
     tables, seconds = gather(found)

@@ -1,7 +1,7 @@
 """Shared by the experiments on CIFAR-10: data, views, teachers and students."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -13,7 +13,8 @@ from experiments.cifar10 import published
 from kdjax import data, losses, models, objectives
 from kdjax.models import Batch, Model, Variables
 from kdjax.study.types import Config, Count, InvalidConfig, Positives
-from kdjax.training import Training, programs, train, views
+from kdjax.training import Training, train, views
+from kdjax.training.teacher import measured
 from kdjax.training.teacher_files import store_on_disk
 
 CLASSES, BATCH_SIZE = 10, 128
@@ -43,12 +44,14 @@ class Images(Config):
     mnist5k (5,000 embedded digits, in colour)."""
 
     def check_data(self, info: data.Info) -> None:
-        given = vars(self)
-        names = given.get("teachers", (given.get("teacher"),))
-        known = [n for n in names if n in PUBLISHED]
-        if info.name == "mnist5k" and known:
-            takes = "plain teachers alone for mnist5k"
-            raise InvalidConfig(f"the teacher is {known[0]}, but takes {takes}")
+        if info.name != "mnist5k":
+            return
+        takes = "takes plain teachers alone for mnist5k"
+        for name in getattr(self, "teachers", ()):
+            if name in PUBLISHED:
+                raise InvalidConfig(f"teachers has {name}, but {takes}")
+        if (name := getattr(self, "teacher", None)) in PUBLISHED:
+            raise InvalidConfig(f"teacher is {name}, but {takes}")
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,12 @@ class Students(Images):
     """Epochs of the training of each plain teacher."""
     seeds: Count = 5
     """Number of seeds, each with one student per setting."""
+
+
+@dataclass(frozen=True)
+class OneTeacher(Students):
+    teacher: Name = "resnet-20"
+    """The teacher; resnet-20 to resnet-56 are published."""
 
 
 PUBLISHED = {f"resnet-{depth}": depth for depth in published.DEPTHS}
@@ -103,13 +112,13 @@ def in_colour(images: data.Data) -> data.Data:
     return data.Data(*map(convert, images))
 
 
-def model(name: str, info: data.Info) -> Model:
+def model(name: str, dataset: str, **more: Any) -> Model:
     """A network by its name: ``plain-`` and its convolutions, or ``resnet-``."""
     kind, _, size = name.partition("-")
     make = {"plain": models.plain, "resnet": models.resnet}[kind]
-    if info.name == "mnist5k":
-        return make(int(size), classes=CLASSES, pixels=DIGITS)
-    return make(int(size), classes=CLASSES)
+    if dataset == "mnist5k":
+        more["pixels"] = DIGITS
+    return make(int(size), classes=CLASSES, **more)
 
 
 def parameters(network: Model) -> int:
@@ -153,20 +162,28 @@ def teacher(
         network, variables = published.load(PUBLISHED[name])
         seconds = 0.0
     else:
-        network = model(name, info)
+        network = model(name, info.name)
         variables, seconds = _trained(network, config, images, of)
     stored, facts = store_on_disk(network, variables, images, views=VIEWS, **keep)
-    quality = measured(network, variables, images)
-    quality |= {"stored": facts, "seconds": round(seconds)}
+    quality = measured(stored) | {"stored": facts, "seconds": round(seconds)}
     return Teacher(name, parameters(network), stored, quality)
 
 
 def untrained(name: str, images: data.Data, info: data.Info, **keep: Any) -> data.Data:
     """The training images with the outputs of a network's first weights."""
-    network = model(name, info)
+    network = model(name, info.name)
     variables = network.init(jax.random.key(0), {"image": images.train["image"][:1]})
     train = data.Data(images.train)
     return store_on_disk(network, variables, train, views=VIEWS, **keep).data
+
+
+def prepare(
+    config: OneTeacher, images: data.Data, info: data.Info
+) -> tuple[data.Data, dict[str, Any]]:
+    """Data with the outputs of one teacher, for `kdjax.study.study.arms_run`."""
+    found = teacher(config.teacher, config, in_colour(images), info)
+    facts = {"parameters": found.parameters, **found.quality}
+    return found.data, {"teacher": facts, "seconds": found.quality["seconds"]}
 
 
 def _trained(
@@ -183,13 +200,3 @@ def _trained(
     key = jax.random.key(0)
     trained = train(training, settings, data=images, key=key, name="teacher")
     return trained.variables, float(trained.curves["seconds"].sum())
-
-
-def measured(network: Model, variables: Variables, images: data.Data) -> dict[str, Any]:
-    """Metrics on the validation and test splits."""
-    training = replace(student(network, HARD, epochs=1), select=None)
-    measure = jax.jit(partial(programs.measure, training, fixed=None))
-    return {
-        name: {n: float(v) for n, v in measure(variables, split=split).items()}
-        for name, split in (("validation", images.validation), ("test", images.test))
-    }

@@ -101,7 +101,7 @@ def run(config, images, info):
     images = setup.in_colour(images)
     trained = last_teachers(config, images, info)
     teachers = {path: trained[PATHS[path]] for path in config.paths}
-    network = setup.model(config.student, info)
+    network = setup.model(config.student, info.name)
     found, seconds = gather(all_tuned(partial(arms, config, teachers, network)))
     own = info.columns() | {"student": config.student}
     tables = {title: labelled(found[title], own) for title in ("runs", "search")}

@@ -12,7 +12,7 @@ import pandas as pd
 from kdjax import data, losses, models, objectives
 from kdjax.models import Batch
 from kdjax.study.types import Config, Count, InvalidConfig, Positive, Positives
-from kdjax.training import Training, programs, step, teacher, train, views
+from kdjax.training import Training, step, teacher, train, views
 
 CLASSES, BATCH_SIZE = 10, 128
 HARD = objectives.on_logits(losses.cross_entropy)
@@ -147,14 +147,9 @@ def fit(training: Training, images: data.Data, *, learning_rate: float) -> WithT
     rate = {"learning_rate": learning_rate}
     trained = train(training, rate, data=images, key=key, name="teacher")
     logits = teacher.logits(training.model, trained.variables)
-    measure = jax.jit(partial(programs.measure, training, fixed=None))
-    quality: dict[str, Any] = {}
-    for name in ("validation", "test"):
-        if (split := getattr(images, name)) is not None:
-            found = measure(trained.variables, split=split)
-            quality[name] = {n: float(value) for n, value in found.items()}
-    quality["seconds"] = round(trained.curves["seconds"].sum())
-    return WithTeacher(teacher.store(logits, images), quality)
+    stored = teacher.store(logits, images)
+    seconds = round(trained.curves["seconds"].sum())
+    return WithTeacher(stored, teacher.measured(stored) | {"seconds": seconds})
 
 
 def hinton_teacher(config: Teacher, images: data.Data) -> WithTeacher:

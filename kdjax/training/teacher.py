@@ -9,10 +9,12 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from kdjax.data.types import Data
 from kdjax.models import Batch, Model, Outputs
+from kdjax.training import metrics
 
 
 def stored(fixed: Any, batch: Batch) -> Outputs | None:
@@ -88,6 +90,26 @@ def _outputs(given: Any, examples: int) -> Outputs:
                 f"must return one row per example"
             )
     return jax.tree.map(np.asarray, outputs)
+
+
+def measured(data: Data) -> dict[str, Any]:
+    """Classification metrics of a teacher's stored logits on held-out splits.
+
+    Args:
+      data: Splits with the outputs of a teacher, as by `store`. Those that are None are
+        left out.
+
+    Returns:
+      ``{"validation": metrics, "test": metrics}``, each by name.
+    """
+    measure = metrics.classification()
+    found: dict[str, Any] = {}
+    for name in ("validation", "test"):
+        if (split := getattr(data, name)) is not None:
+            outputs = Outputs(jnp.asarray(split["teacher"].logits, jnp.float32))
+            totals = measure.sums(outputs, None, {"label": split["label"]})
+            found[name] = {n: float(v) for n, v in measure.finish(totals).items()}
+    return found
 
 
 class _Absent:
