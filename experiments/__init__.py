@@ -4,7 +4,7 @@ from importlib import import_module
 
 from kdjax.study.study import Study
 
-# In the order of the README.
+# In the order of README.md here.
 MODULES = (
     "mnist.hinton",
     "mnist.hinton_refit",

@@ -1,37 +1,44 @@
-"""Lists the experiments, with their cost and results.
+"""Experiments on distillation: what each asks, and what came out.
 
-python -m experiments
+Each is one file: a question, a config, what is trained, and claims with rules that
+decide them. All take --help, and --quick for a run of about a minute. Listed are those
+with committed results; their minutes are on two CPU cores.
+
+    python -m experiments            # lists all
+    python -m experiments --write    # writes experiments/README.md
 """
+
+from pathlib import Path
 
 from experiments import claims, studies
 from kdjax import results
 from kdjax.study import flags
 from kdjax.study.study import Study
 
+PAGE = Path(__file__).with_name("README.md")
 
-def as_markdown() -> str:
-    """The table of experiments with committed results in the README."""
-    rows = [
-        "| question | module | minutes | claims |",
-        "| --- | --- | --- | --- |",
-    ]
+
+def page() -> str:
+    """The content of ``experiments/README.md``: those with committed results."""
+    title, rest = __doc__.split("\n    python")[0].split(".\n", 1)
+    lines = ["| question | module | minutes | claims |", "| --- | --- | --- | --- |"]
     for module, study in studies().items():
-        if (results.ROOT / study.name / "meta.json").exists():
+        if _is_run(study):
             question, short = _question(study), module.removeprefix("experiments.")
-            minutes = -(-results.meta(study.name)["seconds"] // 60)
             verdicts = claims.verdicts([study])
-            rows.append(f"| {question} | `{short}` | {minutes} | {verdicts} |")
-    return "\n".join(rows)
+            lines.append(f"| {question} | `{short}` | {_minutes(study)} | {verdicts} |")
+    return "\n".join([f"# {title}", rest, *lines]) + "\n"
 
 
-def main(markdown: bool = False) -> None:
+def main(write: bool = False) -> None:
     """Lists the experiments.
 
     Args:
-      markdown: Print the table of the README instead.
+      write: Write experiments/README.md instead.
     """
-    if markdown:
-        return print(as_markdown())
+    if write:
+        PAGE.write_text(page())
+        return print(f"wrote {PAGE}")
     for module, study in studies().items():
         print(f"python -m {module}\n    {_question(study)}\n    {_cost(study)}\n")
     print("Each takes --help, and --quick for a run of about a minute.")
@@ -39,10 +46,17 @@ def main(markdown: bool = False) -> None:
 
 def _cost(study: Study) -> str:
     """How long the published run took, or will take."""
-    if (results.ROOT / study.name / "meta.json").exists():
-        minutes = -(-results.meta(study.name)["seconds"] // 60)
-        return f"{minutes} minutes on 2 cores; results/{study.name}"
+    if _is_run(study):
+        return f"{_minutes(study)} minutes on 2 cores; results/{study.name}"
     return f"{study.cost} on 2 cores; no results yet"
+
+
+def _is_run(study: Study) -> bool:
+    return (results.ROOT / study.name / "meta.json").exists()
+
+
+def _minutes(study: Study) -> int:
+    return -(-results.meta(study.name)["seconds"] // 60)
 
 
 def _question(study: Study) -> str:

@@ -21,6 +21,7 @@ PAGES = (
     *("README.md", "CONTRIBUTING.md", "SECURITY.md", "docs/claims.md"),
     *("docs/losses.md", "results/README.md", "kdjax/losses/README.md"),
     "paper_figs/README.md",
+    "experiments/README.md",
 )
 ERRORS = "test_errors_last"
 
@@ -48,8 +49,8 @@ def test_readme_is_short_enough_to_be_read():
 
 
 def test_the_questions_and_verdicts_are_those_of_the_committed_results():
-    says = "run: python -m experiments --markdown"
-    assert listing.as_markdown() in README, says
+    says = "run: python -m experiments --write"
+    assert listing.PAGE.read_text() == listing.page(), says
     assert f"Claims tested so far: {claims.verdicts()}." in README
 
 

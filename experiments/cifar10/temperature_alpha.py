@@ -30,7 +30,7 @@ from experiments.cifar10 import setup
 from experiments.mnist import alpha_teacher, temperature_width, what_is_dark
 from kdjax import losses
 from kdjax.study.arms import Arm, logits_of
-from kdjax.study.claims import Claim, above, below
+from kdjax.study.claims import Claim, below
 from kdjax.study.command import main
 from kdjax.study.selection import best_row, range_less_others, shared_rates
 from kdjax.study.statistics import estimates_table, format_mean
