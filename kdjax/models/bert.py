@@ -1,0 +1,187 @@
+"""Transformer encoders, in the form of BERT and of MPNet."""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from kdjax.models.linen import from_linen
+from kdjax.models.types import Model, Outputs
+
+_FAR = 128  # tokens; relative positions beyond share a bucket
+_INITIAL = nn.initializers.normal(0.02)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The sizes of an encoder.
+
+    Args:
+      vocabulary: Number of tokens.
+      layers: Number of layers.
+      width: Of hidden states.
+      heads: Of attention; must divide the width.
+      feed_forward: Width of the hidden layer of each block.
+      positions: Rows of the table of positions.
+      first_position: Row of the first token; 2 in MPNet.
+      segments: Number of token types, or 0 for none, as in MPNet.
+      buckets: Of relative positions, whose bias all layers add to attention; 0 for
+        none, as in BERT, and 32 in MPNet.
+      epsilon: Of layer normalisation.
+      word_head: Whether there are parameters to predict masked words.
+    """
+
+    vocabulary: int
+    layers: int
+    width: int
+    heads: int
+    feed_forward: int
+    positions: int = 512
+    first_position: int = 0
+    segments: int = 2
+    buckets: int = 0
+    epsilon: float = 1e-12
+    word_head: bool = False
+
+    def __post_init__(self) -> None:
+        if self.width % self.heads:
+            raise ValueError(
+                f"heads is {self.heads}, but must divide the width, {self.width}"
+            )
+
+
+def bert(
+    shape: Shape,
+    *,
+    classes: int = 2,
+    logits: Literal["classes", "words"] = "classes",
+    dropout: float = 0.0,
+) -> Model:
+    """An encoder of the batch's ``tokens``, ``mask`` and ``segments``, ``[B, L]`` each.
+
+    The mask is 1 for tokens and 0 for padding, which must be at the end. Features are
+    the hidden states ``[B, L, width]``: the embeddings, then one of each layer.
+    Attention holds the scores of each layer before the softmax, ``[B, heads, L, L]``,
+    without the mask. Extras have ``queries``, ``keys`` and ``values``, tuples of ``[B,
+    L, width]`` over layers with the heads concatenated, and ``pooled``, ``[B, width]``.
+
+    Args:
+      shape: The sizes.
+      classes: Number of logits of a text, 1 for regression.
+      logits: What the logits are of: ``"classes"``, ``[B, classes]``, or ``"words"``,
+        ``[B, L, vocabulary]``, for which the shape needs a ``word_head``. The
+        parameters are the same, so that a training can have phases of both.
+      dropout: Of hidden states and attention, in training mode.
+
+    Raises:
+      ValueError: if words are asked for and the shape has no head for them.
+
+    References:
+      Devlin et al., `BERT <https://arxiv.org/abs/1810.04805>`_, 2019; Song et al.,
+      `MPNet <https://arxiv.org/abs/2004.09297>`_, 2020.
+    """
+    if logits == "words" and not shape.word_head:
+        raise ValueError("logits is 'words', but the shape has word_head=False")
+    network = _Encoder(shape, classes, logits, dropout)
+    return from_linen(network, inputs=("tokens", "mask", "segments"))
+
+
+class _Encoder(nn.Module):
+    shape: Shape
+    classes: int
+    logits: str
+    dropout: float
+
+    @nn.compact
+    def __call__(
+        self, tokens: jax.Array, mask: jax.Array, segments: jax.Array, *, train: bool
+    ) -> Outputs:
+        shape, length = self.shape, tokens.shape[1]
+        if length > shape.positions - shape.first_position:
+            raise ValueError(
+                f"tokens has {length} places, but the table of positions has "
+                f"{shape.positions - shape.first_position}"
+            )
+        embed = partial(nn.Embed, features=shape.width, embedding_init=_INITIAL)
+        words = embed(shape.vocabulary, name="words")
+        places = jnp.arange(shape.first_position, shape.first_position + length)
+        x = words(tokens) + embed(shape.positions, name="positions")(places)[None]
+        if shape.segments:
+            x = x + embed(shape.segments, name="segments")(segments)
+        drop = nn.Dropout(self.dropout, deterministic=not train)
+        x = drop(nn.LayerNorm(shape.epsilon, name="norm")(x))
+        bias = jnp.zeros((1, 1, 1, 1))
+        if shape.buckets:
+            table = nn.Embed(shape.buckets, shape.heads, name="relative_positions")
+            bias = jnp.moveaxis(table(_relative(length, shape.buckets)), -1, 0)[None]
+        hidden, scores, projected = [x], [], []
+        for layer in range(shape.layers):
+            block = _Layer(shape, self.dropout, name=f"layer{layer}")
+            x, score, own = block(x, mask, bias, train)
+            hidden.append(x)
+            scores.append(score)
+            projected.append(own)
+        dense = partial(nn.Dense, kernel_init=_INITIAL)
+        pooled = nn.tanh(dense(shape.width, name="pooler")(x[:, 0]))
+        of_text = dense(self.classes, name="classifier")(drop(pooled))
+        queries, keys, values = (tuple(each) for each in zip(*projected, strict=True))
+        extras = {"queries": queries, "keys": keys, "values": values, "pooled": pooled}
+        logits = of_text
+        if shape.word_head:
+            y = nn.gelu(dense(shape.width, name="word_dense")(x), approximate=False)
+            y = nn.LayerNorm(shape.epsilon, name="word_norm")(y)
+            zeros = nn.initializers.zeros
+            own = self.param("word_bias", zeros, (shape.vocabulary,))
+            of_words = words.attend(y) + own[None, None]
+            logits = of_words if self.logits == "words" else of_text
+        return Outputs(logits, tuple(hidden), tuple(scores), extras)
+
+
+class _Layer(nn.Module):
+    shape: Shape
+    dropout: float
+
+    @nn.compact
+    def __call__(
+        self, x: jax.Array, mask: jax.Array, bias: jax.Array, train: bool
+    ) -> tuple[jax.Array, jax.Array, tuple[jax.Array, ...]]:
+        shape, heads = self.shape, self.shape.heads
+        drop = nn.Dropout(self.dropout, deterministic=not train)
+        norm = partial(nn.LayerNorm, shape.epsilon)
+        dense = partial(nn.Dense, kernel_init=_INITIAL)
+        # One product for all three, which is faster than three.
+        projected = jnp.split(dense(3 * shape.width, name="attention")(x), 3, -1)
+        by_head = [p.reshape(*p.shape[:2], heads, -1) for p in projected]
+        queries, keys, values = by_head
+        scale = queries.shape[-1] ** -0.5
+        scores = jnp.einsum("bqhd,bkhd->bhqk", queries, keys) * scale + bias
+        seen = jnp.where(
+            mask[:, None, None, :] != 0, scores, jnp.finfo(scores.dtype).min
+        )
+        weights = drop(jax.nn.softmax(seen, -1))
+        context = jnp.einsum("bhqk,bkhd->bqhd", weights, values).reshape(x.shape)
+        x = norm(name="attention_norm")(
+            x + drop(dense(shape.width, name="attention_out")(context))
+        )
+        y = dense(shape.feed_forward, name="up")(x)
+        y = dense(shape.width, name="down")(nn.gelu(y, approximate=False))
+        return norm(name="norm")(x + drop(y)), scores, tuple(projected)
+
+
+def _relative(length: int, buckets: int) -> jax.Array:
+    """Buckets ``[L, L]`` of the key's place relative to the query's, as in T5.
+
+    Half of the buckets are for keys after the query. Of each half, half are for one
+    distance each, and the others grow by a constant factor.
+    """
+    places = jnp.arange(length)
+    ahead = places[None, :] - places[:, None]
+    half = buckets // 2
+    exact = half // 2
+    distance = jnp.abs(ahead)
+    growth = jnp.log(jnp.maximum(distance, 1) / exact) / jnp.log(_FAR / exact)
+    wide = jnp.minimum(exact + (growth * (half - exact)).astype(int), half - 1)
+    return half * (ahead > 0) + jnp.where(distance < exact, distance, wide)
