@@ -29,10 +29,13 @@ class Stream:
         .seed(seed).shuffle().repeat().batch(32).to_iter_dataset()``. The seed of a run
         is drawn from its key.
       steps: Number of batches in an epoch.
+      ragged: Whether shapes may differ between batches, as of texts in buckets of
+        length. A step is compiled for each of them, and runs by itself.
     """
 
     make: Callable[[int], Iterable[Batch]]
     steps: int
+    ragged: bool = False
 
     @cached_property
     def example(self) -> Batch:
@@ -80,7 +83,7 @@ class ResidentFeed:
 
 
 class StreamFeed:
-    """Batches of a `Stream`, stacked along an axis of steps."""
+    """Batches of a `Stream`, stacked along an axis of steps unless they are ragged."""
 
     def __init__(self, stream: Stream):
         self.stream = stream
@@ -105,13 +108,15 @@ class StreamFeed:
         if position:
             self._iterator.set_state(json.loads(position))
 
-    def feed(self, key: jax.Array, first: int, count: int) -> Batch:
+    def feed(self, key: jax.Array, first: int, count: int) -> Batch | list[Batch]:
         batches = list(itertools.islice(self._iterator, count))
         if len(batches) < count:
             raise ValueError(
                 "train is a stream that has ended, but takes an endless one, such as "
                 ".repeat() makes in grain"
             )
+        if self.stream.ragged:
+            return batches
         return jax.tree.map(lambda *parts: np.stack(parts), *batches)
 
     def position(self) -> str:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.stages import Wrapped
 
-from kdjax.data.source import ResidentFeed, StreamFeed, feeder
+from kdjax.data.source import ResidentFeed, Stream, StreamFeed, feeder
 from kdjax.data.types import Data
 from kdjax.models import Batch, Variables
 from kdjax.training import step as stepping
@@ -52,7 +52,8 @@ class Phase(NamedTuple):
             return self.program(run, fed, keys, arrays, fixed)
         total: Any = 0.0
         for i in range(len(keys)):
-            here = jax.tree.map(lambda a, i=i: a[i], fed)
+            ragged = isinstance(fed, list)
+            here = fed[i] if ragged else jax.tree.map(lambda a, i=i: a[i], fed)
             run, loss = self.program(run, here, keys[i], arrays, fixed)
             total = total + loss
         return run, total
@@ -242,7 +243,12 @@ def _finish(
 
 
 def scans_well(training: Training, data: Data, device: jax.Device) -> bool:
-    """Whether programs loop over steps: all but those with convolutions on a CPU."""
+    """Whether programs loop over steps.
+
+    All do but those of ragged streams, and those with convolutions on a CPU.
+    """
+    if isinstance(data.train, Stream) and data.train.ragged:
+        return False
     example = feeder(data.train, training.batch_size).example()
     return device.platform != "cpu" or not convolves(training, example)
 

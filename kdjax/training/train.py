@@ -161,6 +161,10 @@ def _shardings(
     if len(devices) == 1:
         return (SingleDeviceSharding(devices[0]),) * 2
     for feed in feeds:
+        if isinstance(feed, StreamFeed) and feed.stream.ragged:
+            raise ValueError(
+                f"train is a ragged stream, which takes one device, not {len(devices)}"
+            )
         size = len(jax.tree.leaves(feed.example())[0])
         if size % len(devices):
             raise ValueError(

@@ -1,0 +1,178 @@
+"""Texts as tokens, and batches of texts of similar length."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from kdjax.data.source import Stream
+from kdjax.models import Batch
+
+ALONG = ("tokens", "mask", "segments")  # arrays [N, L]
+_MULTIPLE = 8  # of the lengths of buckets
+
+
+def tokenized(
+    tokenizer: str | Path,
+    texts: Sequence[str],
+    others: Sequence[str] | None = None,
+    *,
+    longest: int,
+    vocabulary: int | None = None,
+) -> Batch:
+    """Texts, or pairs of them, as ``tokens``, ``mask`` and ``segments``, ``[N, L]``.
+
+    Special tokens are those of the tokenizer. A text or pair of more than ``longest``
+    tokens loses the last of its tokens, a pair those of the longer text.
+
+    Args:
+      tokenizer: A ``tokenizer.json``.
+      texts: ``N`` texts.
+      others: The second text of each pair.
+      longest: The largest number of tokens, special ones included.
+      vocabulary: Number of rows of the table of embeddings, if it is to be checked.
+
+    Raises:
+      ValueError: if the tokenizer has more tokens than the vocabulary, or there are not
+        as many second texts as first ones.
+    """
+    from tokenizers import Tokenizer
+
+    if not texts or (others is not None and len(others) != len(texts)):
+        count = "no texts" if not texts else f"{len(others or ())} for {len(texts)}"
+        raise ValueError(f"others has {count}, but takes one text for each first one")
+    opened = Tokenizer.from_file(str(tokenizer))
+    size = opened.get_vocab_size()
+    if vocabulary is not None and size > vocabulary:
+        raise ValueError(
+            f"tokenizer {tokenizer} has {size} tokens, but the table of embeddings has "
+            f"{vocabulary} rows"
+        )
+    opened.enable_truncation(longest)
+    opened.no_padding()
+    rows = list(texts) if others is None else list(zip(texts, others, strict=True))
+    encoded = opened.encode_batch(rows)
+    length = max(len(each.ids) for each in encoded)
+    # Padding is 0, whatever the tokenizer's own is: the mask excludes it.
+    arrays = {name: np.zeros((len(rows), length), np.int32) for name in ALONG}
+    for row, each in enumerate(encoded):
+        count = len(each.ids)
+        arrays["tokens"][row, :count] = each.ids
+        arrays["mask"][row, :count] = 1
+        arrays["segments"][row, :count] = each.type_ids
+    return arrays
+
+
+def lengths_of(split: Batch) -> np.ndarray:
+    """The number of tokens of each text, ``[N]``."""
+    return np.asarray(split["mask"]).sum(1)
+
+
+def bucket_lengths(lengths: np.ndarray, *, padding: float, most: int = 8) -> list[int]:
+    """The fewest lengths of buckets with which at most this share is padding.
+
+    They are multiples of 8. Of equally many, those with the least padding are taken.
+
+    Args:
+      lengths: ``[N]``, the numbers of tokens of the texts.
+      padding: The largest share of padding, in [0, 1].
+      most: The largest number of buckets, whatever the padding.
+    """
+    sizes, counts = np.unique(-(-lengths // _MULTIPLE), return_counts=True)
+    # cost[j]: places that texts of the first j sizes take, with the buckets so far;
+    # ends[j]: where the last of these buckets begins.
+    below = np.concatenate([[0], np.cumsum(counts)])
+    cost = np.where(np.arange(len(sizes) + 1) == 0, 0.0, np.inf)
+    begins: list[np.ndarray] = []
+    for number in range(1, min(most, len(sizes)) + 1):
+        total = cost[:, None] + (below[None] - below[:, None]) * np.append(0, sizes)
+        total = np.where(np.tri(len(cost), k=0, dtype=bool), np.inf, total)
+        begins.append(np.argmin(total, 0))
+        cost = np.min(total, 0)
+        if 1 - lengths.sum() / (_MULTIPLE * cost[-1]) <= padding or number == most:
+            break
+    chosen, end = [], len(sizes)
+    for begin in reversed(begins):
+        chosen.append(int(_MULTIPLE * sizes[end - 1]))
+        end = int(begin[end])
+    return chosen[::-1]
+
+
+def bucketed(split: Batch, batch_size: int, *, lengths: Sequence[int]) -> Stream:
+    """Batches of texts of similar length, shuffled in each epoch.
+
+    The texts of an epoch are sorted by bucket and cut into batches, which are then
+    shuffled. A batch is as long as the bucket of its longest text. A last partial batch
+    is dropped, of texts drawn anew in each epoch.
+
+    Args:
+      split: Arrays of ``N`` texts, of which `ALONG` are cut to the length of a batch.
+      batch_size: Texts per batch.
+      lengths: Lengths of the buckets, ascending, as of `bucket_lengths`.
+
+    Raises:
+      ValueError: if a text is longer than the last bucket, or there is no whole batch.
+    """
+    longest, count = int(lengths_of(split).max()), len(split["tokens"])
+    if longest > lengths[-1]:
+        raise ValueError(f"lengths ends at {lengths[-1]}, but a text has {longest}")
+    if count < batch_size:
+        raise ValueError(
+            f"batch_size is {batch_size}, but takes at most the {count} texts"
+        )
+    make = partial(_Bucketed, split, batch_size, tuple(lengths))
+    return Stream(make, count // batch_size, ragged=True)
+
+
+@dataclass
+class _Bucketed:
+    """An endless iterator over batches; its state is the number of batches read."""
+
+    split: Batch
+    batch_size: int
+    lengths: tuple[int, ...]
+    seed: int
+    read: int = 0
+    _order: tuple[int, Any] = (-1, None)  # an epoch, and its batches
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self
+
+    def __next__(self) -> Batch:
+        steps = len(self.split["tokens"]) // self.batch_size
+        epoch, step = divmod(self.read, steps)
+        if self._order[0] != epoch:
+            self._order = epoch, self._batches(epoch, steps)
+        rows, length = self._order[1][step]
+        self.read += 1
+        batch: dict[str, Any] = jax.tree.map(lambda a: a[rows], dict(self.split))
+        cut = {name: batch[name][:, :length] for name in ALONG}
+        return batch | cut | {"index": rows.astype(np.int32)}
+
+    def _batches(self, epoch: int, steps: int) -> list[tuple[np.ndarray, int]]:
+        rng = np.random.default_rng((self.seed, epoch))
+        buckets = np.searchsorted(self.lengths, lengths_of(self.split))
+        rows = rng.permutation(len(buckets))[: steps * self.batch_size]
+        rows = rows[np.argsort(buckets[rows], kind="stable")]
+        parts = rows.reshape(steps, self.batch_size)
+        return [
+            (part, self.lengths[buckets[part].max()])
+            for part in parts[rng.permutation(steps)]
+        ]
+
+    def get_state(self) -> int:
+        return self.read
+
+    def set_state(self, state: int) -> None:
+        self.read = state
+
+
+def padding_share(stream: Stream, *, epochs: int = 1) -> float:
+    """The share of padding among the places of a stream's batches."""
+    batches: Any = iter(stream.make(0))
+    masks = [next(batches)["mask"] for _ in range(epochs * stream.steps)]
+    return 1 - sum(m.sum() for m in masks) / sum(m.size for m in masks)
