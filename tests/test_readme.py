@@ -10,8 +10,10 @@ import pytest
 
 from experiments import __main__ as listing
 from experiments import claims
+from experiments.cifar10 import capacity_gap
 from experiments.mnist import hinton, omitted_digit, temperature_alpha
 from kdjax import results
+from kdjax.study.claims import measured
 from kdjax.study.statistics import interval
 
 ROOT = Path(__file__).parents[1]
@@ -22,6 +24,7 @@ PAGES = (
     *("docs/losses.md", "results/README.md", "kdjax/losses/README.md"),
     "paper_figs/README.md",
     "experiments/README.md",
+    "results/cifar10.md",
 )
 ERRORS = "test_errors_last"
 
@@ -79,6 +82,34 @@ def test_the_results_table_comes_from_the_committed_results():
     meta = results.meta("temperature_alpha")
     assert f"makes {meta['teacher']['test']['errors']:.0f} test errors" in RESULTS
     assert f"from commit {meta['commit']}" in RESULTS
+
+
+def test_the_table_of_the_gap_on_cifar10_comes_from_the_committed_results():
+    page = (ROOT / "results/cifar10.md").read_text()
+    runs = results.load("capacity_gap_cifar10")
+    own = results.load("capacity_gap_cifar10", "teachers").set_index("teacher")
+    runs = runs[~(runs["arm"] == "kl") | (runs["temperature"] == 4)]
+    means = 100 * runs.groupby(["arm", "teacher"])["test_accuracy_last"].mean()
+    for teacher, accuracy in (100 * own["test_accuracy"]).items():
+        name = teacher.replace("resnet", "ResNet")
+        assert f"| {name} | {accuracy:.1f} | {means['kl', teacher]:.1f} |" in page
+    for arm, name in (
+        ("hard", "hard labels"),
+        ("smoothing", "label smoothing"),
+        ("hard_long", "hard labels, twice the epochs"),
+    ):
+        assert f"| none: {name} | | {means[arm, 'none']:.1f} |" in page
+    words, meta = " ".join(page.split()), results.meta("capacity_gap_cifar10")
+    assert f"from commit {meta['commit']}:" in words
+    tables = {"runs": results.load("capacity_gap_cifar10")}
+    found = {n: measured(c, tables) for n, c in capacity_gap.CLAIMS.items()}
+    gap, longer = found["gap_plain_kl"], found["gain_hard_long"]
+    says = f"{gap.value:.1f} ({gap.low:.1f} to {gap.high:.1f})"
+    assert says in words and says in README
+    says = f"{-longer.value:.1f} ({-longer.high:.1f} to {-longer.low:.1f})"
+    assert says in words
+    cures = [-found[name].value for name in ("dist", "standardized")]
+    assert "they are {:.1f} and {:.1f} points worse".format(*cures) in words
 
 
 def test_what_is_said_of_temperatures_is_so():
