@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from kdjax.models import Batch, Model, Outputs, Projector, projectors
+from kdjax.models import Batch, Model, Outputs, Projector, Variables, projectors
 from kdjax.objectives import Objective, signature
-from kdjax.training import optimizers, teacher, views
+from kdjax.training import optimizers, start, teacher, views
 from kdjax.training.metrics import Measure, Metrics, classification
 
 Hyperparameters = dict[str, jax.Array]
@@ -38,6 +38,8 @@ class Training:
       projector: Maps the outputs of student and teacher before the objective, and
         learns with the student; see `kdjax.models.projectors`.
       view: Augments each batch before teacher and student see it.
+      start: ``start(variables, fixed)`` returns the variables at the first step, given
+        those that the model draws; see `kdjax.training.start.pretrained`.
       constrain: ``constrain(params)``, applied to the student after every step; see
         `kdjax.models.max_norm`.
       measures: Metrics of the student, computed after every epoch and at the end.
@@ -54,6 +56,7 @@ class Training:
     teacher: Callable[[Any, Batch], Outputs | None] = teacher.stored
     projector: Projector = projectors.identity
     view: views.View = views.unchanged
+    start: Callable[[Variables, Any], Variables] = start.drawn
     constrain: Callable[[Any], Any] | None = None
     measures: tuple[Measure, ...] = field(default_factory=lambda: (classification(),))
     select: tuple[str, str] | None = ("accuracy", "max")
@@ -89,7 +92,8 @@ def init(
       fixed: Constants, as teacher and view take them.
       student: Variables of an earlier phase to continue from, if any.
     """
-    student = training.model.init(key, batch) if student is None else student
+    if student is None:
+        student = training.start(training.model.init(key, batch), fixed)
     view_key = jax.random.fold_in(key, 2)
     view = training.view(view_key, batch, student["params"], fixed)
     outputs, _ = training.model.apply(student, view)
