@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.special import log_softmax, softmax
+from scipy.stats import pearsonr
+from sklearn.metrics import f1_score, matthews_corrcoef
 
 from kdjax.models import Outputs
 from kdjax.sweep import sweep
@@ -148,3 +150,58 @@ def test_ones_own_measure_is_in_the_runs_and_the_curves_of_a_sweep(tmp_path):
     np.testing.assert_array_equal(done.runs["validation_top2_last"], curve[:, -1])
     np.testing.assert_array_equal(done.runs["validation_top2_best"], curve.max(-1))
     np.testing.assert_array_equal(done.runs["best_epoch"], 1 + curve.argmax(-1))
+
+
+def finished(measure, logits, batch):
+    blocks = [slice(0, 30), slice(30, 37), slice(37, None)]  # sums add up
+    sums = [
+        measure.sums(
+            Outputs(logits[rows]),
+            batch.get("teacher") and Outputs(batch["teacher"].logits[rows]),
+            {n: a[rows] for n, a in batch.items() if n != "teacher"},
+        )
+        for rows in blocks
+    ]
+    total = jax.tree.map(lambda *parts: sum(parts), *sums)
+    return {n: float(v) for n, v in measure.finish(total).items()}
+
+
+def test_two_classes_have_the_scores_of_scikit_learn():
+    logits, batch = some(200, 2)
+    logits[:, 1] += 2 * batch["label"]
+    got = finished(metrics.binary(), logits, batch)
+    predicted = logits.argmax(-1)
+    assert got["f1"] == pytest.approx(f1_score(batch["label"], predicted))
+    expected = matthews_corrcoef(batch["label"], predicted)
+    assert got["matthews"] == pytest.approx(expected) and expected > 0.2
+
+
+def test_scores_of_one_class_alone_are_zero():
+    logits = np.tile(np.float32([[2, 0]]), (50, 1))
+    for label in (np.zeros(50, np.int32), np.arange(50, dtype=np.int32) % 2):
+        got = finished(metrics.binary(), logits, {"label": label})
+        assert got == {"f1": 0, "matthews": 0}
+
+
+def test_counts_of_millions_do_not_overflow():
+    cells = ("true_positives", "true_negatives", "false_positives", "false_negatives")
+    totals = dict(zip(cells, jnp.float32([4e9, 3e9, 1e9, 1e9]), strict=True))
+    got = metrics.binary().finish(totals)["matthews"]
+    expected = (4 * 3 - 1) / np.sqrt(5 * 5 * 4 * 4)
+    assert float(got) == pytest.approx(expected)
+
+
+def test_a_score_has_the_correlation_of_scipy():
+    score = (5 * RNG.random(200)).astype(np.float32)
+    logits = (score + RNG.normal(size=200)).astype(np.float32)[:, None]
+    batch = {"score": score, "teacher": Outputs(logits + 0.5)}
+    got = finished(metrics.regression(), logits, batch)
+    expected = {
+        "mse": np.mean((logits[:, 0] - score) ** 2),
+        "pearson": pearsonr(logits[:, 0], score).statistic,
+        "teacher_mse": 0.25,
+    }
+    assert got == pytest.approx(expected, rel=1e-4)
+    flat = np.full_like(logits, 3.3)
+    constant = finished(metrics.regression(), flat, {"score": score})
+    assert set(constant) == {"mse", "pearson"} and np.isnan(constant["pearson"])

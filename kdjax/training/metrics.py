@@ -92,3 +92,93 @@ def _classification_metrics(totals: Sums) -> Metrics:
         metrics["agreement"] = totals["agreed"] / count
         metrics["teacher_kl"] = totals["teacher_kl"] / count
     return metrics
+
+
+def binary() -> Measure:
+    """F1 of class 1 and Matthews' correlation, for two classes.
+
+    The metrics are ``f1``, 0 without a true or a predicted positive, and ``matthews``,
+    in [-1, 1], and 0 if one class is never true or never predicted. Logits are ``[B,
+    2]`` and labels ``[B]``; others than 0 and 1 are ignored.
+    """
+    return Measure(_binary_sums, _binary_metrics)
+
+
+def _binary_sums(student: Outputs, teacher: Outputs | None, batch: Batch) -> Sums:
+    labels, counts = checks.labels(batch["label"], student.logits, "label")
+    predicted, true = jnp.argmax(student.logits, -1) == 1, labels == 1
+    cells = {
+        "true_positives": predicted & true,
+        "false_positives": predicted & ~true,
+        "false_negatives": ~predicted & true,
+        "true_negatives": ~predicted & ~true,
+    }
+    return {n: jnp.sum(cell & counts, dtype=jnp.float32) for n, cell in cells.items()}
+
+
+def _binary_metrics(totals: Sums) -> Metrics:
+    tp, fp, fn, tn = (
+        totals[f"{kind}_{sign}"]
+        for kind, sign in (
+            ("true", "positives"),
+            ("false", "positives"),
+            ("false", "negatives"),
+            ("true", "negatives"),
+        )
+    )
+    # Square roots one by one, because the product of counts overflows.
+    sizes = (tp + fp, tp + fn, tn + fp, tn + fn)
+    roots = [jnp.sqrt(size) for size in sizes]
+    scale = roots[0] * roots[1] * roots[2] * roots[3]
+    return {
+        "f1": _ratio(2 * tp, 2 * tp + fp + fn),
+        "matthews": _ratio(tp * tn - fp * fn, scale),
+    }
+
+
+def regression() -> Measure:
+    """The error of a predicted score, and its correlation with the true one.
+
+    The metrics are ``mse`` and ``pearson``, NaN if one of the scores is constant; with
+    a teacher also ``teacher_mse``. Logits are ``[B, 1]``, and the batch has a ``score``
+    ``[B]``.
+    """
+    return Measure(_regression_sums, _regression_metrics)
+
+
+def _regression_sums(student: Outputs, teacher: Outputs | None, batch: Batch) -> Sums:
+    x, y = student.logits[:, 0], batch["score"]
+    sums = {
+        "examples": jnp.float32(len(x)),
+        "squares": jnp.sum((x - y) ** 2),
+        "x": jnp.sum(x),
+        "y": jnp.sum(y),
+        "xx": jnp.sum(x * x),
+        "yy": jnp.sum(y * y),
+        "xy": jnp.sum(x * y),
+    }
+    if teacher is not None:
+        sums["teacher"] = jnp.sum((x - teacher.logits[:, 0]) ** 2)
+    return sums
+
+
+def _regression_metrics(totals: Sums) -> Metrics:
+    n = totals["examples"]
+    means = {name: total / n for name, total in totals.items()}
+    covariance = means["xy"] - means["x"] * means["y"]
+    scale = jnp.float32(1)
+    for name in "xy":
+        square = means[2 * name]
+        variance = square - means[name] ** 2
+        # What rounding leaves of a constant is no variance.
+        variance = jnp.where(variance > 1e-6 * square, variance, jnp.nan)
+        scale *= jnp.sqrt(variance)
+    metrics = {"mse": means["squares"], "pearson": covariance / scale}
+    if "teacher" in means:
+        metrics["teacher_mse"] = means["teacher"]
+    return metrics
+
+
+def _ratio(a: jax.Array, b: jax.Array) -> jax.Array:
+    """``a / b``, or 0 where b is 0."""
+    return jnp.where(b == 0, 0.0, a / jnp.where(b == 0, 1.0, b))
