@@ -11,7 +11,7 @@ from kdjax.data import Info
 from kdjax.study import arms as studied
 from kdjax.study import claims, command, types
 from kdjax.study.arms import Arm
-from kdjax.study.study import Outcome, Study, arms_run, run
+from kdjax.study.study import Loaded, Outcome, Study, arms_run, run
 from kdjax.training import Training
 
 INFO = Info("digits", "1", 10, 700, 100, 200)
@@ -259,6 +259,32 @@ def test_a_study_may_take_no_data(tmp_path, monkeypatch, capsys):
     assert toy.is_published(Toy()) and toy.folder(Toy()) == "toy"
     with pytest.raises(ValueError, match="data_dir is '/tmp', but toy has no data"):
         toy.check_data(Toy(), "/tmp")
+
+
+def test_a_study_may_load_its_data_by_itself(tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "ROOT", tmp_path)
+
+    @dataclass(frozen=True)
+    class Toy(types.Config):
+        steps: types.Count = 7
+
+    def load(config, data_dir):
+        return Loaded((config.steps, data_dir), {"dataset": {"words": 3}})
+
+    def learn(config, steps, data_dir):
+        row = pd.DataFrame({"steps": [steps], "where": [data_dir]})
+        return Outcome({"runs": row}, {"seconds": 1})
+
+    toy = Study(
+        *("toy", "Is it?", Toy, learn, lambda tables, meta: None),
+        cost="nothing",
+        published={},
+        load=load,
+    )
+    toy.check_data(Toy(), "here")
+    run(toy, Toy(), data_dir="here")
+    assert results.load("toy").to_dict("records") == [{"steps": 7, "where": "here"}]
+    assert results.meta("toy")["dataset"] == {"words": 3}
 
 
 def test_progress_says_which_arm_of_how_many(monkeypatch):

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import pandas as pd
@@ -40,6 +40,22 @@ class Outcome:
     extras: Any = None
 
 
+class Loaded(NamedTuple):
+    """The data of a study."""
+
+    arguments: tuple[Any, ...]  # of ``run``, after the config
+    facts: dict[str, Any]  # for ``meta.json``
+
+
+def of_dataset(config: Any, data_dir: str | None) -> Loaded:
+    """The data set ``config.dataset`` and its metadata; nothing if there is none."""
+    if (dataset := getattr(config, "dataset", None)) is None:
+        return Loaded((), {})
+    images, info = data.load(dataset, data_dir)
+    config.check_data(info)
+    return Loaded((images, info), {"dataset": info._asdict()})
+
+
 @dataclass(frozen=True)
 class Study:
     """A question, and the experiment that answers it.
@@ -50,13 +66,15 @@ class Study:
       config: The type of its config, a subclass of `kdjax.study.types.Config`.
       published: Changes to the default config for the published results.
       quick: Changes to the default config for a run of about a minute.
-      run: ``run(config, data, info)``, or ``run(config)`` if it takes no data set.
+      run: ``run(config, *arguments)``, with the arguments that ``load`` returns: by
+        default ``run(config, data, info)``, or ``run(config)`` without a data set.
       derived: Functions that make further tables from the outcome, called after its
         tables are written.
       show: ``show(tables, meta)`` prints the main results.
       claims: Claims by name.
       paper: Numbers of the paper, for figures and tables.
       cost: Approximate time of the published run on two CPU cores, in words.
+      load: ``load(config, data_dir)`` returns the data, as `Loaded`.
     """
 
     name: str
@@ -72,6 +90,7 @@ class Study:
     )
     claims: Mapping[str, Claim] = field(default_factory=dict)
     paper: Any = None
+    load: Callable[[Any, str | None], Loaded] = of_dataset
 
     def record(self, config: Any) -> dict[str, Any]:
         """The config as recorded with results, including the rules of the claims."""
@@ -87,7 +106,12 @@ class Study:
         return config == self.config(**self.published)
 
     def check_data(self, config: Any, data_dir: str | None) -> None:
-        """Raises, as `kdjax.data.load` does, if the data directory is invalid."""
+        """Raises, as `kdjax.data.load` does, if the data directory is invalid.
+
+        A study with a ``load`` of its own raises when it runs.
+        """
+        if self.load is not of_dataset:
+            return
         if (dataset := getattr(config, "dataset", None)) is not None:
             data.check_directory(dataset, data_dir)
         elif data_dir is not None:
@@ -180,16 +204,12 @@ def run(
 
 def _run_and_save(study: Study, config: Any, folder: str, data_dir: str | None) -> None:
     """Runs a study, writes its tables, then those derived from them."""
-    commit, dataset = results.commit(), getattr(config, "dataset", None)
+    facts: dict[str, Any] = {"experiment": study.name, "commit": results.commit()}
     checkpoint.cache_compilations()
-    facts: dict[str, Any] = {"experiment": study.name, "commit": commit}
-    arguments: tuple[Any, ...] = ()
-    if dataset is not None:
-        images, info = data.load(dataset, data_dir)
-        arguments = (images, info)
-        config.check_data(info)
-        facts["dataset"] = info._asdict()
-        rich.print(info)
+    arguments, own = study.load(config, data_dir)
+    facts |= own
+    if own:
+        rich.print(own)
     rich.print(f"results go to results/{folder}, checkpoints to {files.cache('')}")
     found = study.run(config, *arguments)
     facts["device"] = f"{jax.device_count()} x {jax.devices()[0].device_kind}"
