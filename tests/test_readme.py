@@ -109,7 +109,7 @@ def test_the_table_of_the_gap_on_cifar10_comes_from_the_committed_results():
     says = f"{-longer.value:.1f} ({-longer.high:.1f} to {-longer.low:.1f})"
     assert says in words
     cures = [-found[name].value for name in ("dist", "standardized")]
-    assert "they are {:.1f} and {:.1f} points worse".format(*cures) in words
+    assert "logits are {:.1f} and {:.1f} points worse".format(*cures) in words
 
 
 def test_what_is_said_of_temperatures_is_so():
