@@ -44,6 +44,13 @@ def _programs_of_one_module():
     jax.clear_caches()
 
 
+@pytest.fixture(autouse=True)
+def _same_numbers(request):
+    """Starts a module's ``RNG`` anew, so that no test depends on which ran before."""
+    if rng := getattr(request.module, "RNG", None):
+        rng.bit_generator.state = np.random.default_rng(0).bit_generator.state
+
+
 @pytest.fixture(scope="session")
 def digits():
     """Real digits, 700 of them for training, with logits of a noisy teacher."""

@@ -25,6 +25,7 @@ from transformers import (
     BertForMaskedLM,
     BertForSequenceClassification,
     MPNetConfig,
+    MPNetForMaskedLM,
     MPNetModel,
     set_seed,
 )
@@ -53,7 +54,7 @@ def batch(kind: str, length: int) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(0)
     tokens, mask = rng.integers(3, 60, (2, length)), np.ones((2, length), int)
     mask[1, length // 2 :] = 0
-    tokens[mask == 0] = 1 if kind == "mpnet" else 0
+    tokens[mask == 0] = 1 if kind.startswith("mpnet") else 0
     segments = np.zeros_like(tokens)
     segments[:, length // 3 :] = mask[:, length // 3 :]
     found = {"tokens": tokens, "mask": mask, "segments": segments}
@@ -92,6 +93,7 @@ def small() -> dict[str, torch.nn.Module]:
         "classes": BertForSequenceClassification(bert),
         "words": BertForMaskedLM(bert),
         "mpnet": MPNetModel(mpnet),
+        "mpnet_words": MPNetForMaskedLM(mpnet),
     }
 
 
@@ -132,13 +134,9 @@ def opens_what_kdjax_saves() -> None:
     with tempfile.TemporaryDirectory() as folder:
         hugging_face.save(folder, hugging_face.Pretrained(shape, params))
         opened = AutoModelForSequenceClassification.from_pretrained(folder)
-        theirs = outputs_logits(opened, rows)
+        opened.set_attn_implementation("eager")
+        theirs = outputs(opened, rows)["logits"]
     np.testing.assert_allclose(logits, theirs, atol=TOLERANCE)
-
-
-def outputs_logits(model: torch.nn.Module, rows: dict) -> np.ndarray:
-    model.set_attn_implementation("eager")
-    return outputs(model, rows)["logits"]
 
 
 def main() -> None:

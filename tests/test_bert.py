@@ -17,7 +17,8 @@ from kdjax.models.hugging_face import InvalidCheckpoint
 from tests.published import MINILM, needs_minilm
 
 STORED = Path(__file__).parents[1] / "peers/encoders"
-FOLDERS = {name: STORED / name for name in ("classes", "words", "mpnet")}
+OF_WORDS = ("words", "mpnet_words")
+FOLDERS = {name: STORED / name for name in ("classes", "mpnet", *OF_WORDS)}
 FOLDERS["minilm"] = MINILM
 SHAPE = models.Shape(60, layers=2, width=16, heads=2, feed_forward=24, positions=40)
 
@@ -43,7 +44,9 @@ def applied(encoder, rows, **settings):
 def test_hidden_states_and_attention_are_those_of_transformers(name):
     rows, expected = given(name)
     encoder = hugging_face.load(FOLDERS[name])
-    settings = {"classes": {"classes": 3}, "words": {"logits": "words"}}.get(name, {})
+    settings = {"logits": "words"} if name in OF_WORDS else {"classes": 3}
+    if name != "classes":
+        encoder.params.pop("classifier", None)
     outputs = applied(encoder, rows, **settings)
     real, keys = rows["mask"] != 0, rows["mask"][None, :, None, None] != 0
     hidden = np.stack(outputs.features)
@@ -62,7 +65,7 @@ def test_hidden_states_and_attention_are_those_of_transformers(name):
         np.testing.assert_allclose(outputs.extras["pooled"], stored, atol=1e-4)
     if name == "classes":
         np.testing.assert_allclose(outputs.logits, expected["logits"], atol=1e-4)
-    if name == "words":
+    if name in OF_WORDS:
         stored = expected["logits"][real]
         np.testing.assert_allclose(outputs.logits[real], stored, atol=1e-4)
 
@@ -128,9 +131,13 @@ def test_every_other_layer_begins_a_student():
 @pytest.mark.parametrize("name", ["classes", "words"])
 def test_what_is_saved_has_the_names_and_values_of_transformers(name, tmp_path):
     encoder = hugging_face.load(FOLDERS[name])
-    if name == "words":  # a classifier is always saved
-        dense = {"kernel": np.ones((16, 3)), "bias": np.zeros(3)}
-        encoder.params["classifier"] = dense
+    if name == "words":  # which lacks what a classifier needs
+        with pytest.raises(ValueError, match="lack pooler/kernel, pooler/bias, class"):
+            hugging_face.save(tmp_path, encoder)
+        assert not list(tmp_path.iterdir())
+        for part, width in (("pooler", 16), ("classifier", 3)):
+            dense = {"kernel": np.ones((16, width)), "bias": np.zeros(width)}
+            encoder.params[part] = dense
     hugging_face.save(tmp_path, encoder, MINILM / "tokenizer.json")
     theirs = load_file(FOLDERS[name] / "model.safetensors")
     ours = load_file(tmp_path / "model.safetensors")
@@ -192,6 +199,10 @@ def add(tensors):
     tensors["bert.encoder.layer.2.output.dense.bias"] = np.zeros(16, np.float32)
 
 
+def add_head(tensors):
+    tensors["classifier.out_proj.weight"] = np.zeros((3, 16), np.float32)
+
+
 @pytest.mark.parametrize(
     "change, says",
     [
@@ -207,6 +218,7 @@ def add(tensors):
             r"not \(24, 16\)",
         ),
         (add, "encoder.layer.2.output.dense.bias has no place"),
+        (add_head, "classifier.out_proj.weight has no place"),
     ],
 )
 def test_tensors_that_do_not_fit_are_named(change, says, folder):
@@ -221,6 +233,9 @@ def test_tensors_that_do_not_fit_are_named(change, says, folder):
         ({"model_type": "roberta"}, "model_type is roberta in .* takes bert or mpnet"),
         ({"hidden_act": "relu"}, "hidden_act is relu in .*, but takes gelu"),
         ({"position_embedding_type": "relative_key"}, "position_embedding_type is"),
+        ({"is_decoder": True}, "is_decoder is True in .*, but takes False"),
+        ({"tie_word_embeddings": False}, "tie_word_embeddings is False in"),
+        ({"num_hidden_layers": 0}, "layers is 0, but takes at least 1"),
         ({"num_attention_heads": 3}, "heads is 3, but must divide the width, 16"),
     ],
 )
@@ -228,6 +243,14 @@ def test_settings_that_are_not_supported_are_named(setting, says, folder):
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | setting))
     with pytest.raises(ValueError, match=says):
+        hugging_face.load(folder)
+
+
+def test_sizes_that_are_missing_are_named(folder):
+    config = json.loads((folder / "config.json").read_text())
+    del config["hidden_size"]
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(InvalidCheckpoint, match="config.json lacks hidden_size"):
         hugging_face.load(folder)
 
 
@@ -244,6 +267,16 @@ def test_a_text_longer_than_the_positions_is_refused():
         models.bert(SHAPE).init(jax.random.key(0), rows)
 
 
+def test_weights_of_half_precision_are_computed_in_it():
+    rows, _ = given("classes")
+    model = models.bert(SHAPE)
+    variables = model.init(jax.random.key(0), rows)
+    half = jax.tree.map(lambda a: a.astype(jnp.bfloat16), variables)
+    assert model.apply(half, rows)[0].logits.dtype == jnp.bfloat16
+
+
 def test_words_need_a_head():
+    with pytest.raises(ValueError, match="logits is 'word', but takes 'classes' or"):
+        models.bert(SHAPE, logits="word")
     with pytest.raises(ValueError, match="but the shape has word_head=False"):
         models.bert(SHAPE, logits="words")

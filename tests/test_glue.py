@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 
 from kdjax.data import glue
-from tests.published import SHARED, needs_cifar10
+from tests.published import SHARED
 
 TFDS = SHARED.parent / "tfds"
 needs_glue = pytest.mark.skipif(
     not (TFDS / "glue").is_dir(), reason="GLUE is not beside the checkout"
+)
+needs_subsets = pytest.mark.skipif(
+    not (SHARED / "glue_subsets").is_dir(), reason="subsets are not beside the checkout"
 )
 SIZES = {  # of GLUE's own train and validation splits
     "cola": (8551, 1043),
@@ -54,7 +57,7 @@ def test_texts_have_their_own_labels():
     raise AssertionError("the pair is in no split")
 
 
-@needs_cifar10
+@needs_subsets
 @pytest.mark.parametrize(
     "task, labels", [("mnli_9k", 3), ("qnli_9k", 2), ("qqp_9k", 2)]
 )

@@ -168,12 +168,12 @@ def finished(measure, logits, batch):
 
 def test_two_classes_have_the_scores_of_scikit_learn():
     logits, batch = some(200, 2)
-    logits[:, 1] += 2 * batch["label"]
+    logits[:, 1] += 6 * batch["label"]
     got = finished(metrics.binary(), logits, batch)
     predicted = logits.argmax(-1)
     assert got["f1"] == pytest.approx(f1_score(batch["label"], predicted))
     expected = matthews_corrcoef(batch["label"], predicted)
-    assert got["matthews"] == pytest.approx(expected) and expected > 0.2
+    assert got["matthews"] == pytest.approx(expected, rel=1e-5) and expected > 0.2
 
 
 def test_scores_of_one_class_alone_are_zero():
@@ -181,6 +181,44 @@ def test_scores_of_one_class_alone_are_zero():
     for label in (np.zeros(50, np.int32), np.arange(50, dtype=np.int32) % 2):
         got = finished(metrics.binary(), logits, {"label": label})
         assert got == {"f1": 0, "matthews": 0}
+
+
+def test_other_tasks_and_nan_get_no_score():
+    logits, batch = some(20, 3)
+    with pytest.raises(ValueError, match=r"shape \(20, 3\), but take \[B, 2\]"):
+        metrics.binary().sums(Outputs(logits), None, batch)
+    nan = np.where(np.arange(20)[:, None] == 7, np.nan, logits[:, :2])
+    got = finished(metrics.binary(), np.float32(nan), {"label": batch["label"] % 2})
+    assert np.isnan([got["f1"], got["matthews"]]).all()
+
+
+def test_labels_beside_two_classes_are_ignored():
+    logits, batch = some(60, 2)
+    known = np.arange(60) % 3 != 0
+    expected = finished(
+        metrics.binary(), logits[known], {"label": batch["label"][known]}
+    )
+    label = np.where(known, batch["label"], -1).astype(np.int32)
+    assert finished(metrics.binary(), logits, {"label": label}) == expected
+
+
+def test_scores_of_other_shapes_are_refused():
+    measure, score = metrics.regression(), np.ones(4, np.float32)
+    with pytest.raises(ValueError, match=r"score has shape \(4, 1\), but takes \(4,\)"):
+        measure.sums(Outputs(np.ones((4, 1))), None, {"score": score[:, None]})
+    with pytest.raises(ValueError, match=r"shape \(4, 2\), but take \[B, 1\]"):
+        measure.sums(Outputs(np.ones((4, 2))), None, {"score": score})
+
+
+@pytest.mark.parametrize("spread, tolerance", [(0.3, 1e-3), (0.05, 5e-3), (1e-3, None)])
+def test_predictions_that_hardly_vary_have_no_wrong_correlation(spread, tolerance):
+    rng = np.random.default_rng(0)
+    score = (5 * rng.random(1500)).astype(np.float32)
+    logits = 2.7 + spread * (score - 2.5 + rng.normal(size=1500)) / 2
+    logits = logits.astype(np.float32)[:, None]
+    got = finished(metrics.regression(), logits, {"score": score})["pearson"]
+    expected = pearsonr(logits[:, 0], score).statistic if tolerance else np.nan
+    assert got == pytest.approx(expected, abs=tolerance, nan_ok=True)
 
 
 def test_counts_of_millions_do_not_overflow():

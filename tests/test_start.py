@@ -31,7 +31,7 @@ def given(seed=7):
     return params
 
 
-def first_state(fixed, hyperparameters=None):
+def first_state(fixed):
     chosen = {n: jnp.float32(v) for n, v in small.ONE.items()}
     return step.init(training(), 10, KEY, chosen, small.data().train, fixed)
 
@@ -61,7 +61,7 @@ def test_runs_and_sweeps_start_there():
     table = {n: [v] for n, v in still.items()}
 
     def weights(variables, data):
-        return {"first": jax.tree.leaves(variables["params"][min(fixed["start"])])[0]}
+        return {"hidden": variables["params"]["hidden"]}
 
     found = sweep(
         training(),
@@ -71,9 +71,9 @@ def test_runs_and_sweeps_start_there():
         fixed=fixed,
         extras=weights,
     )
-    expected = jax.tree.leaves(fixed["start"][min(fixed["start"])])[0]
-    for run in found.extras["first"]:
-        np.testing.assert_allclose(run, expected, atol=1e-6)
+    assert len(found.extras["hidden"]) == 2
+    for run in found.extras["hidden"]:
+        np.testing.assert_allclose(run, fixed["start"]["hidden"], atol=1e-6)
 
 
 def test_later_phases_go_on_from_the_earlier_one():
@@ -102,8 +102,18 @@ def test_parameters_that_do_not_fit_are_named():
         first_state({"start": wrong})
     with pytest.raises(ValueError, match="takes parameters as fixed\\['start'\\]"):
         first_state({"teacher": parts})
+    with pytest.raises(ValueError, match="takes parameters as fixed\\['start'\\]"):
+        first_state({"start": {}})
     with pytest.raises(ValueError, match="fixed is NoneType, but takes parameters"):
         train(training(), small.ONE, data=small.data(), key=KEY)
+
+
+def test_running_averages_do_not_start_as_drawn():
+    model = models.plain(2, classes=3)
+    image = {"image": np.ones((2, 32, 32, 3), np.float32)}
+    variables = jax.eval_shape(model.init, KEY, image)
+    with pytest.raises(ValueError, match="has a state, batch_stats, which cannot"):
+        start.pretrained(variables, {"start": variables["params"]})
 
 
 def test_an_encoder_starts_from_some_layers():

@@ -5,6 +5,7 @@ import itertools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 import pytest
 
 from kdjax import data, losses, models
@@ -48,10 +49,14 @@ def test_texts_that_cannot_be_tokenized_are_refused():
     says = "tokenizer .* has 30522 tokens, but the table of embeddings has 60 rows"
     with pytest.raises(ValueError, match=says):
         data.tokenized(TOKENIZER, ["A cat."], longest=9, vocabulary=60)
-    with pytest.raises(ValueError, match="others has 1 for 2"):
+    with pytest.raises(ValueError, match="others has 1 texts, but takes 2"):
         data.tokenized(TOKENIZER, ["A cat.", "A dog."], ["It."], longest=9)
-    with pytest.raises(ValueError, match="no texts"):
+    with pytest.raises(ValueError, match="texts is empty"):
         data.tokenized(TOKENIZER, [], longest=9)
+    with pytest.raises(TypeError, match="texts is a string, but takes a sequence"):
+        data.tokenized(TOKENIZER, "A cat.", longest=9)
+    with pytest.raises(ValueError, match="longest is 3, but takes more than 3"):
+        data.tokenized(TOKENIZER, ["A cat."], ["It."], longest=3)
 
 
 def texts(lengths, width=None):
@@ -156,6 +161,18 @@ def test_bad_buckets_are_refused():
         data.bucketed(split, 1, lengths=[4, 8])
     with pytest.raises(ValueError, match="batch_size is 3, but .* the 2 texts"):
         data.bucketed(split, 3, lengths=[16])
+    with pytest.raises(ValueError, match=r"lengths is \[16, 8\], but takes ascending"):
+        data.bucketed(split, 1, lengths=[16, 8])
+    with pytest.raises(ValueError, match="arrays of lengths .*'label': 3"):
+        data.bucketed({**split, "label": np.zeros(3, np.int32)}, 1, lengths=[16])
+    left = {n: a[:, ::-1] for n, a in split.items() if n in text.TOKEN_ARRAYS}
+    with pytest.raises(ValueError, match="padding before a token, but takes it at the"):
+        data.bucketed(split | left, 1, lengths=[16])
+
+
+def test_the_example_is_the_longest_batch():
+    stream = data.bucketed(texts([3] * 12 + [9] * 4), 4, lengths=[4, 10])
+    assert stream.example["tokens"].shape == (4, 9)
 
 
 SHAPE = models.Shape(60, layers=1, width=8, heads=2, feed_forward=8, positions=32)
@@ -182,15 +199,38 @@ def words():
     return {**split, "tokens": tokens * split["mask"]}
 
 
-def test_a_network_learns_the_same_from_texts_with_more_padding(words, tmp_path):
+def test_a_network_learns_the_same_from_a_longer_bucket(words):
+    model = models.bert(SHAPE)
+
+    @jax.jit
+    def gradients(params, batch):
+        logits = model.apply({"params": params, "state": {}}, batch)[0].logits
+        return losses.cross_entropy(logits, batch["label"]).mean()
+
+    short = {n: a[:8, :20] for n, a in words.items() if n != "label"}
+    longer = {n: np.pad(a, ((0, 0), (0, 9))) for n, a in short.items()}
+    params = model.init(jax.random.key(0), short)["params"]
+    found = [
+        jax.value_and_grad(gradients)(params, {**rows, "label": words["label"][:8]})
+        for rows in (short, longer)
+    ]
+    for one, other in zip(*map(jax.tree.leaves, found), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+def test_other_texts_or_buckets_are_trained_anew(words, tmp_path):
+    changed = {**words, "label": words["label"].copy()}
+    first = data.bucketed(words, 8, lengths=[8, 24]).example["index"]
+    changed["label"][np.setdiff1d(np.arange(40), first)[0]] ^= 1
     with small.fast_compile():
-        loss = [
-            trained(words, lengths, directory=tmp_path / str(i)).curves["train_loss"]
-            for i, lengths in enumerate(([8, 24], [16, 24]))
-        ]
-    assert np.isfinite(loss).all() and loss[0].iloc[-1] < loss[0].iloc[0]
-    # Buckets change which texts share a batch, so only the level is comparable.
-    np.testing.assert_allclose(loss[0], loss[1], rtol=0.2)
+        for split, lengths in (
+            (words, [8, 24]),
+            (changed, [8, 24]),
+            (words, [16, 24]),
+            (words, [8, 24]),
+        ):
+            trained(split, lengths, directory=tmp_path)
+    assert len([path for path in tmp_path.iterdir() if path.is_dir()]) == 3
 
 
 def test_training_on_buckets_resumes_to_the_bit(words, tmp_path):
@@ -214,6 +254,8 @@ def test_training_on_buckets_resumes_to_the_bit(words, tmp_path):
         resumed = trained(words, [8, 24], directory=tmp_path / "cut")
     same = jax.tree.map(np.array_equal, whole.variables, resumed.variables)
     assert all(jax.tree.leaves(same))
+    curves = [each.curves.drop(columns="seconds") for each in (whole, resumed)]
+    pd.testing.assert_frame_equal(*curves, check_exact=True)
 
 
 def test_a_sweep_trains_on_buckets(words):

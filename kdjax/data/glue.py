@@ -51,7 +51,7 @@ TASKS = {
     "sst2": Task(("sentence",), 2, "accuracy"),
     "mrpc": Task(_PAIR, 2, "f1"),
     "rte": Task(_PAIR, 2, "accuracy"),
-    "stsb": Task(_PAIR, 0, "spearman"),
+    "stsb": Task(_PAIR, 0, "pearson"),
     "wnli": Task(_PAIR, 2, "accuracy"),
     "mnli_9k": Task(_SUBSET, 3, "accuracy", ("entailment", "neutral", "contradiction")),
     "qnli_9k": Task(_SUBSET, 2, "accuracy", ("entailment", "not_entailment")),

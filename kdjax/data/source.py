@@ -31,16 +31,26 @@ class Stream:
       steps: Number of batches in an epoch.
       ragged: Whether shapes may differ between batches, as of texts in buckets of
         length. A step is compiled for each of them, and runs by itself.
+      content: Arrays and numbers that the batches are made of, so that a cached result
+        is not taken for that of other data. By default only the first batch says it.
     """
 
     make: Callable[[int], Iterable[Batch]]
     steps: int
     ragged: bool = False
+    content: Any = None
 
     @cached_property
     def example(self) -> Batch:
-        """A batch that provides the shapes; read only once."""
-        return next(iter(self.make(0)))
+        """A batch that provides the shapes, of ragged ones the largest; read once."""
+        batches = iter(self.make(0))
+        if not self.ragged:
+            return next(batches)
+        return max(itertools.islice(batches, self.steps), key=_size)
+
+
+def _size(batch: Batch) -> int:
+    return sum(leaf.size for leaf in jax.tree.leaves(batch))
 
 
 class ResidentFeed:

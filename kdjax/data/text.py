@@ -9,10 +9,12 @@ from typing import Any
 import jax
 import numpy as np
 
+from kdjax.data.checks import with_arrays
 from kdjax.data.source import Stream
+from kdjax.data.types import Data
 from kdjax.models import Batch
 
-ALONG = ("tokens", "mask", "segments")  # arrays [N, L]
+TOKEN_ARRAYS = ("tokens", "mask", "segments")  # arrays [N, L]
 _MULTIPLE = 8  # of the lengths of buckets
 
 
@@ -26,8 +28,8 @@ def tokenized(
 ) -> Batch:
     """Texts, or pairs of them, as ``tokens``, ``mask`` and ``segments``, ``[N, L]``.
 
-    Special tokens are those of the tokenizer. A text or pair of more than ``longest``
-    tokens loses the last of its tokens, a pair those of the longer text.
+    Special tokens are those of the tokenizer. A text of more than ``longest`` tokens
+    loses the last ones; of a pair, the longer text loses them first.
 
     Args:
       tokenizer: A ``tokenizer.json``.
@@ -37,16 +39,24 @@ def tokenized(
       vocabulary: Number of rows of the table of embeddings, if it is to be checked.
 
     Raises:
-      ValueError: if the tokenizer has more tokens than the vocabulary, or there are not
-        as many second texts as first ones.
+      TypeError: if a single string is given instead of texts.
+      ValueError: if the tokenizer has more tokens than the vocabulary, if ``longest``
+        leaves no place for text, or if there are no texts, or not as many second ones.
     """
     from tokenizers import Tokenizer
 
-    if not texts or (others is not None and len(others) != len(texts)):
-        count = "no texts" if not texts else f"{len(others or ())} for {len(texts)}"
-        raise ValueError(f"others has {count}, but takes one text for each first one")
+    for name, given in (("texts", texts), ("others", others)):
+        if isinstance(given, str):
+            raise TypeError(f"{name} is a string, but takes a sequence of them")
+    if not len(texts):
+        raise ValueError("texts is empty, but takes at least one text")
+    if others is not None and len(others) != len(texts):
+        raise ValueError(f"others has {len(others)} texts, but takes {len(texts)}")
     opened = Tokenizer.from_file(str(tokenizer))
-    size = opened.get_vocab_size()
+    special = opened.num_special_tokens_to_add(others is not None)
+    if longest <= special:
+        raise ValueError(f"longest is {longest}, but takes more than {special}")
+    size = 1 + max(opened.get_vocab().values())
     if vocabulary is not None and size > vocabulary:
         raise ValueError(
             f"tokenizer {tokenizer} has {size} tokens, but the table of embeddings has "
@@ -58,7 +68,7 @@ def tokenized(
     encoded = opened.encode_batch(rows)
     length = max(len(each.ids) for each in encoded)
     # Padding is 0, whatever the tokenizer's own is: the mask excludes it.
-    arrays = {name: np.zeros((len(rows), length), np.int32) for name in ALONG}
+    arrays = {name: np.zeros((len(rows), length), np.int32) for name in TOKEN_ARRAYS}
     for row, each in enumerate(encoded):
         count = len(each.ids)
         arrays["tokens"][row, :count] = each.ids
@@ -88,12 +98,12 @@ def bucket_lengths(lengths: np.ndarray, *, padding: float, most: int = 8) -> lis
     below = np.concatenate([[0], np.cumsum(counts)])
     cost = np.where(np.arange(len(sizes) + 1) == 0, 0.0, np.inf)
     begins: list[np.ndarray] = []
-    for number in range(1, min(most, len(sizes)) + 1):
+    for _ in range(min(most, len(sizes))):
         total = cost[:, None] + (below[None] - below[:, None]) * np.append(0, sizes)
         total = np.where(np.tri(len(cost), k=0, dtype=bool), np.inf, total)
         begins.append(np.argmin(total, 0))
         cost = np.min(total, 0)
-        if 1 - lengths.sum() / (_MULTIPLE * cost[-1]) <= padding or number == most:
+        if 1 - lengths.sum() / (_MULTIPLE * cost[-1]) <= padding:
             break
     chosen, end = [], len(sizes)
     for begin in reversed(begins):
@@ -106,17 +116,24 @@ def bucketed(split: Batch, batch_size: int, *, lengths: Sequence[int]) -> Stream
     """Batches of texts of similar length, shuffled in each epoch.
 
     The texts of an epoch are sorted by bucket and cut into batches, which are then
-    shuffled. A batch is as long as the bucket of its longest text. A last partial batch
+    shuffled. A batch has the length of its longest text's bucket. A last partial batch
     is dropped, of texts drawn anew in each epoch.
 
     Args:
-      split: Arrays of ``N`` texts, of which `ALONG` are cut to the length of a batch.
+      split: Arrays of ``N`` texts; `TOKEN_ARRAYS` are cut to the length of a batch.
       batch_size: Texts per batch.
       lengths: Lengths of the buckets, ascending, as of `bucket_lengths`.
 
     Raises:
-      ValueError: if a text is longer than the last bucket, or there is no whole batch.
+      TypeError, ValueError: if arrays differ in length, padding is not at the end of a
+        text, lengths do not ascend, a text is longer than the last bucket, or there is
+        no whole batch.
     """
+    split = with_arrays(Data(split)).train
+    if (np.diff(np.asarray(split["mask"]), axis=1) > 0).any():
+        raise ValueError("mask has padding before a token, but takes it at the end")
+    if list(lengths) != sorted(set(lengths)):
+        raise ValueError(f"lengths is {list(lengths)}, but takes ascending numbers")
     longest, count = int(lengths_of(split).max()), len(split["tokens"])
     if longest > lengths[-1]:
         raise ValueError(f"lengths ends at {lengths[-1]}, but a text has {longest}")
@@ -125,7 +142,8 @@ def bucketed(split: Batch, batch_size: int, *, lengths: Sequence[int]) -> Stream
             f"batch_size is {batch_size}, but takes at most the {count} texts"
         )
     make = partial(_Bucketed, split, batch_size, tuple(lengths))
-    return Stream(make, count // batch_size, ragged=True)
+    content = split, batch_size, tuple(lengths)
+    return Stream(make, count // batch_size, ragged=True, content=content)
 
 
 @dataclass
@@ -150,7 +168,7 @@ class _Bucketed:
         rows, length = self._order[1][step]
         self.read += 1
         batch: dict[str, Any] = jax.tree.map(lambda a: a[rows], dict(self.split))
-        cut = {name: batch[name][:, :length] for name in ALONG}
+        cut = {name: batch[name][:, :length] for name in TOKEN_ARRAYS}
         return batch | cut | {"index": rows.astype(np.int32)}
 
     def _batches(self, epoch: int, steps: int) -> list[tuple[np.ndarray, int]]:
@@ -171,8 +189,8 @@ class _Bucketed:
         self.read = state
 
 
-def padding_share(stream: Stream, *, epochs: int = 1) -> float:
-    """The share of padding among the places of a stream's batches."""
+def padding_share(stream: Stream) -> float:
+    """The share of padding among the places of an epoch's batches."""
     batches: Any = iter(stream.make(0))
-    masks = [next(batches)["mask"] for _ in range(epochs * stream.steps)]
+    masks = [next(batches)["mask"] for _ in range(stream.steps)]
     return 1 - sum(m.sum() for m in masks) / sum(m.size for m in masks)

@@ -47,6 +47,8 @@ class Shape:
     word_head: bool = False
 
     def __post_init__(self) -> None:
+        if self.layers < 1:
+            raise ValueError(f"layers is {self.layers}, but takes at least 1")
         if self.width % self.heads:
             raise ValueError(
                 f"heads is {self.heads}, but must divide the width, {self.width}"
@@ -77,12 +79,14 @@ def bert(
       dropout: Of hidden states and attention, in training mode.
 
     Raises:
-      ValueError: if words are asked for and the shape has no head for them.
+      ValueError: if logits is neither, or the shape has no head for words.
 
     References:
       Devlin et al., `BERT <https://arxiv.org/abs/1810.04805>`_, 2019; Song et al.,
       `MPNet <https://arxiv.org/abs/2004.09297>`_, 2020.
     """
+    if logits not in ("classes", "words"):
+        raise ValueError(f"logits is {logits!r}, but takes 'classes' or 'words'")
     if logits == "words" and not shape.word_head:
         raise ValueError("logits is 'words', but the shape has word_head=False")
     network = _Encoder(shape, classes, logits, dropout)
@@ -113,7 +117,7 @@ class _Encoder(nn.Module):
             x = x + embed(shape.segments, name="segments")(segments)
         drop = nn.Dropout(self.dropout, deterministic=not train)
         x = drop(nn.LayerNorm(shape.epsilon, name="norm")(x))
-        bias = jnp.zeros((1, 1, 1, 1))
+        bias: jax.Array | float = 0.0
         if shape.buckets:
             table = nn.Embed(shape.buckets, shape.heads, name="relative_positions")
             bias = jnp.moveaxis(table(_relative(length, shape.buckets)), -1, 0)[None]
@@ -134,8 +138,8 @@ class _Encoder(nn.Module):
             y = nn.gelu(dense(shape.width, name="word_dense")(x), approximate=False)
             y = nn.LayerNorm(shape.epsilon, name="word_norm")(y)
             zeros = nn.initializers.zeros
-            own = self.param("word_bias", zeros, (shape.vocabulary,))
-            of_words = words.attend(y) + own[None, None]
+            of_each = self.param("word_bias", zeros, (shape.vocabulary,))
+            of_words = words.attend(y) + of_each[None, None]
             logits = of_words if self.logits == "words" else of_text
         return Outputs(logits, tuple(hidden), tuple(scores), extras)
 
@@ -146,7 +150,7 @@ class _Layer(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: jax.Array, mask: jax.Array, bias: jax.Array, train: bool
+        self, x: jax.Array, mask: jax.Array, bias: jax.Array | float, train: bool
     ) -> tuple[jax.Array, jax.Array, tuple[jax.Array, ...]]:
         shape, heads = self.shape, self.shape.heads
         drop = nn.Dropout(self.dropout, deterministic=not train)

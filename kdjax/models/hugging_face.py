@@ -38,6 +38,15 @@ _WORD_HEADS = {
     "bert": ("cls.predictions.transform.dense", "cls.predictions.transform.LayerNorm"),
     "mpnet": ("lm_head.dense", "lm_head.layer_norm"),
 }
+_SIZES = (
+    *("vocab_size", "num_hidden_layers", "hidden_size", "num_attention_heads"),
+    *("intermediate_size", "max_position_embeddings"),
+)
+# Buffers, copies of tied tensors, and the head of a task that only pretraining has.
+_IGNORED = (
+    *("embeddings.position_ids", "cls.predictions.decoder.", "lm_head.decoder."),
+    "cls.seq_relationship.",
+)
 _HEADS = ("pooler", "classifier")  # which a checkpoint may lack
 _WORD_BIAS = {"bert": "cls.predictions.bias", "mpnet": "lm_head.bias"}
 
@@ -93,7 +102,8 @@ def save(
       tokenizer: A ``tokenizer.json`` to copy.
 
     Raises:
-      ValueError: for the form of MPNet, which has another classifier there.
+      ValueError: for the form of MPNet, which has another classifier there, or naming
+        parameters that are missing.
     """
     from safetensors.numpy import save_file
 
@@ -101,10 +111,10 @@ def save(
     if shape.buckets or shape.first_position:
         raise ValueError("shape is MPNet's, but only BERT's form can be saved")
     tensors = {}
-    for where, names in _names(shape, "bert"):
-        leaf = _at(trained.params, where)
-        if leaf is None:
-            continue
+    leaves = {w: (names, _at(trained.params, w)) for w, names in _names(shape, "bert")}
+    if missing := ["/".join(w) for w, (_, leaf) in leaves.items() if leaf is None]:
+        raise ValueError(f"the parameters lack {', '.join(missing)}")
+    for where, (names, leaf) in leaves.items():
         for name, part in zip(names, np.split(leaf, len(names), -1), strict=True):
             head = name.startswith(("cls.", "classifier."))
             turned = part.T if where[-1] == "kernel" else part
@@ -150,19 +160,19 @@ def _plain(name: str) -> str:
 def _read(config: dict, path: Path, tensors: dict) -> tuple[str, Shape]:
     """The form of a checkpoint, and its sizes."""
     kind = config.get("model_type", "bert")
-    supported = (
-        ("model_type", kind, tuple(_LAYERS)),
-        ("hidden_act", config.get("hidden_act", "gelu"), ("gelu",)),
-        (
-            "position_embedding_type",
-            config.get("position_embedding_type", "absolute"),
-            ("absolute",),
-        ),
-    )
-    for name, value, known in supported:
-        if value not in known:
-            takes = " or ".join(known)
+    supported = {
+        "model_type": tuple(_LAYERS),
+        "hidden_act": ("gelu",),
+        "position_embedding_type": ("absolute",),
+        "is_decoder": (False,),
+        "tie_word_embeddings": (True,),
+    }
+    for name, known in supported.items():
+        if (value := config.get(name, known[0])) not in known:
+            takes = " or ".join(map(str, known))
             raise InvalidCheckpoint(f"{name} is {value} in {path}, but takes {takes}")
+    if absent := [name for name in _SIZES if name not in config]:
+        raise InvalidCheckpoint(f"{path} lacks {', '.join(absent)}")
     mpnet = kind == "mpnet"
     shape = Shape(
         vocabulary=config["vocab_size"],
@@ -235,7 +245,7 @@ def _placed(tensors: dict, shape: Shape, kind: str) -> tuple[dict, list[str]]:
     init = bert(shape, classes=classes).init
     expected = jax.eval_shape(init, jax.random.key(0), row)["params"]
     params: dict[str, Any] = {}
-    wrong, known = [], {"embeddings.position_ids"}
+    wrong, known = [], set()
     for where, names in _names(shape, kind):
         known.update(names)
         there = [name for name in names if name in tensors]
@@ -251,8 +261,8 @@ def _placed(tensors: dict, shape: Shape, kind: str) -> tuple[dict, list[str]]:
             joined = np.concatenate([tensors[name] for name in names])
             leaf = joined.T if where[-1] == "kernel" else joined
             _put(params, where, np.asarray(leaf, np.float32))
-    body = {n for n in tensors if n.startswith(("embeddings.", "encoder."))}
-    return params, wrong + [f"{name} has no place" for name in sorted(body - known)]
+    others = sorted(n for n in tensors.keys() - known if not n.startswith(_IGNORED))
+    return params, wrong + [f"{name} has no place" for name in others]
 
 
 def _put(tree: dict, where: tuple[str, ...], leaf: np.ndarray) -> None:

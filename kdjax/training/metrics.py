@@ -94,41 +94,35 @@ def _classification_metrics(totals: Sums) -> Metrics:
     return metrics
 
 
+_CELLS = ("true_positives", "false_positives", "false_negatives", "true_negatives")
+
+
 def binary() -> Measure:
     """F1 of class 1 and Matthews' correlation, for two classes.
 
     The metrics are ``f1``, 0 without a true or a predicted positive, and ``matthews``,
-    in [-1, 1], and 0 if one class is never true or never predicted. Logits are ``[B,
-    2]`` and labels ``[B]``; others than 0 and 1 are ignored.
+    in [-1, 1], and 0 if one class is never true or never predicted. Both are NaN if a
+    logit is. Logits are ``[B, 2]`` and labels ``[B]``; others than 0 and 1 are ignored.
     """
     return Measure(_binary_sums, _binary_metrics)
 
 
 def _binary_sums(student: Outputs, teacher: Outputs | None, batch: Batch) -> Sums:
+    _check_logits(student.logits, 2)
     labels, counts = checks.labels(batch["label"], student.logits, "label")
     predicted, true = jnp.argmax(student.logits, -1) == 1, labels == 1
-    cells = {
-        "true_positives": predicted & true,
-        "false_positives": predicted & ~true,
-        "false_negatives": ~predicted & true,
-        "true_negatives": ~predicted & ~true,
+    each = (predicted & true, predicted & ~true, ~predicted & true, ~predicted & ~true)
+    known = jnp.where(jnp.isnan(student.logits).any(), jnp.nan, 1.0)
+    return {
+        name: known * jnp.sum(cell & counts, dtype=jnp.float32)
+        for name, cell in zip(_CELLS, each, strict=True)
     }
-    return {n: jnp.sum(cell & counts, dtype=jnp.float32) for n, cell in cells.items()}
 
 
 def _binary_metrics(totals: Sums) -> Metrics:
-    tp, fp, fn, tn = (
-        totals[f"{kind}_{sign}"]
-        for kind, sign in (
-            ("true", "positives"),
-            ("false", "positives"),
-            ("false", "negatives"),
-            ("true", "negatives"),
-        )
-    )
+    tp, fp, fn, tn = (totals[name] for name in _CELLS)
     # Square roots one by one, because the product of counts overflows.
-    sizes = (tp + fp, tp + fn, tn + fp, tn + fn)
-    roots = [jnp.sqrt(size) for size in sizes]
+    roots = [jnp.sqrt(size) for size in (tp + fp, tp + fn, tn + fp, tn + fn)]
     scale = roots[0] * roots[1] * roots[2] * roots[3]
     return {
         "f1": _ratio(2 * tp, 2 * tp + fp + fn),
@@ -139,15 +133,21 @@ def _binary_metrics(totals: Sums) -> Metrics:
 def regression() -> Measure:
     """The error of a predicted score, and its correlation with the true one.
 
-    The metrics are ``mse`` and ``pearson``, NaN if one of the scores is constant; with
-    a teacher also ``teacher_mse``. Logits are ``[B, 1]``, and the batch has a ``score``
-    ``[B]``.
+    The metrics are ``mse`` and ``pearson``; with a teacher also ``teacher_mse``. The
+    correlation is NaN if one of the scores hardly varies: its standard deviation is
+    below a hundredth of its root mean square. Logits are ``[B, 1]``, and the batch has
+    a ``score`` ``[B]``.
     """
     return Measure(_regression_sums, _regression_metrics)
 
 
 def _regression_sums(student: Outputs, teacher: Outputs | None, batch: Batch) -> Sums:
-    x, y = student.logits[:, 0], batch["score"]
+    _check_logits(student.logits, 1)
+    score = jnp.asarray(batch["score"])
+    if score.shape != student.logits.shape[:1]:
+        wanted = student.logits.shape[:1]
+        raise ValueError(f"score has shape {score.shape}, but takes {wanted}")
+    x, y = (jnp.asarray(a, jnp.float32) for a in (student.logits[:, 0], score))
     sums = {
         "examples": jnp.float32(len(x)),
         "squares": jnp.sum((x - y) ** 2),
@@ -158,7 +158,7 @@ def _regression_sums(student: Outputs, teacher: Outputs | None, batch: Batch) ->
         "xy": jnp.sum(x * y),
     }
     if teacher is not None:
-        sums["teacher"] = jnp.sum((x - teacher.logits[:, 0]) ** 2)
+        sums["teacher"] = jnp.sum((x - teacher.logits[:, 0].astype(jnp.float32)) ** 2)
     return sums
 
 
@@ -170,13 +170,18 @@ def _regression_metrics(totals: Sums) -> Metrics:
     for name in "xy":
         square = means[2 * name]
         variance = square - means[name] ** 2
-        # What rounding leaves of a constant is no variance.
-        variance = jnp.where(variance > 1e-6 * square, variance, jnp.nan)
+        # Below, the difference would be mostly rounding.
+        variance = jnp.where(variance > 1e-4 * square, variance, jnp.nan)
         scale *= jnp.sqrt(variance)
     metrics = {"mse": means["squares"], "pearson": covariance / scale}
     if "teacher" in means:
         metrics["teacher_mse"] = means["teacher"]
     return metrics
+
+
+def _check_logits(logits: jax.Array, size: int) -> None:
+    if logits.ndim != 2 or logits.shape[1] != size:
+        raise ValueError(f"logits have shape {logits.shape}, but take [B, {size}]")
 
 
 def _ratio(a: jax.Array, b: jax.Array) -> jax.Array:

@@ -42,21 +42,25 @@ class Phase(NamedTuple):
 
     def beside(self) -> tuple:
         """What a fingerprint needs beside the text of the programs."""
-        return self.training.epochs, self.feed.steps, self.feed.example()
+        known = self.training.epochs, self.feed.steps, self.feed.example()
+        if isinstance(self.feed, StreamFeed):
+            return *known, self.feed.stream.content
+        return known
 
     def advance(
         self, run: Run, fed: Any, keys: jax.Array, arrays: Batch, fixed: Any
     ) -> tuple[Run, jax.Array]:
-        """Takes one step for each key, and returns the sum of their losses."""
+        """Takes one step for each key; returns the loss of each program's call."""
         if self.scanned:
-            return self.program(run, fed, keys, arrays, fixed)
-        total: Any = 0.0
+            run, loss = self.program(run, fed, keys, arrays, fixed)
+            return run, loss[None]
+        losses = []
         for i in range(len(keys)):
             ragged = isinstance(fed, list)
             here = fed[i] if ragged else jax.tree.map(lambda a, i=i: a[i], fed)
             run, loss = self.program(run, here, keys[i], arrays, fixed)
-            total = total + loss
-        return run, total
+            losses.append(loss)
+        return run, jnp.stack(losses)
 
 
 def phase(

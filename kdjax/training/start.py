@@ -7,6 +7,8 @@ would become a part of every compiled program.
 from collections.abc import Mapping
 from typing import Any
 
+import jax
+
 from kdjax.models import Variables
 
 
@@ -21,12 +23,18 @@ def pretrained(variables: Variables, fixed: Any) -> Variables:
     What is not given, such as a new classifier, stays as drawn.
 
     Raises:
-      ValueError: if there is no ``fixed["start"]``, or naming a parameter that has no
-        place or another shape.
+      ValueError: if there are no parameters in ``fixed["start"]``; naming one that has
+        no place or another shape; or if the model has a state, such as the running
+        averages of batch normalisation, which would not fit the parameters.
     """
-    if not isinstance(fixed, Mapping) or "start" not in fixed:
+    if not isinstance(fixed, Mapping) or not fixed.get("start"):
         has = list(fixed) if isinstance(fixed, Mapping) else type(fixed).__name__
         raise ValueError(f"fixed is {has}, but takes parameters as fixed['start']")
+    if jax.tree.leaves(variables["state"]):
+        raise ValueError(
+            f"the student has a state, {', '.join(variables['state'])}, which cannot "
+            f"start from given parameters"
+        )
     return {**variables, "params": _merged(variables["params"], fixed["start"], ())}
 
 
