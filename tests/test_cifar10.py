@@ -27,7 +27,7 @@ from kdjax.training import step as stepping
 from tests import small
 
 RNG = np.random.default_rng(0)
-ERRORS = "validation_errors_last"
+ERRORS, TEST = "validation_errors_last", "test_accuracy_last"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -113,7 +113,8 @@ def runs():
     """Four teachers of each family; accuracy falls by a point from each to the next."""
     rows = []
     for seed in range(3):
-        rows.append({"arm": "hard", "family": "none", "seed": seed, "score": 50})
+        for arm, score in (("hard", 50), ("hard_long", 54), ("kl_long", 57 + seed)):
+            rows.append({"arm": arm, "family": "none", "seed": seed, "score": score})
         for family in ("plain", "resnet"):
             for place, ratio in enumerate((0.5, 0.2, 0.05)):
                 row = {"family": family, "ratio": ratio, "seed": seed}
@@ -142,6 +143,32 @@ def test_statistics_are_paired_by_seed_and_selected_by_others():
     np.testing.assert_allclose(capacity_gap.sweet_spot(table, "kl"), [-1, -1, -1])
     np.testing.assert_allclose(capacity_gap.cure(table, "dist"), [2, 2, 2])
     np.testing.assert_allclose(capacity_gap.gain(table, "hard"), [13, 13, 13])
+    np.testing.assert_allclose(capacity_gap.gain(table, "hard_long"), [9, 9, 9])
+    np.testing.assert_allclose(capacity_gap.gain_long(table), [3, 4, 5])
+
+
+def test_all_students_have_one_rate_and_the_last_teacher_teaches_longer(digits):
+    teachers = [
+        setup.Teacher(name, 1, Data({"label": np.zeros(9)}), {})
+        for name in ("plain-4", "plain-6", "resnet-56")
+    ]
+    config, network = capacity_gap.Config(), setup.model("plain-2", digits[1].name)
+    found = list(capacity_gap.arms(config, teachers, network))
+    assert all(arm.axes["learning_rate"] == [8e-3] for arm in found)
+    cells = {(arm.columns["arm"], arm.columns["teacher"]): arm for arm in found}
+    losses = ("kl", "dist", "standardized")
+    ends = [(loss, t) for t in ("plain-4", "resnet-56") for loss in losses]
+    controls = [(name, "none") for name in ("hard", "hard_long", "smoothing")]
+    long = ("kl_long", "resnet-56")
+    assert set(cells) == {*controls, *ends, ("kl", "plain-6"), long}
+    assert len(cells) == len(found)
+    epochs = {cell: arm.training.epochs for cell, arm in cells.items()}
+    longer = {cell for cell, n in epochs.items() if n == 2 * config.epochs}
+    assert longer == {("hard_long", "none"), long}
+    assert {n for cell, n in epochs.items() if cell not in longer} == {config.epochs}
+    assert cells["kl", "plain-6"].data is teachers[1].data
+    assert cells[long].axes["temperature"] == [4.0]
+    assert cells["kl", "plain-6"].axes["temperature"] == (1.0, 2.0, 4.0, 8.0)
 
 
 def test_a_small_run_has_every_arm_and_measures_against_the_teacher(digits):
@@ -153,12 +180,11 @@ def test_a_small_run_has_every_arm_and_measures_against_the_teacher(digits):
         epochs=1,
         seeds=2,
         temperatures=(4.0,),
-        learning_rates=(1e-3,),
     )
     outcome = capacity_gap.run(config, images, info)
     rows = outcome.tables["runs"]
     counts = rows.groupby("arm").size().to_dict()
-    arms = ("hard", "hard_long", "smoothing", "kl", "dist", "standardized")
+    arms = ("hard", "hard_long", "smoothing", "kl", "kl_long", "dist", "standardized")
     assert counts == dict.fromkeys(arms, 2)
     assert rows["ratio"].dropna().eq(1).all() and rows["student"].eq("plain-2").all()
     measured = ["test_agreement_last", "test_teacher_kl_last", "test_nll_last"]
@@ -199,13 +225,19 @@ def test_losses_on_features_are_compared_with_kl_alone_by_seed():
     assert losses_of.on_features(table.sort_values("arm")) == ["hint", "pkt"]
     np.testing.assert_allclose(losses_of.richer(table, False), [-3, -3, -3])
     np.testing.assert_allclose(losses_of.richer(table, True), [3, 3, 3])
-    np.testing.assert_allclose(losses_of.taught(table), [4, 4, 4])
+    np.testing.assert_allclose(losses_of.taught(table), [1, 1, 1])  # 57 over 56
+    hard = (table["arm"] == "hard") & (table["kl"] == 0)
+    better = table.assign(test_accuracy_last=table[TEST].where(~hard, 0.58))
+    better.loc[hard, ERRORS] = 42
+    expected = 57 + np.arange(3) - 58
+    np.testing.assert_allclose(losses_of.taught(better), expected)
     expected = 0.02 / np.mean([0.40, 0.39, 0.38])
     np.testing.assert_allclose(losses_of.excess(table, "mse"), expected)
 
 
 def test_the_order_of_losses_is_compared_with_the_published_one():
     names = sorted(losses_of.CRD_TABLE, key=losses_of.CRD_TABLE.get)
+    names.remove("hint")
     same = {(name, "trained", 0.0): 50 + i for i, name in enumerate(names)}
     np.testing.assert_allclose(losses_of.order(scores(same)), 1)
     opposite = {(name, "trained", 0.0): 50 - i for i, name in enumerate(names)}
@@ -260,7 +292,7 @@ def test_every_family_trains_a_student(digits):
 
 
 def test_losses_are_tried_alone_with_kl_and_with_an_untrained_teacher(digits):
-    config = losses_of.Config(families=("kl", "hint", "pkt"))
+    config = losses_of.Config(families=("kl", "skew_kl", "hint", "pkt"))
     trained, untrained = Data({"label": np.zeros(9)}), Data({"label": np.ones(9)})
     network = families.with_small_maps(setup.model("plain-2", digits[1].name))
     found = {
@@ -270,14 +302,16 @@ def test_losses_are_tried_alone_with_kl_and_with_an_untrained_teacher(digits):
     controls = [(name, "none") for name in ("hard", "long", "smoothing")]
     names = ("hint", "pkt")
     both = [(name, kind) for name in names for kind in ("trained", "random")]
-    assert list(found) == [*controls, ("kl", "trained"), *both]
+    divergences = [(name, "trained") for name in ("kl", "skew_kl")]
+    assert list(found) == [*controls, *divergences, *both]
     assert found["pkt", "random"].data is untrained
     assert found["pkt", "trained"].data is trained
     axes = {
         cell: (arm.axes.get("weight"), arm.axes.get("kl"))
         for cell, arm in found.items()
     }
-    assert axes["kl", "trained"] == ([0.9, 9, 90], [0.0])
+    for cell in divergences:
+        assert axes[cell] == ([0.9, 9, 90], [0.0])
     assert axes["pkt", "trained"] == ([3e3, 3e4, 3e5], [0.0, 9.0])
     assert axes["pkt", "random"] == ([3e3, 3e4, 3e5], [0.0])
     assert axes["hint", "trained"] == ([1], [0.0, 9.0])
@@ -343,6 +377,7 @@ def test_paths_of_assistants_share_their_beginnings(monkeypatch):
 
 def test_assistants_are_compared_with_the_direct_path():
     rows = {"direct": 60, "8": 61, "6": 63, "4": 62, "8, 6, 4": 61, "direct_long": 64}
+    rows |= {"8 alone": 59, "6 alone": 58, "4 alone": 61.5}
     table = scores({(arm, "", 0.0): accuracy for arm, accuracy in rows.items()})
     gain = teacher_assistant.gain
     np.testing.assert_allclose(gain(table, "direct", ["8", "6"]), [3, 3, 3])
@@ -350,6 +385,8 @@ def test_assistants_are_compared_with_the_direct_path():
     rest = claims["assistant_budget"].measure(table)
     np.testing.assert_allclose(rest, [-1, -1, -1])
     np.testing.assert_allclose(claims["assistant_full"].measure(table), [-2, -2, -2])
+    own = claims["assistant_alone"].measure(table)
+    np.testing.assert_allclose(own, [1.5, 1.5, 1.5])
 
 
 def test_a_small_run_of_assistants(digits):
@@ -357,18 +394,19 @@ def test_a_small_run_of_assistants(digits):
     config = teacher_assistant.Config(
         dataset="mnist5k",
         teacher="plain-2",
-        paths=("direct",),
+        paths=("direct", "4"),
         teacher_epochs=1,
         epochs=1,
         seeds=2,
-        temperatures=(4.0,),
-        learning_rates=(1e-3,),
     )
     outcome = teacher_assistant.run(config, images, info)
     counts = outcome.tables["runs"].groupby("arm").size().to_dict()
-    arms = ("hard", "hard_long", "direct", "direct_long")
+    arms = ("hard", "hard_long", "direct", "4", "4 alone", "direct_long")
     assert counts == dict.fromkeys(arms, 2)
-    assert outcome.tables["teachers"]["teacher"].tolist() == ["plain-2"]
+    found = outcome.tables["teachers"].set_index("path")
+    teachers = {"direct": "plain-2", "4": "plain-4", "4 alone": "plain-4"}
+    assert found["teacher"].to_dict() == teachers
+    assert found["nll"].nunique() == 3
     teacher_assistant.show(outcome.tables, {})
 
 
@@ -387,6 +425,7 @@ def test_an_assistant_learns_from_another_teacher(digits):
 
 def test_all_images_are_compared_by_seed():
     cells = {
+        ("hard", "none"): 58,
         ("hard_long", "none"): 60,
         ("kl", "resnet-20"): 63,
         ("kl", "resnet-56"): 62,
@@ -399,7 +438,8 @@ def test_all_images_are_compared_by_seed():
     other = table.assign(student="resnet-8", test_accuracy_last=0.9)
     table = pd.concat([table, other])
     claims = all_images.CLAIMS
-    for name, expected in {"gap": 1, "dist": 0.5, "gain": 3}.items():
+    leads = {"gap": 1, "dist": 0.5, "gain_hard": 5, "gain_hard_long": 3}
+    for name, expected in leads.items():
         found = claims[f"{name}_plain_2"].measure(table)
         np.testing.assert_allclose(found, [expected] * 3)
         np.testing.assert_allclose(claims[f"{name}_resnet_8"].measure(table), [0] * 3)

@@ -36,6 +36,7 @@ Name = Literal[
     "crd",
 ]
 ALL: tuple[Name, ...] = get_args(Name)
+DIVERGENCES = ALL[: ALL.index("mse")]
 LOGITS = ALL[: ALL.index("hint")]
 COMPARED = 1000  # test images on which layers are compared
 BOTH = ((0, 0), (1, 1))  # stages of the student and the teacher

@@ -44,7 +44,7 @@ MEASURES = ["T", "accuracy", "kl", "entropy", "confusions", "second"]
 
 
 @dataclass(frozen=True)
-class Config(setup.Students):
+class Config(setup.SelectedRates):
     student: setup.Name = "plain-2"
     """The student."""
     larger: setup.Name = "plain-4"
@@ -238,8 +238,7 @@ STUDY = Study(
     show,
     cost="2 hours",
     published={"dataset": "cifar10_10k"},
-    quick={"dataset": "mnist5k", "teachers": ("plain-4",), "teacher_epochs": 1}
-    | {"epochs": 1, "seeds": 1, "learning_rates": (4e-3,)},
+    quick=setup.QUICK | {"teachers": ("plain-4",), "learning_rates": (4e-3,)},
     derived={
         "beliefs": lambda found: belief_tables.by_temperature(found.extras),
         "both_right": lambda found: belief_tables.both_right(found.extras),

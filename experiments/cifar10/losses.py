@@ -2,11 +2,12 @@
 
 A plain network with two convolutions learns CIFAR-10 from a published residual network
 by one loss of every family: on logits, on feature maps, and on relations between the
-examples of a batch. Each is tried alone, added to the labels' cross-entropy, and with
-KL at T = 4 as well. Its weight is selected on the validation set out of a tenth, once
-and ten times its usual value, with a seed that is not measured. All students take
-the same number of steps at one learning rate; the table of costs says how many seconds
-each loss takes.
+examples of a batch. Each is tried alone, added to the labels' cross-entropy, and, but
+for other divergences, with KL at T = 4 as well. Its weight is selected on the
+validation set out of a tenth, once and ten times its usual value, with a seed that is
+not measured, alone and with KL separately; only FitNets' hint, which has a phase of its
+own, needs none. All students take the same number of steps at one learning rate; the
+table of costs says how many seconds each loss takes.
 
 Controls are hard labels and KL for twice the epochs, label smoothing, and, for every
 loss on features, those of a teacher that was never trained, with a weight selected in
@@ -25,6 +26,7 @@ import pandas as pd
 from experiments.cifar10 import setup
 from experiments.cifar10.families import (
     ALL,
+    DIVERGENCES,
     LOGITS,
     Name,
     added,
@@ -130,7 +132,7 @@ def arms(config, trained, untrained, network):
         weights = [family.weight * factor for factor in config.factors]
         weights = {"weight": [family.weight] if family.hint_first else weights}
         alone = {"kl": [0.0]}
-        sources = {"trained": (trained, alone if name == "kl" else with_kl)}
+        sources = {"trained": (trained, alone if name in DIVERGENCES else with_kl)}
         if name not in LOGITS:
             sources["random"] = (untrained, alone)
         for source, (images, kl) in sources.items():
@@ -215,11 +217,17 @@ def richer(runs, kl):
 
 
 def taught(runs):
-    """``[seeds]``, points that the best loss on features loses without training."""
+    """``[seeds]``, points of the best loss on features over what needs no teacher.
+
+    That is the best of these losses with an untrained teacher, and of hard labels.
+    """
     arms = on_features(runs)
-    score, errors = accuracies(runs, arms, False)
-    untrained, _ = accuracies(runs, arms, False, ("random",))
-    return 100 * selection.best_by_others(score - untrained, errors)
+    learned = accuracies(runs, arms, False)
+    random = accuracies(runs, arms, False, ("random",))
+    hard = accuracies(runs, ["hard"], False, ("none",))
+    untaught = [np.concatenate(pair) for pair in zip(random, hard, strict=True)]
+    best, control = (selection.best_by_others(*each) for each in (learned, untaught))
+    return 100 * (best - control)
 
 
 def excess(runs, arm):
@@ -229,13 +237,17 @@ def excess(runs, arm):
 
 
 def order(runs):
-    """Rank correlation of the losses' accuracies alone with those of Tian et al."""
+    """Rank correlation of the losses' accuracies alone with those of Tian et al.
+
+    Not of FitNets' hint, whose two phases share the epochs that other losses have.
+    """
+    published = {name: gain for name, gain in CRD_TABLE.items() if name != "hint"}
     rows = runs.query("kl == 0 and features == 'trained'")
-    rows = rows[rows["arm"].isin(list(CRD_TABLE))][["seed", "arm", TEST]]
+    rows = rows[rows["arm"].isin(list(published))][["seed", "arm", TEST]]
 
     def correlation(frame):
-        means = frame.groupby("arm")[TEST].mean().reindex(list(CRD_TABLE))
-        return float(rank_correlation(means, list(CRD_TABLE.values())))
+        means = frame.groupby("arm")[TEST].mean().reindex(list(published))
+        return float(rank_correlation(means, list(published.values())))
 
     return bootstrap(correlation, rows)
 
@@ -263,21 +275,21 @@ for name, words, kl in (
 CLAIMS["taught"] = Claim(
     "What hidden activations teach is what the teacher learned",
     "percentage points of accuracy that the best loss on features or relations adds "
-    "over the same with an untrained teacher",
+    "over the best with an untrained teacher or hard labels alone",
     taught,
     above(0.0),
 )
 CLAIMS["mse"] = Claim(
     "Mean squared error on logits is a worse fit than KL",
-    "relative increase in test errors over KL, images of CIFAR-10",
+    "relative increase in test errors over KL, images of CIFAR-10, logits not centred",
     partial(excess, arm="mse"),
     above(0.05),
 )
 CLAIMS["order"] = Claim(
     "Losses rank as in the benchmark of CRD on CIFAR-100",
-    "rank correlation of eight losses' accuracies with its mean gains",
+    "rank correlation of seven losses' accuracies with its mean gains",
     order,
-    above(0.5),
+    above(0.7),
 )
 STUDY = Study(
     "losses_cifar10",
@@ -287,9 +299,8 @@ STUDY = Study(
     show,
     cost="6 hours",
     published={"dataset": "cifar10_10k"},
-    quick={"dataset": "mnist5k", "teacher": "plain-4", "teacher_epochs": 1}
-    | {"families": ("kl", "similarity"), "factors": (1.0,)}
-    | {"epochs": 1, "seeds": 1},
+    quick=setup.QUICK
+    | {"teacher": "plain-4", "families": ("kl", "similarity"), "factors": (1.0,)},
     claims=CLAIMS,
     paper={"crd_table": CRD_TABLE},
 )

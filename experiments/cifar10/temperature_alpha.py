@@ -212,9 +212,9 @@ STUDY = Study(
     show,
     cost="2 hours",
     published={"dataset": "cifar10_10k"},
-    quick={"dataset": "mnist5k", "teacher": "plain-4", "teacher_epochs": 1}
-    | {"temperatures": (FIXED,), "alphas": (1.0,), "others": ("whole", "hard", "dkpp")}
-    | {"epochs": 1, "seeds": 1, "learning_rates": (4e-3,)},
+    quick=setup.QUICK
+    | {"teacher": "plain-4", "temperatures": (FIXED,), "alphas": (1.0,)}
+    | {"others": ("whole", "hard", "dkpp"), "learning_rates": (4e-3,)},
     derived={"alike": alike, "shares": shares},
     claims=CLAIMS,
     paper={"usual": temperature_width.USUAL, "typical": alpha_teacher.TYPICAL},
