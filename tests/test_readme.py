@@ -10,7 +10,7 @@ import pytest
 
 from experiments import __main__ as listing
 from experiments import claims
-from experiments.cifar10 import capacity_gap
+from experiments.cifar10 import capacity_gap, human_beliefs
 from experiments.mnist import hinton, omitted_digit, temperature_alpha
 from kdjax import results
 from kdjax.study.claims import measured
@@ -110,6 +110,36 @@ def test_the_table_of_the_gap_on_cifar10_comes_from_the_committed_results():
     assert says in words
     cures = [-found[name].value for name in ("dist", "standardized")]
     assert "logits are {:.1f} and {:.1f} points worse".format(*cures) in words
+
+
+def test_what_is_said_of_peoples_beliefs_is_so():
+    words = " ".join((ROOT / "results/cifar10.md").read_text().split())
+    tables = human_beliefs.STUDY.tables("human_beliefs")
+    found = {n: measured(c, tables) for n, c in human_beliefs.CLAIMS.items()}
+
+    def said(name, places, sign=1):
+        ends = sorted(sign * end for end in found[name][1:])
+        numbers = [sign * found[name].value, *ends]
+        return "{} ({} to {})".format(*(f"{n:.{places}f}" for n in numbers))
+
+    for depth in (20, 56):
+        of_teacher = said(f"soft_labels_resnet-{depth}", 2).removesuffix(")")
+        assert f"{of_teacher}, ResNet-{depth})" in words
+    softened = [found[f"softened_resnet-{depth}"].value for depth in (20, 56)]
+    assert "{:.2f} and {:.2f} nats nearer".format(*softened) in words
+    for name, places, sign, more in (
+        ("confusions_hard", 3, 1, "more than one of hard labels"),
+        ("confusions_where_right", 3, 1, "more on images that both get right"),
+        ("kl", 2, -1, "nats nearer to people than those of hard labels"),
+        ("kl_larger", 2, 1, "nats nearer still"),
+        ("cat_learned", 3, 1, ""),
+    ):
+        assert f"{said(name, places, sign)} {more}".strip() in words
+    hard = human_beliefs.by_seed(
+        tables["beliefs"].query("fitted"), "confusions", "hard"
+    )
+    assert f"Students of hard labels have {hard.mean():.2f}, too" in words
+    assert f"From commit {results.meta('human_beliefs')['commit']}:" in words
 
 
 def test_what_is_said_of_temperatures_is_so():

@@ -11,7 +11,9 @@ from kdjax.data import Info
 from kdjax.study import arms as studied
 from kdjax.study import claims, command, types
 from kdjax.study.arms import Arm
+from kdjax.study.selection import best_row
 from kdjax.study.study import Loaded, Outcome, Study, arms_run, run
+from kdjax.sweep import SweepResult
 from kdjax.training import Training
 
 INFO = Info("digits", "1", 10, 700, 100, 200)
@@ -288,6 +290,50 @@ def test_a_study_may_load_its_data_by_itself(tmp_path, monkeypatch):
 
 
 def test_progress_says_which_arm_of_how_many(monkeypatch):
-    monkeypatch.setattr(studied, "tuned", lambda arm, place: place)
+    monkeypatch.setattr(studied, "tuned", lambda arm, place, rate: place)
     found = list(studied.all_tuned(lambda: iter("ab")))
     assert found == [("a", "arm 1 of 2, "), ("b", "arm 2 of 2, ")]
+
+
+def test_arms_that_are_alike_share_a_learning_rate(monkeypatch):
+    """By the settings tried at all rates: others would favour the rate without them."""
+    errors = {  # by arm, setting and rate
+        ("a", 1, 0.1): 10,
+        ("a", 1, 0.2): 14,
+        ("b", 1, 0.1): 19,
+        ("b", 1, 0.2): 12,
+        ("b", 2, 0.2): 90,
+        ("c", 1, 0.1): 10,
+        ("c", 1, 0.2): 14,
+    }
+
+    def found(arm, place):
+        rows = [
+            {"x": x, "learning_rate": rate, "validation_errors_last": 1.0 * errors[key]}
+            for key in errors
+            if key[0] == arm.columns["name"]
+            for _, x, rate in [key]
+        ]
+        table = pd.DataFrame(rows).assign(validation_nll_last=0.0)
+        return SweepResult(table, pd.DataFrame(), 0.0, {})
+
+    measured = []
+
+    def sweep(training, chosen, **settings):
+        measured.append(chosen.to_dict("records"))
+        rows = pd.DataFrame({"seed": [0]})
+        return SweepResult(rows, rows, 0.0, {})
+
+    monkeypatch.setattr(studied, "_search", found)
+    monkeypatch.setattr(studied, "sweep", sweep)
+    axes = {"x": [1, 2], "learning_rate": [0.1, 0.2]}
+
+    def arms():
+        for name, group in (("a", 1), ("b", 1), ("c", 2)):
+            columns = {"name": name, "group": group}
+            yield Arm(columns, None, None, 1, axes, best_row)
+
+    for alike, rates in ((["group"], [0.2, 0.2, 0.1]), (None, [0.1, 0.2, 0.1])):
+        measured.clear()
+        list(studied.all_tuned(arms, alike=alike))
+        assert [rows[0]["learning_rate"] for rows in measured] == rates

@@ -11,7 +11,12 @@ import pandas as pd
 
 from kdjax.data import Data
 from kdjax.models import Batch, Model, Variables
-from kdjax.study.selection import best_rates, best_row
+from kdjax.study.selection import (
+    best_rates,
+    best_row,
+    shared_rate,
+    tried_at_all_rates,
+)
 from kdjax.sweep import SweepResult, grid, sweep
 from kdjax.training import Training
 from kdjax.units import Extras
@@ -76,19 +81,45 @@ class Tuned(NamedTuple):
     extras: dict[str, np.ndarray]  # of all seeds, one row per run
 
 
-def all_tuned(arms: Callable[[], Iterable[Arm]]) -> Iterator[tuple[Arm, Tuned]]:
+def all_tuned(
+    arms: Callable[[], Iterable[Arm]], *, alike: Sequence[str] | None = None
+) -> Iterator[tuple[Arm, Tuned]]:
     """Tunes and measures each arm; the progress bar shows its number.
 
     Args:
-      arms: Returns an iterable of arms. It is called twice, and should create the arms
-        lazily, since the data of all of them may not fit in memory.
+      arms: Returns an iterable of arms. It is called repeatedly, and should create the
+        arms lazily, since the data of all of them may not fit in memory.
+      alike: Columns of arms that share one learning rate if these are equal: that of
+        `kdjax.study.selection.shared_rate`, by the settings that were tried at all
+        rates. By default, each arm has its own.
     """
     total = sum(1 for _ in arms())
-    for number, arm in enumerate(arms(), 1):
-        yield arm, tuned(arm, f"arm {number} of {total}, ")
+
+    def numbered() -> Iterator[tuple[Arm, str]]:
+        for number, arm in enumerate(arms(), 1):
+            yield arm, f"arm {number} of {total}, "
+
+    rates = {} if alike is None else _rates(numbered(), alike)
+    for arm, place in numbered():
+        rate = rates.get(_group(arm, alike)) if alike is not None else None
+        yield arm, tuned(arm, place, rate)
 
 
-def tuned(arm: Arm, place: str = "") -> Tuned:
+def _group(arm: Arm, alike: Sequence[str]) -> tuple:
+    return tuple(arm.columns[name] for name in alike)
+
+
+def _rates(arms: Iterable[tuple[Arm, str]], alike: Sequence[str]) -> dict[tuple, float]:
+    """The learning rate of each group of arms that are searched."""
+    searches: dict[tuple, list[pd.DataFrame]] = {}
+    for arm, place in arms:
+        if len(arm.settings) > 1:
+            rows = tried_at_all_rates(_search(arm, place).runs, list(arm.axes))
+            searches.setdefault(_group(arm, alike), []).append(rows)
+    return {group: shared_rate(pd.concat(rows)) for group, rows in searches.items()}
+
+
+def tuned(arm: Arm, place: str = "", rate: float | None = None) -> Tuned:
     """Selects settings in a search with a separate seed, and measures the arm there.
 
     The search never sees the test images. An arm with one setting needs none.
@@ -96,12 +127,15 @@ def tuned(arm: Arm, place: str = "") -> Tuned:
     Args:
       arm: The arm to measure.
       place: Prefix of the progress bar's label, such as the arm's number.
+      rate: The learning rate, if other arms share it.
     """
     if len(arm.settings) == 1 and arm.choose in (best_rates, best_row):
         chosen, searched, seconds = arm.settings, pd.DataFrame(), 0.0
     else:
         search = _search(arm, place)
-        chosen = arm.choose(search.runs, list(arm.axes))
+        rows = search.runs
+        rows = rows if rate is None else rows[rows["learning_rate"] == rate]
+        chosen = arm.choose(rows, list(arm.axes))
         searched, seconds = search.runs, search.seconds
     measured = sweep(
         arm.training,

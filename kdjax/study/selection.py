@@ -53,6 +53,25 @@ def shared_rates(
     return search.loc[ranked.drop_duplicates(others).index].sort_index()
 
 
+def shared_rate(search: pd.DataFrame) -> float:
+    """The learning rate with the lowest median of validation errors.
+
+    Ties go to the smaller rate. Runs that diverged rank last.
+    """
+    rates = search["learning_rate"].to_numpy()
+    errors = search[_SCORES[0]].fillna(math.inf).to_numpy()
+    return min(np.unique(rates), key=lambda rate: np.median(errors[rates == rate]))
+
+
+def tried_at_all_rates(search: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
+    """The rows whose other axes have values that were tried at every learning rate."""
+    others = [name for name in axes if name != "learning_rate"]
+    if not others:
+        return search
+    rates = search.groupby(others)["learning_rate"].transform("nunique")
+    return search[rates == search["learning_rate"].nunique()]
+
+
 def best_row(search: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
     """The best row."""
     return _ranked(search, axes).head(1)
