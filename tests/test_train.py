@@ -151,6 +151,28 @@ def test_the_best_variables_are_those_of_the_last_phases_best_epoch(tmp_path):
     assert accuracy(bad, result.variables) == of_epochs[4]
 
 
+def test_validation_may_be_measured_after_some_epochs_alone(tmp_path):
+    each = small.training(epochs=5, batch_size=50)
+    rarely = replace(each, measure_epochs=2)
+    one, other = (trained(tmp_path, training) for training in (each, rarely))
+    chex.assert_trees_all_equal(one.variables, other.variables)
+    pd.testing.assert_series_equal(one.curves.train_loss, other.curves.train_loss)
+    measured = other.curves.filter(like="validation").notna()
+    assert measured.all(axis=1).tolist() == [False, True, False, True, True]
+    assert measured.any(axis=1).equals(measured.all(axis=1))
+    found = other.curves.validation_accuracy
+    pd.testing.assert_series_equal(
+        found.dropna(), one.curves.validation_accuracy[found.notna()]
+    )
+    assert accuracy(rarely, other.best) == found.max()
+
+
+@pytest.mark.parametrize("steps", [0, -1])
+def test_validation_is_measured_after_at_least_one_epoch(steps, tmp_path):
+    with pytest.raises(ValueError, match=f"measure_epochs is {steps}, but takes at"):
+        trained(tmp_path, small.training(measure_epochs=steps))
+
+
 def test_without_selection_the_best_are_the_last(tmp_path):
     result = trained(tmp_path, small.training(select=None))
     chex.assert_trees_all_equal(result.best, result.variables)

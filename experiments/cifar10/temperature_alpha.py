@@ -32,7 +32,7 @@ from kdjax import losses
 from kdjax.study.arms import Arm, logits_of
 from kdjax.study.claims import Claim, below
 from kdjax.study.command import main
-from kdjax.study.selection import best_row, range_less_others, shared_rates
+from kdjax.study.selection import best_row, range_less_others, shared_rate
 from kdjax.study.statistics import estimates_table, format_mean
 from kdjax.study.study import Study, arms_run, print_table
 from kdjax.study.types import Fraction, Fractions, Positives
@@ -66,8 +66,7 @@ def permuted(split):
 
 def at_shared_rate(settings, search, axes):
     """The settings to measure, all at the rate with the lowest median error."""
-    (rate,) = set(shared_rates(search, axes, alike=[])["learning_rate"])
-    return settings.assign(learning_rate=rate)
+    return settings.assign(learning_rate=shared_rate(search))
 
 
 def ends(values, count=3):

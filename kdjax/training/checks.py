@@ -41,6 +41,10 @@ def check_parts(training: Any) -> None:
             f"objective {name_of(training.objective)} takes logits, but an objective "
             f"takes (student, teacher, batch); kdjax.objectives.on_logits converts it"
         )
+    if training.measure_epochs < 1:
+        raise ValueError(
+            f"measure_epochs is {training.measure_epochs}, but takes at least 1"
+        )
     if isinstance(training.measures, Measure):
         raise TypeError("measures is a Measure, but takes a tuple of them")
     for one in training.measures:

@@ -140,9 +140,11 @@ class Loop:
 
     def _measure(self, phase: Phase) -> None:
         validation, done = self.splits[self.at["phase"]][1], self.at["done"]
-        self.run, metrics = phase.finish(self.run, validation, self.fixed)
-        for name, value in metrics.items():
-            self.curves[name][done] = value
+        epoch, training = self.at["epoch"] + 1, phase.training
+        if epoch % training.measure_epochs == 0 or epoch == training.epochs:
+            self.run, metrics = phase.finish(self.run, validation, self.fixed)
+            for name, value in metrics.items():
+                self.curves[name][done] = value
         self.curves["train_loss"][done] = self.losses / phase.feed.steps
 
     def _finish_epoch(self, phase: Phase) -> None:
@@ -219,7 +221,7 @@ def _empty_curves(
     splits: Sequence[tuple[Batch, Batch | None]],
     fixed: Any,
 ) -> Curves:
-    """Curves ``[epochs, ...]`` to fill in; NaN for metrics that some phases lack."""
+    """Curves ``[epochs, ...]`` to fill in; NaN where some phase does not measure."""
     epochs = sum(phase.training.epochs for phase in phases)
     metrics = [
         jax.eval_shape(phase.finish, state, validation, fixed)[1]
@@ -227,8 +229,9 @@ def _empty_curves(
     ]
     curves: Curves = {"seconds": np.zeros(epochs)}
     curves["train_loss"] = np.zeros((epochs, *states[0].finite.shape), np.float32)
+    each_epoch = all(phase.training.measure_epochs == 1 for phase in phases)
     for name, value in {n: v for own in metrics for n, v in own.items()}.items():
-        everywhere = all(name in own for own in metrics)
+        everywhere = all(name in own for own in metrics) and each_epoch
         dtype = value.dtype if everywhere else np.float32
         fill = 0 if everywhere else np.nan
         curves[name] = np.full((epochs, *value.shape), fill, dtype)

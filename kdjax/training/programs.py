@@ -42,10 +42,12 @@ class Phase(NamedTuple):
 
     def beside(self) -> tuple:
         """What a fingerprint needs beside the text of the programs."""
-        known = self.training.epochs, self.feed.steps, self.feed.example()
+        known: list[Any] = [self.training.epochs, self.feed.steps, self.feed.example()]
+        if self.training.measure_epochs != 1:
+            known.append(self.training.measure_epochs)
         if isinstance(self.feed, StreamFeed):
-            return *known, self.feed.stream.content
-        return known
+            known.append(self.feed.stream.content)
+        return tuple(known)
 
     def advance(
         self, run: Run, fed: Any, keys: jax.Array, arrays: Batch, fixed: Any

@@ -42,10 +42,12 @@ class Training:
         those that the model draws; see `kdjax.training.start.pretrained`.
       constrain: ``constrain(params)``, applied to the student after every step; see
         `kdjax.models.max_norm`.
-      measures: Metrics of the student, computed after every epoch and at the end.
+      measures: Metrics of the student, computed after epochs and at the end.
       select: A validation metric and ``"max"`` or ``"min"``, which define the best
         epoch. None selects no epoch.
       measure_batch: Number of examples per block when metrics are computed.
+      measure_epochs: Number of epochs between two measurements of the validation
+        examples. The last epoch is always measured; others have NaN in the curves.
     """
 
     model: Model
@@ -61,6 +63,7 @@ class Training:
     measures: tuple[Measure, ...] = field(default_factory=lambda: (classification(),))
     select: tuple[str, str] | None = ("accuracy", "max")
     measure_batch: int = 1000
+    measure_epochs: int = 1
 
 
 class State(NamedTuple):
