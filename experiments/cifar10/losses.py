@@ -98,7 +98,7 @@ def trainings(config, family, network):
     first = max(1, config.epochs // 3)
     later = partial(added, nothing, config.temperature)
     return [
-        make(family.term, epochs=first, projector=family.projector, select=None),
+        make(family.term, epochs=first, projector=family.projector),
         make(later, epochs=max(1, config.epochs - first)),
     ]
 
