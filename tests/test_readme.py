@@ -14,7 +14,7 @@ from experiments.cifar10 import capacity_gap, human_beliefs
 from experiments.mnist import hinton, omitted_digit, temperature_alpha
 from kdjax import results
 from kdjax.study.claims import measured
-from kdjax.study.statistics import interval
+from kdjax.study.statistics import format_mean, interval
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -110,6 +110,27 @@ def test_the_table_of_the_gap_on_cifar10_comes_from_the_committed_results():
     assert says in words
     cures = [-found[name].value for name in ("dist", "standardized")]
     assert "logits are {:.1f} and {:.1f} points worse".format(*cures) in words
+
+
+def test_what_is_said_of_temperature_and_alpha_on_cifar10_is_so():
+    page = (ROOT / "results/cifar10.md").read_text()
+    words, name = " ".join(page.split()), "temperature_alpha_cifar10"
+    runs = results.load(name).assign(score=lambda t: 100 * t["test_accuracy_last"])
+    hinton = runs[runs["arm"] == "hinton"]
+    cells = hinton.groupby(["temperature", "alpha"])["score"].agg(format_mean).unstack()
+    for temperature, row in cells.iterrows():
+        assert f"| {temperature:g} | {' | '.join(row)} |" in page
+    others = runs[runs["arm"] != "hinton"].groupby("arm")["score"].agg(format_mean)
+    shares = results.load(name, "shares").set_index(["images", "arm"])
+    for arm, cell in others.items():
+        row = f"| `{arm}` | {cell} |"
+        if arm not in ("hard", "whole"):
+            for images in ("all", "alike"):
+                found = shares.loc[(images, arm)]
+                numbers = (found[f"share{end}"] for end in ("", "_low", "_high"))
+                row += " {:.2f} ({:.2f} to {:.2f}) |".format(*numbers)
+        assert row in page
+    assert f"from commit {results.meta(name)['commit']}:" in words
 
 
 def test_what_is_said_of_peoples_beliefs_is_so():

@@ -12,13 +12,13 @@ from kdjax import losses, models
 
 pytestmark = pytest.mark.usefixtures("fast_compile")
 RNG = np.random.default_rng(0)
-TEACHER = models.Shape(40, layers=6, width=48, heads=12, feed_forward=24, positions=20)
+TEACHER = models.Shape(40, layers=6, width=192, heads=12, feed_forward=24, positions=20)
 
 
 def narrow(student):
     """A student of the same layers and heads that is cheap to run."""
     heads = student.shape.heads
-    width = TEACHER.width if student.start else 4 * heads
+    width = TEACHER.width if student.start else 16 * heads
     return student._replace(shape=replace(student.shape, width=width, feed_forward=8))
 
 
@@ -29,7 +29,7 @@ def outputs(shape, rows, seed):
     model = models.bert(shape, classes=2)
     variables = model.init(jax.random.key(seed), rows)
     # Random layers hardly attend to anything: larger weights tell them apart.
-    variables["params"] = jax.tree.map(lambda a: 5 * a, variables["params"])
+    variables["params"] = jax.tree.map(lambda a: 2 * a, variables["params"])
     return jax.jit(model.apply)(variables, rows)[0]
 
 
@@ -72,7 +72,7 @@ def test_every_recipe_has_a_gradient_and_no_loss_of_padding(name, rows, teacher)
     student = STUDENTS[name]
     model = models.bert(student.shape)
     variables = model.init(jax.random.key(1), rows)
-    found = recipes.recipes(student)
+    found = recipes.recipes(student, TEACHER.width)
     assert list(found) == list(recipes.ALL)
     longer = {
         n: np.pad(a, ((0, 0), (0, 2))) if a.ndim == 2 else a for n, a in rows.items()
@@ -91,7 +91,7 @@ def test_every_recipe_has_a_gradient_and_no_loss_of_padding(name, rows, teacher)
     other = losses_of(variables["params"], longer, further)
     for name, loss in one.items():
         assert loss.shape == (5,) and (loss > 0).all(), name
-        np.testing.assert_allclose(loss, other[name], rtol=1e-4, err_msg=name)
+        np.testing.assert_allclose(loss, other[name], rtol=1e-3, err_msg=name)
     jacobian = jax.jit(
         jax.jacrev(
             lambda p: {n: v.sum() for n, v in losses_of(p, rows, teacher).items()}
@@ -103,25 +103,72 @@ def test_every_recipe_has_a_gradient_and_no_loss_of_padding(name, rows, teacher)
 
 
 def test_layers_are_paired_as_published():
-    pairs = {
-        name: [
-            recipes.recipes(s)[r].pairs for r in ("pkd_skip", "pkd_last", "tinybert")
-        ]
-        for name, s in STUDENTS.items()
-    }
-    assert pairs == {
-        "3x384": [
+    found = {name: recipes.pairs(student) for name, student in STUDENTS.items()}
+    assert found == {
+        "3x384": (
+            ((0, 0), (1, 2), (2, 4), (3, 6)),
             ((1, 2), (2, 4)),
             ((1, 4), (2, 5)),
-            ((0, 0), (1, 2), (2, 4), (3, 6)),
-        ],
-        "4x192": [
+        ),
+        "4x192": (
+            ((0, 0), (1, 2), (2, 3), (3, 5), (4, 6)),
             ((1, 2), (2, 3), (3, 5)),
             ((1, 3), (2, 4), (3, 5)),
-            ((0, 0), (1, 2), (2, 3), (3, 5), (4, 6)),
-        ],
-        "2x128": [((1, 3),), ((1, 5),), ((0, 0), (1, 3), (2, 6))],
+        ),
+        "2x128": (((0, 0), (1, 3), (2, 6)), ((1, 3),), ((1, 5),)),
     }
+
+
+# What a loss of the student 4x192 depends on, of its own and of the teacher's outputs;
+# "first" are hidden states of the first token alone.
+DEPENDS = {
+    "logit_mse": ({"logits"}, {"logits"}),
+    "pkd_skip": ({"first1", "first2", "first3"}, {"first2", "first3", "first5"}),
+    "pkd_last": ({"first1", "first2", "first3"}, {"first3", "first4", "first5"}),
+    "tinybert": (
+        {f"hidden{i}" for i in range(5)} | {f"scores{i}" for i in range(4)},
+        {f"hidden{i}" for i in (0, 2, 3, 5, 6)} | {f"scores{i}" for i in (1, 2, 4, 5)},
+    ),
+    "minilm": ({"scores3", "values3"}, {"scores5", "values5"}),
+    "minilm_v2": tuple(
+        {f"{name}{i}" for name in ("queries", "keys", "values")} for i in (3, 5)
+    ),
+    "similarity": ({"pooled"}, {"pooled"}),
+    "rkd": ({"pooled"}, {"pooled"}),
+}
+
+
+def used(gradient):
+    """Names of the outputs with a gradient."""
+    parts = {"scores": gradient.attention, "logits": [gradient.logits]}
+    parts |= {n: gradient.extras[n] for n in ("queries", "keys", "values")}
+    parts["pooled"] = [gradient.extras["pooled"]]
+    found = {
+        name if name in ("logits", "pooled") else f"{name}{i}"
+        for name, leaves in parts.items()
+        for i, leaf in enumerate(leaves)
+        if np.abs(leaf).max() > 0
+    }
+    for i, leaf in enumerate(gradient.features):
+        first, others = np.abs(leaf[:, 0]).max(), np.abs(leaf[:, 1:]).max()
+        if first > 0:
+            found.add(f"hidden{i}" if others > 0 else f"first{i}")
+    return found
+
+
+def test_losses_depend_on_what_was_published_and_on_nothing_else(rows, teacher):
+    student = STUDENTS["4x192"]
+    own = outputs(student.shape, rows, 4)
+    for name, recipe in recipes.recipes(student, 99).items():
+        variables = recipe.projector.init(jax.random.key(2), own, teacher)
+
+        def summed(both, recipe=recipe, variables=variables):
+            key = jax.random.key(0)
+            pair, _ = recipe.projector.apply(variables, *both, rows, key)
+            return recipe.term(*pair, rows).sum()
+
+        gradients = jax.jit(jax.grad(summed))((own, teacher))
+        assert tuple(map(used, gradients)) == DEPENDS[name], name
 
 
 def test_a_student_that_agrees_in_the_matched_layers_has_no_loss(rows, teacher):
@@ -132,14 +179,26 @@ def test_a_student_that_agrees_in_the_matched_layers_has_no_loss(rows, teacher):
         features=tuple(teacher.features[i] for i in (0, *matched)),
         attention=tuple(teacher.attention[i - 1] for i in matched),
     )
-    for name, recipe in recipes.recipes(student).items():
-        pair = same, teacher
-        if recipe.pairs:
-            own, its = zip(*recipe.pairs, strict=True)
-            features = tuple(teacher.features[i] for i in its)
-            pair = [each._replace(features=features) for each in pair]
+    for name, recipe in recipes.recipes(student, TEACHER.width).items():
+        pair = projected(recipe, same, teacher, rows)
+        if name == "tinybert":  # whose maps are random
+            features = tuple(teacher.features[i] for i in (0, *matched))
+            pair = tuple(each._replace(features=features) for each in pair)
         loss = recipe.term(*pair, rows)
-        np.testing.assert_allclose(loss, 0, atol=1e-5, err_msg=name)
+        if name == "pkd_last":  # layers 4 and 5 with 2 and 4
+            assert (loss > 0).all()
+        else:
+            np.testing.assert_allclose(loss, 0, atol=1e-5, err_msg=name)
+
+
+def test_distributions_of_more_heads_are_averaged(rows, teacher):
+    """The teacher's mean over three heads, as a student would have to attend."""
+    real = rows["mask"][:, None, None] != 0
+    p = jax.nn.softmax(jnp.where(real, teacher.attention[-1], -jnp.inf), -1)
+    mean = p.reshape(5, 4, 3, 7, 7).mean(2)
+    student = teacher._replace(attention=(jnp.log(mean + 1e-30),))
+    loss = recipes.minilm(4, student, teacher, rows)
+    np.testing.assert_allclose(loss, 0, atol=1e-5)
 
 
 def test_groups_of_heads_are_averaged():

@@ -193,14 +193,17 @@ def cure(runs, arm):
     return largest[0] - largest[1]
 
 
-def scores(runs, arm):
-    """``[seeds]``, test accuracies in percent of an arm with one setting."""
-    return 100 * runs[runs["arm"] == arm].sort_values("seed")[TEST].to_numpy()
+def scores(runs, *arms):
+    """``[arms, seeds]``, test accuracies in percent; NaN of an arm that was not run."""
+    rows = runs[runs["arm"].isin(arms)]
+    table = rows.pivot(index="arm", columns="seed", values=TEST).reindex(list(arms))
+    return 100 * table.to_numpy()
 
 
 def gain_long(runs):
     """``[seeds]``, percentage points of the last teacher for twice the epochs."""
-    return scores(runs, "kl_long") - scores(runs, "hard_long")
+    distilled, hard = scores(runs, "kl_long", "hard_long")
+    return distilled - hard
 
 
 def gain(runs, control):
@@ -208,7 +211,8 @@ def gain(runs, control):
     both = [cells(runs, "kl_tuned", family) for family in ("plain", "resnet")]
     accuracies, errors = (np.concatenate([b[i] for b in both]) for i in (1, 2))
     best = selection.best_by_others(accuracies, errors)
-    return best - scores(runs, control)
+    (without,) = scores(runs, control)
+    return best - without
 
 
 def show(tables, meta):

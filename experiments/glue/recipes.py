@@ -1,8 +1,7 @@
 """The recipes by which BERT was distilled, as terms of an objective.
 
-A `Recipe` adds a term to Hinton's loss, or learns by its term alone before, or both. It
-declares the layers that it pairs, so that a projector can bring a student's hidden
-states to the width of its teacher's.
+A `Recipe` adds a term to the loss on predictions, or has a phase of its own before it.
+Its projector pairs hidden states, and brings the student's to the teacher's width.
 """
 
 from collections.abc import Callable
@@ -12,8 +11,10 @@ from typing import Literal, NamedTuple, get_args
 import jax
 import jax.numpy as jnp
 
+from experiments.cifar10.families import rkd
 from experiments.glue.students import Student
 from kdjax import losses
+from kdjax.losses.ranges import Fraction, Positive
 from kdjax.models import Batch, Outputs, Projector, projectors
 
 Name = Literal[
@@ -27,40 +28,58 @@ Name = Literal[
     "rkd",
 ]
 ALL: tuple[Name, ...] = get_args(Name)
-RELATION_HEADS = 16  # of MiniLMv2; divides all widths
+RELATION_HEADS = 64  # of MiniLMv2, as published for large teachers
 Term = Callable[[Outputs, Outputs, Batch], jax.Array]
 
 
 class Recipe(NamedTuple):
-    """A term ``[B]`` of the outputs of both, which follows the projector."""
+    """A term ``[B]`` of the outputs of both, and the loss on predictions beside it.
+
+    With ``first``, the term has a phase of its own, and the predictions another.
+    """
 
     term: Term
-    weight: float  # beside Hinton's loss, as published or of the same size
-    pairs: tuple[tuple[int, int], ...] = ()  # hidden states, embeddings are 0
-    first: bool = False  # whether it has a phase of its own, before the predictions
-
-    @property
-    def projector(self) -> Projector:
-        """Linear maps to the teacher's width, if hidden states are compared."""
-        return projectors.linear(self.pairs) if self.pairs else projectors.identity
+    weight: float  # beside the predictions, as published or of the same size
+    projector: Projector = projectors.identity
+    first: bool = False
+    temperature: float = 1.0
+    alpha: float = 0.0  # weight of the teacher's predictions, the labels' is the rest
 
 
-def recipes(student: Student) -> dict[Name, Recipe]:
+def recipes(student: Student, teacher_width: int) -> dict[Name, Recipe]:
     """All recipes for a student, by name."""
-    own, last = range(1, student.shape.layers), max(student.matched)
-    skip = tuple(zip(own, student.matched, strict=False))
-    ends = tuple((layer, last - student.shape.layers + layer) for layer in own)
-    every = ((0, 0), *zip([*own, len(student.matched)], student.matched, strict=True))
+    every, skip, last = pairs(student)
+    # PKD has equal widths, and so no maps.
+    narrow = student.shape.width < teacher_width
+    paired = projectors.linear if narrow else projectors.paired
+    soft = {"temperature": 10.0, "alpha": 0.5}
+    heads = student.shape.heads
+    whole = partial(tinybert, student.matched)
+    # One map for each layer; TinyBERT's code has one for all.
+    maps = projectors.linear(every)
+    relations = {n: partial(on_pooled, f) for n, f in POOLED.items()}
     return {
         "logit_mse": Recipe(logit_mse, 1),
-        "pkd_skip": Recipe(first_tokens, 100, skip),
-        "pkd_last": Recipe(first_tokens, 100, ends),
-        "tinybert": Recipe(partial(tinybert, student.matched), 1, every, first=True),
-        "minilm": Recipe(partial(minilm, student.shape.heads), 1, first=True),
+        "pkd_skip": Recipe(first_tokens, 100, paired(skip), **soft),
+        "pkd_last": Recipe(first_tokens, 100, paired(last), **soft),
+        "tinybert": Recipe(whole, 1, maps, first=True, alpha=1.0),
+        "minilm": Recipe(partial(minilm, heads), 1, first=True),
         "minilm_v2": Recipe(minilm_v2, 1, first=True),
-        "similarity": Recipe(on_pooled(losses.similarity_preserving), 1000),
-        "rkd": Recipe(on_pooled(rkd), 1),
+        "similarity": Recipe(relations["similarity"], 3000),
+        "rkd": Recipe(relations["rkd"], 1),
     }
+
+
+def pairs(student: Student) -> tuple[tuple[tuple[int, int], ...], ...]:
+    """Pairs of hidden states, of which 0 are the embeddings.
+
+    Those of TinyBERT, with all layers; and of PKD, without the last: at the matched
+    layers (skip), and at the teacher's layers before its last (last).
+    """
+    layers, depth = student.shape.layers, student.matched[-1]
+    every = ((0, 0), *zip(range(1, layers + 1), student.matched, strict=True))
+    last = tuple((layer, depth - layers + layer) for layer in range(1, layers))
+    return every, every[1:-1], last
 
 
 def logit_mse(student: Outputs, teacher: Outputs, batch: Batch) -> jax.Array:
@@ -97,36 +116,34 @@ def grouped(scores: jax.Array, heads: int) -> jax.Array:
 
 
 def minilm(heads: int, student: Outputs, teacher: Outputs, batch: Batch) -> jax.Array:
-    """Attention and relations of values of the last layer, in the student's heads."""
-    return losses.minilm(
-        *last_layers(student, teacher), heads=heads, mask=batch["mask"]
-    )
+    """Attention and relations of values of the last layer, in the student's heads.
+
+    Where the teacher has more heads, their distributions are averaged.
+    """
+    mask, scores = batch["mask"], teacher.attention[-1]
+    seen = jnp.broadcast_to(mask[:, None, None] != 0, scores.shape)
+    p = jax.nn.softmax(scores, -1, where=seen)
+    its = jnp.log(grouped(jnp.where(seen, p, 1), heads))  # the mask excludes the ones
+    values = (each.extras["values"][-1] for each in (student, teacher))
+    attention = losses.attention_kl(student.attention[-1], its, mask=mask)
+    return attention + losses.relation_kl(*values, heads=heads, mask=mask)
 
 
 def minilm_v2(student: Outputs, teacher: Outputs, batch: Batch) -> jax.Array:
     """Relations of queries, keys and values of the last layer."""
-    both = last_layers(student, teacher)
+    names = ("queries", "keys", "values")
+    both = (each.extras[name][-1] for each in (student, teacher) for name in names)
     return losses.minilm_v2(*both, heads=RELATION_HEADS, mask=batch["mask"])
 
 
-def last_layers(student: Outputs, teacher: Outputs) -> list[jax.Array]:
-    """Queries, keys and values of the last layers, the student's and the teacher's."""
-    names = ("queries", "keys", "values")
-    return [each.extras[name][-1] for each in (student, teacher) for name in names]
-
-
-def on_pooled(loss: Callable[[jax.Array, jax.Array], jax.Array]) -> Term:
+def on_pooled(
+    loss: Callable, student: Outputs, teacher: Outputs, batch: Batch
+) -> jax.Array:
     """A relational loss of the pooled outputs."""
-
-    def term(student: Outputs, teacher: Outputs, batch: Batch) -> jax.Array:
-        return loss(student.extras["pooled"], teacher.extras["pooled"])
-
-    return term
+    return loss(student.extras["pooled"], teacher.extras["pooled"])
 
 
-def rkd(student: jax.Array, teacher: jax.Array) -> jax.Array:
-    distance, angle = losses.rkd_distance, losses.rkd_angle
-    return distance(student, teacher) + 2 * angle(student, teacher)
+POOLED = {"similarity": losses.similarity_preserving, "rkd": rkd}
 
 
 def predicted(
@@ -134,8 +151,8 @@ def predicted(
     teacher: Outputs,
     batch: Batch,
     *,
-    temperature: jax.Array | float,
-    alpha: jax.Array | float,
+    temperature: Positive,
+    alpha: Fraction,
 ) -> jax.Array:
     """Hinton's loss, or for scores the squared errors to the teacher and the truth."""
     if "score" not in batch:
@@ -157,9 +174,9 @@ def added(
     teacher: Outputs,
     batch: Batch,
     *,
-    temperature: jax.Array | float,
-    alpha: jax.Array | float,
-    weight: jax.Array | float,
+    temperature: Positive,
+    alpha: Fraction,
+    weight: Positive,
 ) -> jax.Array:
     """What is `predicted`, and a recipe's term."""
     soft = predicted(student, teacher, batch, temperature=temperature, alpha=alpha)

@@ -46,7 +46,8 @@ def present(logits: Array) -> Array:
     A mask of -1e9, or of float16's least number, -65504, is an ordinary logit. NaN
     counts as present, so that it is propagated and not taken for an absent class.
     """
-    return ~(logits < _ABSENT)
+    # In float16 the bound would be -inf, below which there is nothing.
+    return ~(at_least_float32(logits) < _ABSENT)
 
 
 def normalise(logits: Array, exists: Array) -> tuple[Array, Array, Array]:

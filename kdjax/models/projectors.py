@@ -47,6 +47,30 @@ def _as_they_are(
 identity = Projector(_nothing, _as_they_are)  # returns both outputs unchanged
 
 
+def paired(pairs: Pairs) -> Projector:
+    """Selects features of both by index, without a map, for equal widths.
+
+    The objective receives only the paired features.
+    """
+    return Projector(_nothing, partial(_select, tuple(pairs)))
+
+
+def _select(
+    pairs: Pairs,
+    variables: Variables,
+    student: Outputs,
+    teacher: Outputs,
+    batch: Batch,
+    key: Any,
+) -> tuple[tuple[Outputs, Outputs], Any]:
+    own, its = zip(*pairs, strict=True)
+    pair = (
+        student._replace(features=tuple(student.features[i] for i in own)),
+        teacher._replace(features=tuple(teacher.features[j] for j in its)),
+    )
+    return pair, variables["state"]
+
+
 def linear(pairs: Pairs = ((-1, -1),)) -> Projector:
     """Linear maps from student features to the widths of teacher features.
 

@@ -46,6 +46,13 @@ def test_top_k_keeps_the_likeliest():
             losses.top_k(STUDENT, k=k)
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+@pytest.mark.filterwarnings("error:overflow")
+def test_an_absent_class_is_never_kept(dtype):
+    logits = jnp.array([[1.0, -jnp.inf, -60_000.0, -jnp.inf]], dtype)
+    assert losses.top_k(logits, k=4).tolist() == [[True, False, True, False]]
+
+
 @pytest.mark.parametrize("chooser", [0, 1], ids=["student's", "teacher's"])
 def test_renormalised_support_is_the_formula(chooser):
     kept = value(top(3), (STUDENT, TEACHER)[chooser])
