@@ -5,7 +5,7 @@ Left: test errors of a plain network with two convolutions, distilled from
 below 0, the teacher helps. Means of paired differences with 95 % intervals over
 {config[seeds]} seeds. Right: as in figure 3, the share of the teacher's gain that parts
 of its prediction attain at T = 4: 0 is as good as hard labels, 1 as good as the whole
-prediction. Open: of the errors on cats and dogs alone.
+prediction. Open: of the errors on cats and dogs alone. Arrows: beyond the axis.
 """
 
 from matplotlib.axes import Axes
@@ -76,6 +76,9 @@ def parts(ax: Axes, shares: pd.DataFrame) -> None:
             elinewidth=0.8,
             label=label,
         )
+        for place, value in enumerate(share):
+            if value < LIMITS[0]:
+                ax.plot(LIMITS[0], place + aside, "<", color=colour, clip_on=False)
     ax.set_yticks(range(len(arms)), [NAMES[arm] for arm in arms])
     ax.set(xlim=LIMITS, xlabel="share of the gain")
     ax.invert_yaxis()

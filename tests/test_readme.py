@@ -11,6 +11,7 @@ import pytest
 from experiments import __main__ as listing
 from experiments import claims
 from experiments.cifar10 import capacity_gap, human_beliefs
+from experiments.cifar10 import temperature_alpha as temperature_alpha_cifar10
 from experiments.mnist import hinton, omitted_digit, temperature_alpha
 from kdjax import results
 from kdjax.study.claims import measured
@@ -27,6 +28,7 @@ PAGES = (
     "results/cifar10.md",
 )
 ERRORS = "test_errors_last"
+ENDS = ("share_low", "share_high")
 
 
 def test_the_code_runs_and_prints_what_it_says(tmp_path):
@@ -130,6 +132,18 @@ def test_what_is_said_of_temperature_and_alpha_on_cifar10_is_so():
                 numbers = (found[f"share{end}"] for end in ("", "_low", "_high"))
                 row += " {:.2f} ({:.2f} to {:.2f}) |".format(*numbers)
         assert row in page
+    share, low, high = 100 * shares.loc[("all", "dkpp")][["share", *ENDS]]
+    assert f"all of it: {share:.0f} % ({low:.0f} to {high:.0f})" in README
+    tables = temperature_alpha_cifar10.STUDY.tables(name)
+    found = {
+        n: measured(claim, tables)
+        for n, claim in temperature_alpha_cifar10.CLAIMS.items()
+    }
+    usual, typical = found["usual"], found["typical_alpha"]
+    says = f"{usual.value:.0f} ({usual.low:.0f} to {usual.high:.0f}) more test errors"
+    assert says in words
+    says = f"{-typical.value:.0f} ({-typical.high:.0f} to {-typical.low:.0f}) fewer"
+    assert says in words
     assert f"from commit {results.meta(name)['commit']}:" in words
 
 
