@@ -52,21 +52,20 @@ def recipes(student: Student, teacher_width: int) -> dict[Name, Recipe]:
     # PKD has equal widths, and so no maps.
     narrow = student.shape.width < teacher_width
     paired = projectors.linear if narrow else projectors.paired
-    soft = {"temperature": 10.0, "alpha": 0.5}
-    heads = student.shape.heads
+    maps = projectors.linear(every)  # TinyBERT's code has the same for all layers
     whole = partial(tinybert, student.matched)
-    # One map for each layer; TinyBERT's code has one for all.
-    maps = projectors.linear(every)
-    relations = {n: partial(on_pooled, f) for n, f in POOLED.items()}
+    last_layer = partial(minilm, student.shape.heads)
+    similarity = partial(on_pooled, losses.similarity_preserving)
+    soft = {"temperature": 10.0, "alpha": 0.5}
     return {
         "logit_mse": Recipe(logit_mse, 1),
         "pkd_skip": Recipe(first_tokens, 100, paired(skip), **soft),
         "pkd_last": Recipe(first_tokens, 100, paired(last), **soft),
         "tinybert": Recipe(whole, 1, maps, first=True, alpha=1.0),
-        "minilm": Recipe(partial(minilm, heads), 1, first=True),
+        "minilm": Recipe(last_layer, 1, first=True),
         "minilm_v2": Recipe(minilm_v2, 1, first=True),
-        "similarity": Recipe(relations["similarity"], 3000),
-        "rkd": Recipe(relations["rkd"], 1),
+        "similarity": Recipe(similarity, 3000),
+        "rkd": Recipe(partial(on_pooled, rkd), 1),
     }
 
 
@@ -141,9 +140,6 @@ def on_pooled(
 ) -> jax.Array:
     """A relational loss of the pooled outputs."""
     return loss(student.extras["pooled"], teacher.extras["pooled"])
-
-
-POOLED = {"similarity": losses.similarity_preserving, "rkd": rkd}
 
 
 def predicted(

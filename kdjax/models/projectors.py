@@ -48,27 +48,8 @@ identity = Projector(_nothing, _as_they_are)  # returns both outputs unchanged
 
 
 def paired(pairs: Pairs) -> Projector:
-    """Selects features of both by index, without a map, for equal widths.
-
-    The objective receives only the paired features.
-    """
-    return Projector(_nothing, partial(_select, tuple(pairs)))
-
-
-def _select(
-    pairs: Pairs,
-    variables: Variables,
-    student: Outputs,
-    teacher: Outputs,
-    batch: Batch,
-    key: Any,
-) -> tuple[tuple[Outputs, Outputs], Any]:
-    own, its = zip(*pairs, strict=True)
-    pair = (
-        student._replace(features=tuple(student.features[i] for i in own)),
-        teacher._replace(features=tuple(teacher.features[j] for j in its)),
-    )
-    return pair, variables["state"]
+    """Selects the paired features, as `linear` does, but without a map."""
+    return Projector(_nothing, partial(_apply_paired, tuple(pairs)))
 
 
 def linear(pairs: Pairs = ((-1, -1),)) -> Projector:
@@ -143,6 +124,24 @@ def contrastive(
     )
 
 
+def _apply_paired(
+    pairs: Pairs,
+    variables: Variables,
+    student: Outputs,
+    teacher: Outputs,
+    batch: Batch,
+    key: Any,
+) -> tuple[tuple[Outputs, Outputs], Any]:
+    student, teacher = _paired(pairs, student, teacher)
+    return (student, teacher), variables["state"]
+
+
+def _paired(pairs: Pairs, student: Outputs, teacher: Outputs) -> Sequence[Outputs]:
+    both = ((student.features[i], teacher.features[j]) for i, j in pairs)
+    s, t = zip(*both, strict=True)
+    return student._replace(features=s), teacher._replace(features=t)
+
+
 def _dense(key: jax.Array, inputs: int, outputs: int) -> dict[str, jax.Array]:
     kernel = jax.nn.initializers.lecun_normal()(key, (inputs, outputs))
     return {"kernel": kernel, "bias": jnp.zeros(outputs)}
@@ -182,16 +181,10 @@ def _apply_linear(
 ) -> tuple[tuple[Outputs, Outputs], Any]:
     params = dict(variables["params"])
     dense = params.pop("dense")
-    projected = tuple(
-        _through(d, student.features[i]) for d, (i, _) in zip(dense, pairs, strict=True)
-    )
-    matched = tuple(teacher.features[j] for _, j in pairs)
-    extras = {**student.extras, **params}
-    pair = (
-        student._replace(features=projected, extras=extras),
-        teacher._replace(features=matched),
-    )
-    return pair, variables["state"]
+    student, teacher = _paired(pairs, student, teacher)
+    projected = tuple(map(_through, dense, student.features))
+    student = student._replace(features=projected, extras={**student.extras, **params})
+    return (student, teacher), variables["state"]
 
 
 def _init_variational(
@@ -231,23 +224,20 @@ def _apply_review(
     batch: Batch,
     key: Any,
 ) -> tuple[tuple[Outputs, Outputs], Any]:
+    student, teacher = _paired(pairs, student, teacher)
     fused, later = [], None
-    stages = variables["params"]["stages"]
-    for stage, (i, _) in reversed(list(zip(stages, pairs, strict=True))):
-        x = _through(stage["in"], student.features[i])
+    stages = zip(variables["params"]["stages"], student.features, strict=True)
+    for stage, own in reversed(list(stages)):
+        x = _through(stage["in"], own)
         if later is not None:
             later = jax.image.resize(later, x.shape, "nearest")
             both = jnp.concatenate([x, later], -1)
-            own, others = jnp.split(jax.nn.sigmoid(_through(stage["mix"], both)), 2, -1)
-            x = own * x + others * later
+            share, rest = jnp.split(jax.nn.sigmoid(_through(stage["mix"], both)), 2, -1)
+            x = share * x + rest * later
         fused.append(convolve(x, stage["out"]))
         later = x
-    matched = tuple(teacher.features[j] for _, j in pairs)
-    pair = (
-        student._replace(features=tuple(reversed(fused))),
-        teacher._replace(features=matched),
-    )
-    return pair, variables["state"]
+    student = student._replace(features=tuple(reversed(fused)))
+    return (student, teacher), variables["state"]
 
 
 def _init_contrastive(
