@@ -49,7 +49,7 @@ def heat_map(fig: Figure, ax: Axes, rows: pd.DataFrame) -> None:
         half = cells.iloc[row, column][1]
         text = f"{mean:.1f}\n± {half:.1f}".replace("-", "−")
         colour = "white" if abs(mean) > 0.65 * most else "black"
-        ax.text(column, row, text, ha="center", va="center", size=6, color=colour)
+        ax.text(column, row, text, ha="center", va="center", size=7, color=colour)
     ax.set_xticks(range(means.shape[1]), [f"{t:g}" for t in means.columns])
     ax.set_yticks(range(len(means)), [f"{alpha:g}" for alpha in means.index])
     ax.set(xlabel="temperature $T$", ylabel=r"teacher's weight $\alpha$")
@@ -82,7 +82,7 @@ def parts(ax: Axes, shares: pd.DataFrame) -> None:
     ax.set_yticks(range(len(arms)), [NAMES[arm] for arm in arms])
     ax.set(xlim=LIMITS, xlabel="share of the gain")
     ax.invert_yaxis()
-    ax.legend(loc="upper center", bbox_to_anchor=(0.5, 1.16), ncols=2)
+    ax.legend(loc="upper center", bbox_to_anchor=(0.4, 1.16), ncols=2)
 
 
 if __name__ == "__main__":

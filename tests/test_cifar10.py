@@ -144,7 +144,6 @@ def test_statistics_are_paired_by_seed_and_selected_by_others():
     np.testing.assert_allclose(capacity_gap.cure(table, "dist"), [2, 2, 2])
     np.testing.assert_allclose(capacity_gap.gain(table, "hard"), [13, 13, 13])
     np.testing.assert_allclose(capacity_gap.gain(table, "hard_long"), [9, 9, 9])
-    np.testing.assert_allclose(capacity_gap.gain_long(table), [3, 4, 5])
 
 
 def test_every_teacher_has_kl_and_the_last_teaches_longer(digits):

@@ -216,28 +216,17 @@ for column, words in {"confusions": CORRELATION, "second": SECOND}.items():
         above(0.0),
         "both_right",
     )
-for suffix, arm, words in (
-    ("", "hard", "hard labels"),
-    ("_larger", "larger", "a larger student of hard labels"),
-):
-    CLAIMS[f"kl{suffix}"] = Claim(
-        "A distilled student is nearer to people",
-        f"nats of KL from people {MORE} {words}, each at its best T",
-        partial(gain, column="kl", arm=arm),
-        below(0.0),
-        "beliefs",
-    )
+CLAIMS["kl"] = Claim(
+    "A distilled student is nearer to people",
+    f"nats of KL from people {MORE} hard labels, each at its best T",
+    partial(gain, column="kl", arm="hard"),
+    below(0.0),
+    "beliefs",
+)
 CLAIMS["cat"] = Claim(
     "A cat is taken for a dog more than for a truck",
     "mean probability of dog less that of truck for images of cats, T = 4",
     dog_less_truck,
-    above(0.0),
-    "confusions",
-)
-CLAIMS["cat_learned"] = Claim(
-    "That a cat looks like a dog more than like a truck is learned from the teacher",
-    f"mean probability of dog less that of truck, images of cats, {MORE} hard labels",
-    lambda table: dog_less_truck(table) - dog_less_truck(table, "hard"),
     above(0.0),
     "confusions",
 )
