@@ -123,7 +123,7 @@ def hand_made(factors, widths=SIZES, long=2.0, noise=0.1):
 def test_claims_are_decided_by_the_factors():
     values, verdicts = arms.decided(STUDY, hand_made({0.25: 2.0, 0.5: 8.0, 1.0: 3.0}))
     assert values == pytest.approx(
-        {"four_times": 3, "four_times_narrow": 8, "same_factor": 1.5}, rel=NEAR
+        {"four_times": 3, "four_times_narrow": 8, "same_factor": 8 / 3}, rel=NEAR
     )
     assert verdicts["four_times"] == "refuted"
     assert verdicts["four_times_narrow"] == "supported"
