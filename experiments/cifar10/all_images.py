@@ -154,10 +154,7 @@ for student, words in {"plain-2": "plain-2", "resnet-8": "ResNet-8"}.items():
         partial(cure, student=student),
         above(0.0),
     )
-    for control, says, over in (
-        ("hard", "makes a small network better", "hard labels"),
-        ("hard_long", "is worth more than twice the epochs", "twice the epochs"),
-    ):
+    for control, (says, over) in setup.WORTH.items():
         CLAIMS[f"gain_{control}_{name}"] = Claim(
             f"A teacher {says}",
             f"{adds} KL from ResNet-20 adds over {over}, {words}, T = 4",

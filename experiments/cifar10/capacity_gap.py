@@ -238,10 +238,7 @@ for arm, loss in NEW.items():
         partial(cure, arm=arm),
         above(0.0),
     )
-for control, says, words in (
-    ("hard", "makes a small network better", "hard labels"),
-    ("hard_long", "is worth more than twice the epochs", "twice the epochs"),
-):
+for control, (says, words) in setup.WORTH.items():
     CLAIMS[f"gain_{control}"] = Claim(
         f"A teacher {says}",
         f"{ADDS} adds over {words}, KL, T tuned",

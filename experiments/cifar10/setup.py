@@ -152,6 +152,11 @@ def student(
     return Training(network, objective, epochs, BATCH_SIZE, view=view, **settings)
 
 
+# What a gain over a control says of a teacher, and the control in words.
+WORTH = {
+    "hard": ("makes a small network better", "hard labels"),
+    "hard_long": ("is worth more than twice the epochs", "twice the epochs"),
+}
 # A run of about a minute on the embedded digits, for ``quick`` of every experiment.
 QUICK = {"dataset": "mnist5k", "teacher_epochs": 1, "epochs": 1, "seeds": 1}
 

@@ -110,7 +110,7 @@ def best_of_each(search, axes):
     """The row to measure for each teacher, with the learning rate of its kind."""
     teachers = search["teacher"].nunique() // len(KINDS)  # per kind
     rows = search.assign(kind=search["teacher"] // teachers)
-    rows = selection.shared_rates(rows, axes, alike=["kind", "temperature"])
+    rows = selection.shared_rates(rows, alike=["kind", "temperature"])
     best = rows.sort_values([ERRORS, "temperature"]).drop_duplicates("teacher")
     return best.sort_values("teacher")
 

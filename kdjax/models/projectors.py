@@ -49,7 +49,7 @@ identity = Projector(_nothing, _as_they_are)  # returns both outputs unchanged
 
 def paired(pairs: Pairs) -> Projector:
     """Selects the paired features, as `linear` does, but without a map."""
-    return Projector(_nothing, partial(_apply_paired, tuple(pairs)))
+    return Projector(_nothing, partial(_apply_linear, tuple(pairs)))
 
 
 def linear(pairs: Pairs = ((-1, -1),)) -> Projector:
@@ -124,18 +124,6 @@ def contrastive(
     )
 
 
-def _apply_paired(
-    pairs: Pairs,
-    variables: Variables,
-    student: Outputs,
-    teacher: Outputs,
-    batch: Batch,
-    key: Any,
-) -> tuple[tuple[Outputs, Outputs], Any]:
-    student, teacher = _paired(pairs, student, teacher)
-    return (student, teacher), variables["state"]
-
-
 def _paired(pairs: Pairs, student: Outputs, teacher: Outputs) -> Sequence[Outputs]:
     both = ((student.features[i], teacher.features[j]) for i, j in pairs)
     s, t = zip(*both, strict=True)
@@ -180,10 +168,11 @@ def _apply_linear(
     key: Any,
 ) -> tuple[tuple[Outputs, Outputs], Any]:
     params = dict(variables["params"])
-    dense = params.pop("dense")
     student, teacher = _paired(pairs, student, teacher)
-    projected = tuple(map(_through, dense, student.features))
-    student = student._replace(features=projected, extras={**student.extras, **params})
+    if dense := params.pop("dense", None):
+        projected = tuple(map(_through, dense, student.features))
+        student = student._replace(features=projected)
+    student = student._replace(extras={**student.extras, **params})
     return (student, teacher), variables["state"]
 
 

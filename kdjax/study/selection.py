@@ -32,25 +32,17 @@ def best_rates(search: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
     return _ranked(search, axes).drop_duplicates(others).sort_index()
 
 
-def shared_rates(
-    search: pd.DataFrame, axes: Sequence[str], alike: Sequence[str]
-) -> pd.DataFrame:
-    """Rows as in `best_rates`, but with one learning rate per group of settings.
-
-    The rate has the lowest median of validation errors in the group; ties go to the
-    smaller rate. Runs that diverged rank last.
+def shared_rates(search: pd.DataFrame, alike: Sequence[str]) -> pd.DataFrame:
+    """Rows as in `best_rates`, but with one `shared_rate` per group of settings.
 
     Args:
       search: One row per run.
-      axes: Names of the axes of the search.
       alike: Columns that define the groups.
     """
-    others = [name for name in axes if name != "learning_rate"]
-    errors = search.assign(errors=search[_SCORES[0]].fillna(math.inf))
-    rates = errors.groupby([*alike, "learning_rate"])["errors"]
-    ranked = search.assign(median=rates.transform("median"))
-    ranked = ranked.sort_values(["median", "learning_rate"])
-    return search.loc[ranked.drop_duplicates(others).index].sort_index()
+    best = pd.Series(math.nan, search.index)
+    for _, rows in search.groupby(list(alike), dropna=False):
+        best[rows.index] = shared_rate(rows)
+    return search[search["learning_rate"] == best]
 
 
 def shared_rate(search: pd.DataFrame) -> float:
