@@ -178,14 +178,16 @@ def test_the_example_is_the_longest_batch():
 SHAPE = models.Shape(60, layers=1, width=8, heads=2, feed_forward=8, positions=32)
 
 
-def trained(split, lengths, **more):
+def trained(split, lengths, validation=None, **more):
     """A tiny encoder on these texts, and the metrics of its last epoch."""
     stream = data.bucketed(split, 8, lengths=lengths)
     training = Training(
         models.bert(SHAPE), on_logits(losses.cross_entropy), epochs=3, batch_size=8
     )
     rate, key = {"learning_rate": 3e-3}, jax.random.key(0)
-    return train(training, rate, data=Data(stream, split), key=key, **more)
+    return train(
+        training, rate, data=Data(stream, validation or split), key=key, **more
+    )
 
 
 @pytest.fixture(scope="module")
@@ -229,7 +231,7 @@ def test_other_texts_or_buckets_are_trained_anew(words, tmp_path):
             (words, [16, 24]),
             (words, [8, 24]),
         ):
-            trained(split, lengths, directory=tmp_path)
+            trained(split, lengths, validation=words, directory=tmp_path)
     assert len([path for path in tmp_path.iterdir() if path.is_dir()]) == 3
 
 
