@@ -27,10 +27,11 @@ def native(x, kernel, stride):
 
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("images", [8, 3])
-@pytest.mark.parametrize("shape", [(8, 8), (6, 4)])
+@pytest.mark.parametrize("shape", [(8, 8, 3), (6, 4, 4), (4, 6, 3), (4, 8, 6)])
 def test_a_convolution_has_the_values_and_gradients_of_xlas_own(stride, images, shape):
-    x = RNG.normal(size=(images, *shape, 3))
-    kernel = RNG.normal(size=(3, 3, 3, 5))
+    *shape, channels = shape
+    x = RNG.normal(size=(images, *shape, channels))
+    kernel = RNG.normal(size=(3, 3, channels, 5))
     by = RNG.normal(size=(images, *(s // stride for s in shape), 5))
 
     def values_and_gradients(convolve):
