@@ -113,7 +113,7 @@ def runs():
     """Four teachers of each family; accuracy falls by a point from each to the next."""
     rows = []
     for seed in range(3):
-        for arm, score in (("hard", 50), ("hard_long", 54)):
+        for arm, score in (("hard", 50), ("hard_long", 54), ("kl_long", 58)):
             rows.append({"arm": arm, "family": "none", "seed": seed, "score": score})
         for family in ("plain", "resnet"):
             for place, ratio in enumerate((0.5, 0.2, 0.05)):
@@ -144,6 +144,7 @@ def test_statistics_are_paired_by_seed_and_selected_by_others():
     np.testing.assert_allclose(capacity_gap.cure(table, "dist"), [2, 2, 2])
     np.testing.assert_allclose(capacity_gap.gain(table, "hard"), [13, 13, 13])
     np.testing.assert_allclose(capacity_gap.gain(table, "hard_long"), [9, 9, 9])
+    np.testing.assert_allclose(capacity_gap.gain_long(table), [4, 4, 4])
 
 
 def test_every_teacher_has_kl_and_the_last_teaches_longer(digits):

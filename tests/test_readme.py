@@ -91,27 +91,34 @@ def test_the_table_of_the_gap_on_cifar10_comes_from_the_committed_results():
     runs = results.load("capacity_gap_cifar10")
     own = results.load("capacity_gap_cifar10", "teachers").set_index("teacher")
     runs = runs[~(runs["arm"] == "kl") | (runs["temperature"] == 4)]
-    means = 100 * runs.groupby(["arm", "teacher"])["test_accuracy_last"].mean()
+    scores = (100 * runs["test_accuracy_last"]).groupby([runs["arm"], runs["teacher"]])
+    shown = scores.agg(format_mean)
     for teacher, accuracy in (100 * own["test_accuracy"]).items():
         name = teacher.replace("resnet", "ResNet")
-        assert f"| {name} | {accuracy:.1f} | {means['kl', teacher]:.1f} |" in page
+        assert f"| {name} | {accuracy:.1f} | {shown['kl', teacher]} |" in page
+    last = f"{100 * own['test_accuracy']['resnet-56']:.1f}"
+    long = shown["kl_long", "resnet-56"]
+    assert f"| ResNet-56, twice the epochs | {last} | {long} |" in page
     for arm, name in (
         ("hard", "hard labels"),
         ("smoothing", "label smoothing"),
         ("hard_long", "hard labels, twice the epochs"),
     ):
-        assert f"| none: {name} | | {means[arm, 'none']:.1f} |" in page
+        assert f"| none: {name} | | {shown[arm, 'none']} |" in page
     words, meta = " ".join(page.split()), results.meta("capacity_gap_cifar10")
     assert f"from commit {meta['commit']}:" in words
     tables = {"runs": results.load("capacity_gap_cifar10")}
     found = {n: measured(c, tables) for n, c in capacity_gap.CLAIMS.items()}
-    gap, longer = found["gap_plain_kl"], found["gain_hard_long"]
-    says = f"{gap.value:.1f} ({gap.low:.1f} to {gap.high:.1f})"
-    assert says in words and says in README
-    says = f"{-longer.value:.1f} ({-longer.high:.1f} to {-longer.low:.1f})"
-    assert says in words
-    cures = [-found[name].value for name in ("dist", "standardized")]
-    assert "logits are {:.1f} and {:.1f} points worse".format(*cures) in words
+
+    def points(name, sign=1):
+        low, high = sorted([sign * found[name].low, sign * found[name].high])
+        return f"{sign * found[name].value:.1f} ({low:.1f} to {high:.1f})"
+
+    assert points("gap_plain_kl") in words and points("gap_plain_kl") in README
+    assert f"logits is {points('standardized', -1)} points worse" in words
+    assert f"DIST is undecided, {points('dist')}" in words
+    assert f"epochs are {points('gain_hard_long', -1)} points better" in words
+    assert f"twice the epochs adds {points('gain_long')} to them" in words
 
 
 def test_what_is_said_of_temperature_and_alpha_on_cifar10_is_so():
