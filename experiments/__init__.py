@@ -23,6 +23,8 @@ MODULES = (
     "cifar10.human_beliefs",
     "cifar10.size_equivalence",
     "cifar10.temperature_alpha",
+    "glue.recipes",
+    "glue.temperature_alpha",
     "toy.mode_covering",
 )
 

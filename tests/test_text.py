@@ -77,11 +77,12 @@ def texts(lengths, width=None):
     "lengths, padding, expected",
     [
         ([8, 8, 8, 64], 0.0, [8, 64]),
-        ([5, 6, 7, 60], 0.2, [8, 64]),
+        ([5, 6, 7, 60], 0.2, [8, 60]),
         ([8, 16, 16, 24], 0.2, [16, 24]),
         ([8, 16, 16, 24], 0.4, [24]),
         ([8, 16, 16, 24], 0.0, [8, 16, 24]),
         ([8] * 9 + [16] + [24] * 9, 0.05, [8, 24]),
+        ([5, 5, 9], 0.2, [6, 10]),
     ],
 )
 def test_buckets_are_the_fewest_that_leave_little_padding(lengths, padding, expected):
@@ -91,7 +92,7 @@ def test_buckets_are_the_fewest_that_leave_little_padding(lengths, padding, expe
 def test_buckets_are_as_good_as_any_others():
     rng = np.random.default_rng(0)
     lengths = rng.geometric(0.05, 300)
-    sizes = sorted({int(8 * -(-n // 8)) for n in lengths})
+    sizes = sorted({int(2 * -(-n // 2)) for n in lengths})
 
     def places(chosen):
         return np.asarray(chosen)[np.searchsorted(chosen, lengths)].sum()

@@ -7,6 +7,7 @@ from kdjax.models import Shape
 
 Name = Literal["3x384", "4x192", "2x128"]  # layers and width
 NAMES: tuple[Name, ...] = get_args(Name)
+WIDE: Name = "3x384"  # as wide as the teacher
 
 
 class Student(NamedTuple):

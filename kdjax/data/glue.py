@@ -60,6 +60,9 @@ TASKS = {
 }
 
 
+PREPARED = ("cola", "sst2", "mrpc", "rte", "stsb", "wnli")  # by tensorflow-datasets
+
+
 def load(task: str, data_dir: str | None = None) -> tuple[dict[str, Texts], Info]:
     """Loads the splits ``train``, ``validation`` and ``test`` of a task.
 
@@ -78,12 +81,11 @@ def load(task: str, data_dir: str | None = None) -> tuple[dict[str, Texts], Info
     """
     if task not in TASKS:
         raise ValueError(f"task is {task!r}, but takes one of {', '.join(TASKS)}")
-    own = task.endswith("_9k") or task == "sentences"
-    if own and data_dir is not None:
+    if task not in PREPARED and data_dir is not None:
         raise ValueError(f"data_dir is {data_dir!r}, but {task} is not in it")
     if task == "sentences":
         version, train, test = "1", *_sentences()
-    elif own:
+    elif task not in PREPARED:
         version = "9k"
         train, test = (_subset(task, part) for part in ("train", "dev"))
     else:

@@ -15,7 +15,7 @@ from kdjax.data.types import Data
 from kdjax.models import Batch
 
 TOKEN_ARRAYS = ("tokens", "mask", "segments")  # arrays [N, L]
-_MULTIPLE = 8  # of the lengths of buckets
+_MULTIPLE = 2  # of the lengths of buckets
 
 
 def tokenized(
@@ -85,7 +85,7 @@ def lengths_of(split: Batch) -> np.ndarray:
 def bucket_lengths(lengths: np.ndarray, *, padding: float, most: int = 8) -> list[int]:
     """The fewest lengths of buckets with which at most this share is padding.
 
-    They are multiples of 8. Of equally many, those with the least padding are taken.
+    They are even. Of equally many, those with the least padding are taken.
 
     Args:
       lengths: ``[N]``, the numbers of tokens of the texts.

@@ -14,6 +14,7 @@ from kdjax.models import Batch, Model, Variables
 from kdjax.study.selection import (
     best_rates,
     best_row,
+    largest,
     shared_rate,
     tried_at_all_rates,
 )
@@ -122,14 +123,15 @@ def _rates(arms: Iterable[tuple[Arm, str]], alike: Sequence[str]) -> dict[tuple,
 def tuned(arm: Arm, place: str = "", rate: float | None = None) -> Tuned:
     """Selects settings in a search with a separate seed, and measures the arm there.
 
-    The search never sees the test images. An arm with one setting needs none.
+    The search never sees the test images. An arm with one setting needs none, nor does
+    one that selects learning rates alone, of which there is one.
 
     Args:
       arm: The arm to measure.
       place: Prefix of the progress bar's label, such as the arm's number.
       rate: The learning rate, if other arms share it.
     """
-    if len(arm.settings) == 1 and arm.choose in (best_rates, best_row):
+    if _is_chosen(arm):
         chosen, searched, seconds = arm.settings, pd.DataFrame(), 0.0
     else:
         search = _search(arm, place)
@@ -150,6 +152,14 @@ def tuned(arm: Arm, place: str = "", rate: float | None = None) -> Tuned:
     own = chosen[[name for name in arm.columns if name in chosen]]
     runs, curves = (_with_own(rows, own) for rows in (measured.runs, measured.curves))
     return Tuned(runs, curves, searched, seconds, measured.extras)
+
+
+def _is_chosen(arm: Arm) -> bool:
+    """Whether a search could only return all settings."""
+    if len(arm.settings) == 1:
+        choose = getattr(arm.choose, "func", arm.choose)
+        return choose in (best_rates, best_row, largest)
+    return arm.choose is best_rates and len(arm.axes.get("learning_rate", [0])) == 1
 
 
 def _search(arm: Arm, place: str) -> SweepResult:

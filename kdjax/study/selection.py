@@ -69,6 +69,12 @@ def best_row(search: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
     return _ranked(search, axes).head(1)
 
 
+def largest(search: pd.DataFrame, axes: Sequence[str], *, score: str) -> pd.DataFrame:
+    """The row with the largest score; ties go to the smaller setting."""
+    first = [False, *[True] * len(axes)]
+    return search.sort_values([score, *axes], ascending=first).head(1)
+
+
 def _ranked(search: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
     """Rows from the best to the worst; ties are ordered by setting."""
     return search.sort_values([*_SCORES, *axes])

@@ -92,23 +92,28 @@ def _outputs(given: Any, examples: int) -> Outputs:
     return jax.tree.map(np.asarray, outputs)
 
 
-def measured(data: Data) -> dict[str, Any]:
-    """Classification metrics of a teacher's stored logits on held-out splits.
+def measured(data: Data, *measures: metrics.Measure) -> dict[str, dict[str, float]]:
+    """Metrics of a teacher's stored logits on held-out splits.
 
     Args:
       data: Splits with the outputs of a teacher, as by `store`. Those that are None are
         left out.
+      *measures: Of the logits; those of classification by default.
 
     Returns:
       ``{"validation": metrics, "test": metrics}``, each by name.
     """
-    measure = metrics.classification()
-    found: dict[str, Any] = {}
+    found: dict[str, dict[str, float]] = {}
     for name in ("validation", "test"):
-        if (split := getattr(data, name)) is not None:
-            outputs = Outputs(jnp.asarray(split["teacher"].logits, jnp.float32))
-            totals = measure.sums(outputs, None, {"label": split["label"]})
-            found[name] = {n: float(v) for n, v in measure.finish(totals).items()}
+        if (split := getattr(data, name)) is None:
+            continue
+        outputs = Outputs(jnp.asarray(split["teacher"].logits, jnp.float32))
+        batch = {n: array for n, array in split.items() if n != "teacher"}
+        found[name] = {}
+        for measure in measures or (metrics.classification(),):
+            totals = measure.sums(outputs, None, batch)
+            values = measure.finish(totals)
+            found[name] |= {n: float(value) for n, value in values.items()}
     return found
 
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.glue import recipes, students
+from experiments.glue import students, terms
 from kdjax import losses, models
 
 pytestmark = pytest.mark.usefixtures("fast_compile")
@@ -62,7 +62,7 @@ def test_students_are_as_large_as_their_names_say():
         assert shape.feed_forward == 4 * shape.width
         assert len(student.matched) == shape.layers and student.matched[-1] == 6
         assert list(student.matched) == sorted(set(student.matched))
-        assert shape.width % recipes.RELATION_HEADS == 0
+        assert shape.width % terms.RELATION_HEADS == 0
         assert teacher.heads % shape.heads == 0
     assert students.students(teacher)["3x384"].start == (0, 2, 4)
 
@@ -72,8 +72,8 @@ def test_every_recipe_has_a_gradient_and_no_loss_of_padding(name, rows, teacher)
     student = STUDENTS[name]
     model = models.bert(student.shape)
     variables = model.init(jax.random.key(1), rows)
-    found = recipes.recipes(student, TEACHER.width)
-    assert list(found) == list(recipes.ALL)
+    found = terms.recipes(student, TEACHER.width)
+    assert list(found) == list(terms.ALL)
     longer = {
         n: np.pad(a, ((0, 0), (0, 2))) if a.ndim == 2 else a for n, a in rows.items()
     }
@@ -103,7 +103,7 @@ def test_every_recipe_has_a_gradient_and_no_loss_of_padding(name, rows, teacher)
 
 
 def test_layers_are_paired_as_published():
-    found = {name: recipes.pairs(student) for name, student in STUDENTS.items()}
+    found = {name: terms.pairs(student) for name, student in STUDENTS.items()}
     assert found == {
         "3x384": (
             ((0, 0), (1, 2), (2, 4), (3, 6)),
@@ -159,7 +159,7 @@ def used(gradient):
 def test_losses_depend_on_what_was_published_and_on_nothing_else(rows, teacher):
     student = STUDENTS["4x192"]
     own = outputs(student.shape, rows, 4)
-    for name, recipe in recipes.recipes(student, 99).items():
+    for name, recipe in terms.recipes(student, 99).items():
         variables = recipe.projector.init(jax.random.key(2), own, teacher)
 
         def summed(both, recipe=recipe, variables=variables):
@@ -179,7 +179,7 @@ def test_a_student_that_agrees_in_the_matched_layers_has_no_loss(rows, teacher):
         features=tuple(teacher.features[i] for i in (0, *matched)),
         attention=tuple(teacher.attention[i - 1] for i in matched),
     )
-    for name, recipe in recipes.recipes(student, TEACHER.width).items():
+    for name, recipe in terms.recipes(student, TEACHER.width).items():
         pair = projected(recipe, same, teacher, rows)
         if name == "tinybert":  # whose maps are random
             features = tuple(teacher.features[i] for i in (0, *matched))
@@ -197,36 +197,34 @@ def test_distributions_of_more_heads_are_averaged(rows, teacher):
     p = jax.nn.softmax(jnp.where(real, teacher.attention[-1], -jnp.inf), -1)
     mean = p.reshape(5, 4, 3, 7, 7).mean(2)
     student = teacher._replace(attention=(jnp.log(mean + 1e-30),))
-    loss = recipes.minilm(4, student, teacher, rows)
+    loss = terms.minilm(4, student, teacher, rows)
     np.testing.assert_allclose(loss, 0, atol=1e-5)
 
 
 def test_groups_of_heads_are_averaged():
     scores = RNG.normal(size=(2, 12, 3, 3)).astype(np.float32)
-    found = recipes.grouped(scores, 4)
+    found = terms.grouped(scores, 4)
     np.testing.assert_allclose(found[:, 1], scores[:, 3:6].mean(1), rtol=1e-5)
-    np.testing.assert_array_equal(recipes.grouped(scores, 12), scores)
+    np.testing.assert_array_equal(terms.grouped(scores, 12), scores)
     with pytest.raises(
         ValueError, match="heads is 5, but must divide the teacher's, 12"
     ):
-        recipes.grouped(scores, 5)
+        terms.grouped(scores, 5)
 
 
 def test_predictions_are_hintons_or_squared_errors(rows, teacher):
     student = outputs(TEACHER, rows, 3)
     chosen = {"temperature": 2.0, "alpha": 0.3}
-    found = recipes.predicted(student, teacher, rows, **chosen)
+    found = terms.predicted(student, teacher, rows, **chosen)
     pair = student.logits, teacher.logits
     expected = losses.hinton(*pair, rows["label"], **chosen)
     np.testing.assert_allclose(found, expected, rtol=1e-6)
     score = np.linspace(0, 5, 5, dtype=np.float32)
     both = [each._replace(logits=each.logits[:, :1]) for each in (student, teacher)]
-    found = recipes.predicted(*both, {"score": score}, **chosen)
+    found = terms.predicted(*both, {"score": score}, **chosen)
     s, t = (np.asarray(each.logits[:, 0]) for each in both)
     np.testing.assert_allclose(
         found, 0.3 * (s - t) ** 2 + 0.7 * (s - score) ** 2, rtol=1e-5
     )
-    more = recipes.added(
-        recipes.logit_mse, *both, {"score": score}, weight=2.0, **chosen
-    )
+    more = terms.added(terms.logit_mse, *both, {"score": score}, weight=2.0, **chosen)
     np.testing.assert_allclose(more - found, 2 * (s - t) ** 2, rtol=1e-3)

