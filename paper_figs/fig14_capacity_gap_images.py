@@ -5,8 +5,8 @@ ten convolutions, trained on the same images. Middle: published residual network
 trained on all of CIFAR-10. Marks are means with 95 % intervals over {config[seeds]}
 seeds. DIST and KL between standardised logits were tried with two teachers. Right: the
 errors at T = 4 against the mean entropy of the teacher's predictions on the training
-images; open marks are the published teachers. Dotted: hard labels, and ResNet-56 by KL at
-T = 4, for twice the epochs.
+images; open marks are the published teachers. Dotted: hard labels, and ResNet-56 by KL
+at T = 4, for twice the epochs.
 """
 
 from matplotlib.axes import Axes

@@ -21,6 +21,7 @@ import torch
 from transformers import (
     AutoModel,
     AutoModelForSequenceClassification,
+    AutoTokenizer,
     BertConfig,
     BertForMaskedLM,
     BertForSequenceClassification,
@@ -31,6 +32,7 @@ from transformers import (
 )
 
 from kdjax import models
+from kdjax.data import tokenized
 from kdjax.models import hugging_face
 
 ROOT = Path(__file__).with_name("encoders")
@@ -125,17 +127,22 @@ def differences(found: dict, folder: str) -> list[str]:
 
 
 def opens_what_kdjax_saves() -> None:
-    """A network that kdjax makes gives the same logits in transformers."""
-    shape = models.Shape(60, layers=2, width=16, heads=2, feed_forward=24, positions=40)
-    network, rows = models.bert(shape, classes=3), batch("bert", 20)
+    """A network that kdjax saves gives the same logits of a pair of texts there."""
+    sizes = {"layers": 2, "width": 16, "heads": 2, "feed_forward": 24}
+    shape = models.Shape(30522, **sizes, positions=40)
+    pair = ["A boy is eating an apple."], ["The cook sleeps."]
+    tokenizer = MINILM / hugging_face.TOKENIZER
+    network = models.bert(shape, classes=3)
+    rows = tokenized(tokenizer, *pair, longest=40)
     params = network.init(jax.random.key(0), rows)["params"]
     params = jax.tree.map(lambda a: 10 * a, params)
     logits = network.apply({"params": params, "state": {}}, rows)[0].logits
     with tempfile.TemporaryDirectory() as folder:
-        hugging_face.save(folder, hugging_face.Pretrained(shape, params))
-        opened = AutoModelForSequenceClassification.from_pretrained(folder)
-        opened.set_attn_implementation("eager")
-        theirs = outputs(opened, rows)["logits"]
+        hugging_face.save(folder, hugging_face.Pretrained(shape, params), tokenizer)
+        opened = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+        given = AutoTokenizer.from_pretrained(folder)(*pair, return_tensors="pt")
+        with torch.no_grad():
+            theirs = opened(**given).logits.numpy()
     np.testing.assert_allclose(logits, theirs, atol=TOLERANCE)
 
 

@@ -154,6 +154,8 @@ def test_what_is_saved_has_the_names_and_values_of_transformers(name, tmp_path):
     assert all(jax.tree.leaves(same))
     copied = (tmp_path / "tokenizer.json").read_bytes()
     assert copied == (MINILM / "tokenizer.json").read_bytes()
+    settings = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    assert "token_type_ids" in settings["model_input_names"]
 
 
 def test_the_form_of_mpnet_is_not_saved(tmp_path):

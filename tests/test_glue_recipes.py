@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments.glue import recipes, setup, terms
+from experiments.glue import recipes, setup, student, terms
 from experiments.glue.students import WIDE, Student, students
 from kdjax import models
 from kdjax.data import Data, glue
@@ -39,11 +39,11 @@ def sentences(encoder):
 
 
 def cell(config, task, name):
-    student, model = students(TEACHER)[name], models.bert(TEACHER)
+    own, model = students(TEACHER)[name], models.bert(TEACHER)
     teacher = setup.Teacher(model, TEACHER, {}, task.data, {})
-    ways = {"layers": {}} if student.start else {"tinybert": {}, "none": None}
+    ways = {"layers": {}} if own.start else {"tinybert": {}, "none": None}
     columns = {"task": "sentences", "student": name}
-    return recipes.Cell(config, task, teacher, student, ways, columns)
+    return recipes.Cell(config, task, teacher, own, ways, columns)
 
 
 @pytest.mark.parametrize("name", ["4x192", WIDE])
@@ -70,6 +70,7 @@ def test_all_arms_have_the_same_epochs_but_the_control(name, sentences):
     assert found["rkd"].axes["weight"] == [0.1, 1, 10]
     assert found["pkd_last"].axes["temperature"] == [10]
     assert found["hinton"].axes["alpha"] == [config.alpha]
+    assert found["hinton"].axes["temperature"] == (1, 2, 4)
 
 
 def test_the_wide_student_has_its_own_tasks():
@@ -91,7 +92,7 @@ def test_texts_without_labels_are_each_there_once(encoder):
 def test_a_task_has_its_labels_and_metric(sentences):
     assert sentences.metric == "accuracy" and len(sentences.measures) == 2
     assert sentences.data.train["label"].shape == (sentences.info.train,)
-    assert [sentences.epochs(steps) for steps in (1, 14, 27)] == [1, 2, 4]
+    assert [sentences.epochs(steps) for steps in (1, 14, 27)] == [2, 2, 4]
     stream = sentences.in_batches().train
     assert stream.steps == sentences.info.train // setup.BATCH_SIZE
 
@@ -160,22 +161,43 @@ def small(teacher):
     return {"2x128": Student(replace(SHAPE, layers=1), (2,))}
 
 
+def test_a_saved_student_is_as_good_as_measured(
+    encoder, sentences, monkeypatch, tmp_path, capsys
+):
+    for module in (student, setup):
+        monkeypatch.setattr(module, "students", small)
+    folder = str(encoder.tokenizer.parent)
+    student.distil(recipe="rkd", steps=14, encoder=folder, save=tmp_path / "new")
+    saved = hugging_face.load(tmp_path / "new")
+    assert saved.shape == replace(SHAPE, layers=1)
+    model, test = models.bert(saved.shape, classes=2), sentences.data.test
+    logits = model.apply({"params": saved.params, "state": {}}, test)[0].logits
+    right = 100 * np.mean(np.argmax(logits, -1) == test["label"])
+    assert f" {right.round(1):g} " in capsys.readouterr().out.split("student")[1]
+
+
+def test_a_command_for_a_missing_encoder_fails(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        student.distil(encoder="nowhere")
+    assert "nowhere is no checkpoint" in capsys.readouterr().err
+
+
 def table():
     """Scores of two tasks, in which each recipe has a lead of its own."""
     leads = {"hinton": 1, "long": 2, "minilm": 5, "pkd_skip": 3, "rkd": 4}
     rows = []
     for task, level in (("mrpc", 80), ("stsb", 70)):
-        for student in ("4x192", WIDE):
-            start = "layers" if student == WIDE else "tinybert"
+        for name in ("4x192", WIDE):
+            start = "layers" if name == WIDE else "tinybert"
             arms = {n: 0 for n in (*terms.ALL, "fine_tuning")} | leads
             for seed in range(3):
                 for arm, lead in arms.items():
-                    row = {"task": task, "student": student, "seed": seed}
-                    score = level + lead + (20 if student == WIDE else 0)
+                    row = {"task": task, "student": name, "seed": seed}
+                    score = level + lead + (20 if name == WIDE else 0)
                     row |= {"start": start, "arm": arm, "score": score}
                     rows.append(row | {"teacher_score": 100})
-                if student != WIDE:
-                    row = {"task": task, "student": student, "seed": seed}
+                if name != WIDE:
+                    row = {"task": task, "student": name, "seed": seed}
                     row |= {"start": "none", "arm": "fine_tuning", "score": level - 7}
                     rows.append(row | {"teacher_score": 100})
     found = pd.DataFrame(rows)

@@ -111,8 +111,11 @@ class Task(NamedTuple):
         return (metrics.classification(), *binary)
 
     def epochs(self, steps: int) -> int:
-        """The number of epochs that has about this number of steps."""
-        return max(1, round(steps / (self.info.train // BATCH_SIZE)))
+        """The number of epochs that has about this number of steps; at least two.
+
+        Recipes with two phases divide them.
+        """
+        return max(2, round(steps / (self.info.train // BATCH_SIZE)))
 
     def in_batches(self, data: Data | None = None) -> Data:
         """The task's data, or others of the same texts, with batches to train on."""

@@ -128,7 +128,12 @@ def save(
     if tokenizer is not None:
         with files.atomic(folder / TOKENIZER) as path:
             path.write_bytes(Path(tokenizer).read_bytes())
-        settings = {"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": "[PAD]"}
+        settings = {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "pad_token": "[PAD]",
+            # By default, the second text of a pair would have the first one's segment.
+            "model_input_names": ["input_ids", "token_type_ids", "attention_mask"],
+        }
         with files.atomic(folder / "tokenizer_config.json") as path:
             path.write_text(json.dumps(settings) + "\n")
 
