@@ -1,4 +1,4 @@
-"""Distils one student for a task, beside its teacher, and writes it to be deployed.
+r"""Distils one student for a task, beside its teacher, and writes it to be deployed.
 
     python -m experiments.glue.student --save DIR     # on sentences, without a download
     python -m experiments.glue.student --task mrpc --student 4x192 --recipe pkd_skip \
