@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kdjax.study.selection import best_setting, range_less_others
+from kdjax.study.selection import best_setting, largest, range_less_others
 
 RUNS = pd.DataFrame(
     {
@@ -79,3 +79,8 @@ def test_a_range_is_compared_with_what_is_outside_by_other_seeds():
     # The least validation errors are those of the smallest value of each group.
     assert range_less_others(mixed, "t", 3, 5).tolist() == [8 - 10, 9 - 14]
     assert range_less_others(mixed, "t", 4, 8).tolist() == [7 - 10, 7 - 14]
+
+
+def test_the_largest_score_is_selected_and_the_smaller_setting_of_two():
+    search = pd.DataFrame({"weight": [3.0, 2.0, 1.0, 0.5], "f1": [0.7, 0.9, 0.9, None]})
+    assert largest(search, ["weight"], score="f1")["weight"].tolist() == [1.0]

@@ -218,8 +218,7 @@ def teacher(own: Task, config: Tasks, pretrained: Encoder) -> Teacher:
     setting = training(
         own, pretrained.shape, terms.labelled, config.teacher_epochs, **selected
     )
-    column, best = f"validation_{own.metric}", None
-    seconds = 0.0
+    found, seconds = [], 0.0
     for rate in config.teacher_rates:
         trained = train(
             setting,
@@ -230,14 +229,12 @@ def teacher(own: Task, config: Tasks, pretrained: Encoder) -> Teacher:
             name=f"teacher of {own.info.name}, learning rate {rate:g}",
         )
         seconds += float(trained.curves["seconds"].sum())
-        curve = trained.curves[column].fillna(-np.inf)
-        if best is None or curve.max() > best[0]:
-            best = curve.max(), rate, 1 + int(curve.argmax()), trained.best
-    assert best is not None
-    _, rate, epoch, variables = best
+        curve = trained.curves[f"validation_{own.metric}"].fillna(-np.inf)
+        found.append((curve.max(), rate, 1 + int(curve.argmax()), trained.best))
+    _, rate, epoch, variables = max(found, key=lambda each: each[0])
     apply = jax.jit(lambda variables, b: kept(setting.model.apply(variables, b)[0]))
     data = store(partial(apply, variables), own.data, batch_size=250)
-    found = measured(data, *own.measures)
+    scores = measured(data, *own.measures)
     quality = {
         "task": own.info.name,
         "parameters": parameters(pretrained.shape),
@@ -245,8 +242,8 @@ def teacher(own: Task, config: Tasks, pretrained: Encoder) -> Teacher:
         "epoch": epoch,
         "seconds": round(seconds),
         "metric": own.metric,
-        "score": 100 * found["test"][own.metric],
-        **{f"{part}_{n}": v for part, each in found.items() for n, v in each.items()},
+        "score": 100 * scores["test"][own.metric],
+        **{f"{part}_{n}": v for part, each in scores.items() for n, v in each.items()},
     }
     return Teacher(setting.model, pretrained.shape, variables, data, quality)
 

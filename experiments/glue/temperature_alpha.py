@@ -14,9 +14,9 @@ from functools import partial
 
 import pandas as pd
 
+from experiments.cifar10 import temperature_alpha as images
 from experiments.glue import setup, terms
 from experiments.glue.students import Name, students
-from experiments.mnist import alpha_teacher, temperature_width
 from kdjax.study import selection
 from kdjax.study.arms import Arm, gather, tuned
 from kdjax.study.claims import Claim, below
@@ -26,8 +26,6 @@ from kdjax.study.study import Outcome, Study, print_table
 from kdjax.study.types import Count, Fractions, Positives
 
 WAY = "tinybert"  # of the student's distillation without labels
-FIXED = 4.0  # temperature at which alphas are compared
-ERRORS = "test_errors_last"
 
 
 @dataclass(frozen=True)
@@ -36,7 +34,7 @@ class Config(setup.Tasks):
     """Tasks of GLUE, or sentences, which need no download."""
     student: Name = "2x128"
     """Layers and width of the student."""
-    temperatures: Positives = (1.0, 2.0, FIXED, 8.0, 20.0)
+    temperatures: Positives = (1.0, 2.0, images.FIXED, 8.0, 20.0)
     """Temperatures of Hinton's loss."""
     alphas: Fractions = (0.5, 0.9, 1.0)
     """Weights of the teacher in Hinton's loss."""
@@ -89,31 +87,17 @@ def run(config, tasks, own, texts):
     return Outcome(tables, {"seconds": round(seconds)})
 
 
-def of_task(runs, task):
-    return runs[runs["task"] == task]
-
-
-def usual_less_others(runs, task):
-    """``[seeds]``, errors at the best T from 3 to 5 minus those at the best other."""
-    rows = of_task(runs, task).query("arm == 'hinton' and alpha == 1")
-    return selection.range_less_others(rows, "temperature", *temperature_width.USUAL)
-
-
-def typical_less_others(runs, task):
-    """``[seeds]``, errors at the best typical alpha minus those at the best other."""
-    rows = of_task(runs, task)
-    hard = rows.query("arm == 'hard'").assign(alpha=0.0)
-    soft = rows.query("arm == 'hinton' and temperature == @FIXED")
-    both = pd.concat([hard, soft])
-    return selection.range_less_others(both, "alpha", *alpha_teacher.TYPICAL)
+def of_task(measure, runs, task):
+    """What CIFAR-10's experiment measures, for the runs of one task."""
+    return measure(runs[runs["task"] == task])
 
 
 def show(tables, meta):
     runs = tables["runs"]
     for task, rows in runs.groupby("task", sort=False):
         cells = rows[rows["arm"] == "hinton"].groupby(["temperature", "alpha"])
-        found = cells[ERRORS].agg(format_mean).unstack()
-        hard = format_mean(rows.loc[rows["arm"] == "hard", ERRORS])
+        found = cells[images.ERRORS].agg(format_mean).unstack()
+        hard = format_mean(rows.loc[rows["arm"] == "hard", images.ERRORS])
         print_table(found, f"{task}: errors by alpha; hard labels {hard}")
 
 
@@ -123,14 +107,14 @@ for task, words in {"sst2": "SST-2", "mrpc": "MRPC"}.items():
         "T of 3 to 5 is best",
         "errors at the best T from 3 to 5 minus those at the best other T, both "
         f"selected on held-out texts; {words}, the teacher alone",
-        partial(usual_less_others, task=task),
+        partial(of_task, images.usual_less_others, task=task),
         below(0.0),
     )
     CLAIMS[f"typical_alpha_{task}"] = Claim(
         "A teacher weight of 0.5 to 0.9 is best",
         "errors at the best alpha from 0.5 to 0.9 minus those at the best other alpha, "
         f"both selected on held-out texts; {words}, T = 4",
-        partial(typical_less_others, task=task),
+        partial(of_task, images.typical_less_others, task=task),
         below(0.0),
     )
 STUDY = Study(
@@ -142,9 +126,13 @@ STUDY = Study(
     cost="90 minutes",
     published={},
     quick=setup.QUICK
-    | {"temperatures": (1.0, FIXED), "alphas": (1.0,), "learning_rates": (5e-4,)},
+    | {
+        "temperatures": (1.0, images.FIXED),
+        "alphas": (1.0,),
+        "learning_rates": (5e-4,),
+    },
     claims=CLAIMS,
-    paper={"usual": temperature_width.USUAL, "typical": alpha_teacher.TYPICAL},
+    paper=images.STUDY.paper,
     load=setup.load,
 )
 
