@@ -1,7 +1,7 @@
 """Which size of network on hard labels is as accurate as a distilled one.
 
 Left: test accuracy on CIFAR-10 of plain networks with two convolutions, from
-{config[widths][0]:g} to {config[widths][-1]:g} times the usual number of filters. The
+{config[widths][0]:g} to {config[widths][4]:g} times the usual number of filters. The
 dashed line is where distilled networks would lie if each were as good as one of four
 times its size. Right: the size of the smallest network on hard labels that is as
 accurate, over the network's own. At the ends of the grey range the networks on hard

@@ -10,7 +10,7 @@ import pytest
 
 from experiments import __main__ as listing
 from experiments import claims
-from experiments.cifar10 import capacity_gap, human_beliefs
+from experiments.cifar10 import capacity_gap, human_beliefs, size_equivalence
 from experiments.cifar10 import temperature_alpha as temperature_alpha_cifar10
 from experiments.mnist import hinton, omitted_digit, temperature_alpha
 from kdjax import results
@@ -28,6 +28,7 @@ PAGES = (
     "results/cifar10.md",
 )
 ERRORS = "test_errors_last"
+SIZES = "size_equivalence_cifar10"
 ENDS = ("share_low", "share_high")
 
 
@@ -119,6 +120,25 @@ def test_the_table_of_the_gap_on_cifar10_comes_from_the_committed_results():
     assert f"DIST is undecided, {points('dist')}" in words
     assert f"epochs are {points('gain_hard_long', -1)} points better" in words
     assert f"twice the epochs adds {points('gain_long')} to them" in words
+
+
+def test_what_is_said_of_sizes_is_so():
+    page = (ROOT / "results/cifar10.md").read_text()
+    words, tables = " ".join(page.split()), size_equivalence.STUDY.tables(SIZES)
+    runs, factors = tables["runs"], tables["factors"].set_index(["arm", "width"])
+    scores = (100 * runs["test_accuracy_last"]).groupby([runs["arm"], runs["width"]])
+    shown = scores.agg(format_mean)
+    for width, parameters in runs.groupby("width")["parameters"].first().items():
+        row, last = f"| {parameters} | {shown['hard', width]} |", " | |"
+        if width < runs["width"].max():
+            own = size_equivalence.in_words(factors.loc["distilled", width])
+            last = f" {shown['distilled', width]} | {own} |"
+        assert row + last in page
+    usual = factors.loc["distilled", size_equivalence.USUAL]
+    assert f"as good as one of {usual['factor']:.1f} times" in words
+    long = size_equivalence.in_words(factors.loc["hard_long", size_equivalence.USUAL])
+    assert f"labels replace a factor of {long}" in words
+    assert f"from commit {results.meta(SIZES)['commit']}:" in words
 
 
 def test_what_is_said_of_temperature_and_alpha_on_cifar10_is_so():
