@@ -278,7 +278,21 @@ def test_weights_of_half_precision_are_computed_in_it():
 
 
 def test_words_need_a_head():
-    with pytest.raises(ValueError, match="logits is 'word', but takes 'classes' or"):
+    with pytest.raises(
+        ValueError, match="logits is 'word', but takes one of classes, "
+    ):
         models.bert(SHAPE, logits="word")
     with pytest.raises(ValueError, match="but the shape has word_head=False"):
         models.bert(SHAPE, logits="words")
+
+
+def test_masked_words_have_the_logits_of_their_places():
+    shape = replace(SHAPE, word_head=True)
+    rows = {n: a[:, :9] for n, a in given("classes")[0].items()}
+    every, some = (models.bert(shape, logits=n) for n in ("words", "masked_words"))
+    variables = some.init(jax.random.key(0), rows)
+    expected = every.apply(variables, rows)[0].logits
+    places = np.array([[3, 0], [8, 8]])[: len(expected)]
+    found = some.apply(variables, {**rows, "places": places})[0].logits
+    for i, row in enumerate(places):
+        np.testing.assert_allclose(found[i], expected[i, row], atol=1e-5)

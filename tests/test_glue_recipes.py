@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-import jax
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,25 +11,18 @@ from experiments.glue.students import WIDE, Student, students
 from kdjax import models
 from kdjax.data import Data, glue
 from kdjax.models import hugging_face
-from tests.published import MINILM, needs_minilm
+from tests import encoders
+from tests.encoders import SHAPE
+from tests.published import needs_minilm
 
 pytestmark = [needs_minilm, pytest.mark.usefixtures("fast_compile")]
-SHAPE = models.Shape(30522, layers=2, width=8, heads=2, feed_forward=8, positions=64)
 TEACHER = replace(SHAPE, layers=6, width=384, heads=12)
 CONFIG = recipes.STUDY.quick_config()
 
 
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory):
-    """A small encoder with the tokenizer of all-MiniLM-L6-v2."""
-    folder = tmp_path_factory.mktemp("encoder")
-    rows = np.zeros((2, 8), np.int32)
-    example = {"tokens": rows, "mask": rows + 1, "segments": rows}
-    params = models.bert(SHAPE).init(jax.random.key(0), example)["params"]
-    tokenizer = MINILM / hugging_face.TOKENIZER
-    hugging_face.save(folder, hugging_face.Pretrained(SHAPE, params), tokenizer)
-    params = {n: p for n, p in params.items() if n != "classifier"}
-    return setup.encoder(str(folder))._replace(params=params)
+    return encoders.small(tmp_path_factory.mktemp("encoder"))
 
 
 @pytest.fixture(scope="module")

@@ -228,3 +228,27 @@ def test_predictions_are_hintons_or_squared_errors(rows, teacher):
     )
     more = terms.added(terms.logit_mse, *both, {"score": score}, weight=2.0, **chosen)
     np.testing.assert_allclose(more - found, 2 * (s - t) ** 2, rtol=1e-3)
+
+
+def test_distilbert_predicts_masked_words_and_hidden_states():
+    rng = np.random.default_rng(3)
+    logits, its = rng.normal(size=(2, 2, 3, 9)).astype(np.float32)
+    hidden, its_hidden = rng.normal(size=(2, 2, 5, 4)).astype(np.float32)
+    label = np.array([[4, 7, -1], [2, -1, -1]], np.int32)
+    mask = np.array([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]], np.int32)
+    student, teacher = (
+        models.Outputs(jnp.asarray(z), (jnp.asarray(h),))
+        for z, h in ((logits, hidden), (its, its_hidden))
+    )
+    got = terms.distilbert(student, teacher, {"label": label, "mask": mask})
+    for row, (words, tokens) in enumerate(((2, 5), (1, 3))):
+        log_q, log_p = (jax.nn.log_softmax(z[row, :words] / 2) for z in (logits, its))
+        soft = 4 * (np.exp(log_p) * (log_p - log_q)).sum(-1).mean()
+        at_one = jax.nn.log_softmax(logits[row, :words])
+        hard = -at_one[np.arange(words), label[row, :words]].mean()
+        a, b = hidden[row, :tokens], its_hidden[row, :tokens]
+        cosines = (a * b).sum(-1) / np.linalg.norm(a, axis=-1)
+        cosine = np.mean(1 - cosines / np.linalg.norm(b, axis=-1))
+        np.testing.assert_allclose(got[row], 5 * soft + 2 * hard + cosine, rtol=1e-4)
+    only = terms.masked_words(student, teacher, {"label": label})
+    assert only.shape == (2,) and (only > 0).all()

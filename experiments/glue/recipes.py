@@ -20,12 +20,12 @@ validation split, which nothing is selected on.
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 import pandas as pd
 
-from experiments.glue import setup, terms
+from experiments.glue import setup, terms, unlabelled
 from experiments.glue.students import NAMES, WIDE, Name, Student, students
 from kdjax.study import selection
 from kdjax.study.arms import Arm, all_tuned, gather, tuned
@@ -50,6 +50,8 @@ class Config(setup.Tasks):
     """Recipes to try."""
     general: tuple[terms.Name, ...] = (USUAL, "minilm", "minilm_v2")
     """Losses of the distillation without labels; recipes begin from tinybert."""
+    wide_general: tuple[unlabelled.Wide, ...] = get_args(unlabelled.Wide)
+    """How the student that is as wide as the teacher begins; recipes from layers."""
     learning_rates: Positives = (2e-4, 5e-4)
     """Peak learning rates (AdamW, cosine decay) to select from."""
     factors: Positives = (0.1, 1.0, 10.0)
@@ -83,10 +85,10 @@ def cells(config: Config) -> Iterator[tuple[str, str]]:
 
 def beginnings(
     config: Config, name: Name, texts: Any, own: setup.Encoder
-) -> dict[str, setup.Beginning]:
+) -> dict[str, unlabelled.Beginning]:
     """All ways in which a student begins, but for weights that are drawn."""
-    ways = ("layers",) if name == WIDE else config.general
-    return {way: setup.beginning(name, way, config, texts, own) for way in ways}
+    ways = config.wide_general if name == WIDE else config.general
+    return {way: unlabelled.beginning(name, way, config, texts, own) for way in ways}
 
 
 class Cell(NamedTuple):

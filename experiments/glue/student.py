@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 import tyro
 
-from experiments.glue import recipes, setup, terms
+from experiments.glue import recipes, setup, terms, unlabelled
 from experiments.glue.students import WIDE, Name, students
 from kdjax import models
 from kdjax.models import Batch, Model, Shape, Variables, hugging_face
@@ -74,7 +74,7 @@ def distil(
     checkpoint.cache_compilations()
     teacher = setup.teacher(tasks[task], config, own)
     way = "layers" if student == WIDE else recipes.USUAL
-    params = setup.beginning(student, way, config, texts, own).params
+    params = unlabelled.beginning(student, way, config, texts, own).params
     its = students(own.shape)[student]
     cell = recipes.Cell(config, tasks[task], teacher, its, {way: params}, {})
     chosen = terms.recipes(its, own.shape.width)[recipe]

@@ -15,7 +15,7 @@ from functools import partial
 import pandas as pd
 
 from experiments.cifar10 import temperature_alpha as images
-from experiments.glue import setup, terms
+from experiments.glue import setup, terms, unlabelled
 from experiments.glue.students import Name, students
 from kdjax.study import selection
 from kdjax.study.arms import Arm, gather, tuned
@@ -63,7 +63,7 @@ def arm(name, config, task, teacher, params, axes, choose):
 
 
 def run(config, tasks, own, texts):
-    begun = setup.beginning(config.student, WAY, config, texts, own)
+    begun = unlabelled.beginning(config.student, WAY, config, texts, own)
     found, qualities = [], []
     for task in tasks.values():
         teacher = setup.teacher(task, config, own)

@@ -164,6 +164,27 @@ def minilm_v2(student: Outputs, teacher: Outputs, batch: Batch) -> jax.Array:
     return losses.minilm_v2(*both, heads=RELATION_HEADS, mask=batch["mask"])
 
 
+def masked_words(student: Outputs, teacher: Outputs, batch: Batch) -> jax.Array:
+    """Cross-entropy of masked words, mean over those of a text."""
+    found = losses.cross_entropy(student.logits, batch["label"])
+    return losses.sequence_mean(found, batch["label"] >= 0)
+
+
+def distilbert(student: Outputs, teacher: Outputs, batch: Batch) -> jax.Array:
+    """DistilBERT, with the weights of its code: words, predictions, hidden states.
+
+    Predictions are those of masked words, an option of its code: for all words, they
+    would take longer than the network.
+    """
+    soft = losses.soft_kl(student.logits, teacher.logits, temperature=2.0)
+    cosine = losses.cosine_distance(student.features[-1], teacher.features[-1])
+    return (
+        5 * losses.sequence_mean(soft, batch["label"] >= 0)
+        + 2 * masked_words(student, teacher, batch)
+        + losses.sequence_mean(cosine, batch["mask"] != 0)
+    )
+
+
 def on_pooled(
     loss: Callable, student: Outputs, teacher: Outputs, batch: Batch
 ) -> jax.Array:

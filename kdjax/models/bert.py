@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Literal, get_args
 
 import flax.linen as nn
 import jax
@@ -13,6 +13,7 @@ from kdjax.models.types import Model, Outputs
 
 _FAR = 128  # tokens; relative positions beyond share a bucket
 _INITIAL = nn.initializers.normal(0.02)
+_Logits = Literal["classes", "words", "masked_words"]
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def bert(
     shape: Shape,
     *,
     classes: int = 2,
-    logits: Literal["classes", "words"] = "classes",
+    logits: _Logits = "classes",
     dropout: float = 0.0,
 ) -> Model:
     """An encoder of the batch's ``tokens``, ``mask`` and ``segments``, ``[B, L]`` each.
@@ -73,24 +74,29 @@ def bert(
     Args:
       shape: The sizes.
       classes: Number of logits of a text, 1 for regression.
-      logits: What the logits are of: ``"classes"``, ``[B, classes]``, or ``"words"``,
-        ``[B, L, vocabulary]``, for which the shape needs a ``word_head``. The
-        parameters are the same, so that a training can have phases of both.
+      logits: What the logits are of: ``"classes"``, ``[B, classes]``; ``"words"``,
+        ``[B, L, vocabulary]``; or ``"masked_words"``, those at the batch's ``places``
+        ``[B, K]`` alone, ``[B, K, vocabulary]``. The last two need a ``word_head``.
+        Parameters are the same, so that a training can have phases of all.
       dropout: Of hidden states and attention, in training mode.
 
     Raises:
-      ValueError: if logits is neither, or the shape has no head for words.
+      ValueError: if logits is none of these, or the shape has no head for words.
 
     References:
       Devlin et al., `BERT <https://arxiv.org/abs/1810.04805>`_, 2019; Song et al.,
       `MPNet <https://arxiv.org/abs/2004.09297>`_, 2020.
     """
-    if logits not in ("classes", "words"):
-        raise ValueError(f"logits is {logits!r}, but takes 'classes' or 'words'")
-    if logits == "words" and not shape.word_head:
-        raise ValueError("logits is 'words', but the shape has word_head=False")
+    if logits not in (known := get_args(_Logits)):
+        raise ValueError(f"logits is {logits!r}, but takes one of {', '.join(known)}")
+    if logits != "classes" and not shape.word_head:
+        raise ValueError(f"logits is {logits!r}, but the shape has word_head=False")
     network = _Encoder(shape, classes, logits, dropout)
-    return from_linen(network, inputs=("tokens", "mask", "segments"))
+    inputs = ("tokens", "mask", "segments")
+    model = from_linen(network, inputs)
+    if logits == "masked_words":  # parameters do not depend on the places
+        return Model(model.init, from_linen(network, (*inputs, "places")).apply)
+    return model
 
 
 class _Encoder(nn.Module):
@@ -101,7 +107,13 @@ class _Encoder(nn.Module):
 
     @nn.compact
     def __call__(
-        self, tokens: jax.Array, mask: jax.Array, segments: jax.Array, *, train: bool
+        self,
+        tokens: jax.Array,
+        mask: jax.Array,
+        segments: jax.Array,
+        places: jax.Array | None = None,
+        *,
+        train: bool,
     ) -> Outputs:
         shape, length = self.shape, tokens.shape[1]
         if length > shape.positions - shape.first_position:
@@ -111,8 +123,8 @@ class _Encoder(nn.Module):
             )
         embed = partial(nn.Embed, features=shape.width, embedding_init=_INITIAL)
         words = embed(shape.vocabulary, name="words")
-        places = jnp.arange(shape.first_position, shape.first_position + length)
-        x = words(tokens) + embed(shape.positions, name="positions")(places)[None]
+        positions = jnp.arange(shape.first_position, shape.first_position + length)
+        x = words(tokens) + embed(shape.positions, name="positions")(positions)[None]
         if shape.segments:
             x = x + embed(shape.segments, name="segments")(segments)
         drop = nn.Dropout(self.dropout, deterministic=not train)
@@ -135,12 +147,14 @@ class _Encoder(nn.Module):
         extras = {"queries": queries, "keys": keys, "values": values, "pooled": pooled}
         logits = of_text
         if shape.word_head:
+            if places is not None:
+                x = jnp.take_along_axis(x, places[..., None], 1)
             y = nn.gelu(dense(shape.width, name="word_dense")(x), approximate=False)
             y = nn.LayerNorm(shape.epsilon, name="word_norm")(y)
             zeros = nn.initializers.zeros
             of_each = self.param("word_bias", zeros, (shape.vocabulary,))
             of_words = words.attend(y) + of_each[None, None]
-            logits = of_words if self.logits == "words" else of_text
+            logits = of_text if self.logits == "classes" else of_words
         return Outputs(logits, tuple(hidden), tuple(scores), extras)
 
 

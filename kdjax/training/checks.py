@@ -89,14 +89,15 @@ def check_fit(
     has = f"a batch has {', '.join(batch)}"
     if isinstance(fixed, Mapping):
         has += f", and fixed has {', '.join(fixed)}"
-    variables, outputs = _student(training.model, batch, has)
+    variables = _variables(training.model, batch, has)
+    view = _shapes("view", has, training.view, key, batch, variables["params"], fixed)
+    _check_view(view, len(jax.tree.leaves(batch)[0]))
+    outputs = _outputs(training.model, variables, view, has)
     for name, split in zip(Data._fields, data, strict=True):
         if split is not None:
             split = batch if isinstance(split, Stream) else split
             check_labels(name, split, outputs)
             check_teacher(name, split, outputs)
-    view = _shapes("view", has, training.view, key, batch, variables["params"], fixed)
-    _check_view(view, len(jax.tree.leaves(batch)[0]))
     teacher_outputs = _shapes("teacher", has, training.teacher, fixed, view)
     has += f"; {_described('student', outputs)}"
     has += f"; {_described('teacher', teacher_outputs)}"
@@ -136,20 +137,24 @@ def _described(whose: str, outputs: Outputs | None) -> str:
     )
 
 
-def _student(model: Model, batch: Batch, has: str) -> tuple[Any, Outputs]:
+def _variables(model: Model, batch: Batch, has: str) -> Any:
     variables = _shapes("model", has, model.init, jax.random.key(0), batch)
     if not isinstance(variables, dict) or set(variables) != {"params", "state"}:
         raise TypeError(
             f"model: init returned {jax.tree.structure(variables)}, but must return a "
             f"dict with params and state"
         )
-    given = _shapes("model", has, model.apply, variables, batch)
+    return variables
+
+
+def _outputs(model: Model, variables: Any, view: Batch, has: str) -> Outputs:
+    given = _shapes("model", has, model.apply, variables, view)
     if type(given) is not tuple or not isinstance(given[0], Outputs):
         raise TypeError(
             f"model: apply returned {jax.tree.structure(given)}, but must return a "
             f"pair of kdjax.models.Outputs and the state"
         )
-    return variables, given[0]
+    return given[0]
 
 
 def _check_view(view: Any, size: int) -> None:

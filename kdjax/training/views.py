@@ -46,6 +46,63 @@ def of_stored(views: Sequence[Callable[[jax.Array], jax.Array]]) -> View:
     return partial(_of_stored, tuple(views))
 
 
+def masked_words(
+    mask_token: int,
+    *,
+    vocabulary: int,
+    special: Sequence[int] = (),
+    share: float = 0.15,
+) -> View:
+    """A view that hides words which the student is to predict, as BERT's pretraining.
+
+    Of each text ``share`` of the words are drawn, at least one. Of these, 80 % become
+    the mask token, 10 % another word, and 10 % stay. The batch gets ``places`` ``[B,
+    K]`` of the drawn words, and their tokens as ``label``, -1 where a text has fewer.
+
+    Args:
+      mask_token: The token of a hidden word.
+      vocabulary: Number of tokens, from which other words are drawn.
+      special: Tokens that are no words and are not drawn.
+      share: Share of words that are drawn, in (0, 1]; 0.15 in BERT.
+
+    Raises:
+      ValueError: if the share is not.
+
+    References:
+      Devlin et al., `BERT <https://arxiv.org/abs/1810.04805>`_, 2019, section 3.1.
+    """
+    if not 0 < share <= 1:
+        raise ValueError(f"share is {share!r}, but takes a number in (0, 1]")
+    return partial(_masked_words, mask_token, vocabulary, tuple(special), share)
+
+
+def _masked_words(
+    mask_token: int,
+    vocabulary: int,
+    special: tuple[int, ...],
+    share: float,
+    key: jax.Array,
+    batch: Batch,
+    params: object,
+    fixed: object,
+) -> Batch:
+    tokens = jnp.asarray(batch["tokens"])
+    keys = jax.random.split(key, 3)
+    words = (batch["mask"] != 0) & ~jnp.isin(tokens, jnp.array(special, tokens.dtype))
+    order = jnp.where(words, jax.random.uniform(keys[0], tokens.shape), -1.0)
+    ranks, places = jax.lax.top_k(order, max(1, round(share * tokens.shape[1])))
+    count = jnp.maximum(1, jnp.round(share * jnp.sum(words, 1, keepdims=True)))
+    drawn = (jnp.arange(places.shape[1])[None] < count) & (ranks >= 0)
+    own = jnp.take_along_axis(tokens, places, 1)
+    fate = jax.random.uniform(keys[1], places.shape)
+    other = jax.random.randint(keys[2], places.shape, 0, vocabulary, tokens.dtype)
+    new = jnp.where(fate < 0.8, mask_token, jnp.where(fate < 0.9, other, own))
+    rows = jnp.arange(len(tokens))[:, None]
+    hidden = tokens.at[rows, places].set(jnp.where(drawn, new, own))
+    label = jnp.where(drawn, own, -1)
+    return {**batch, "tokens": hidden, "places": places, "label": label}
+
+
 def _augmented(
     augmentations: tuple[Augmentation, ...],
     key: jax.Array,
