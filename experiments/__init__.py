@@ -25,6 +25,7 @@ MODULES = (
     "cifar10.temperature_alpha",
     "glue.recipes",
     "glue.temperature_alpha",
+    "glue.embeddings",
     "toy.mode_covering",
 )
 

@@ -243,3 +243,14 @@ def test_a_score_has_the_correlation_of_scipy():
     flat = np.full_like(logits, 3.3)
     constant = finished(metrics.regression(), flat, {"score": score})
     assert set(constant) == {"mse", "pearson"} and np.isnan(constant["pearson"])
+
+
+def test_examples_without_a_score_are_ignored():
+    score = (5 * RNG.random(60)).astype(np.float32)
+    logits = (score + RNG.normal(size=60)).astype(np.float32)[:, None]
+    teacher = Outputs(logits + 1)
+    known = {"score": score[:40], "teacher": Outputs(teacher.logits[:40])}
+    expected = finished(metrics.regression(), logits[:40], known)
+    score[40:] = np.nan
+    every = {"score": score, "teacher": teacher}
+    assert finished(metrics.regression(), logits, every) == pytest.approx(expected)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kdjax.data import Data
+from kdjax.data import Data, text
 from kdjax.models import Outputs
 from kdjax.training import teacher_files, views
 from kdjax.training.teacher_files import store_on_disk
@@ -130,3 +130,31 @@ def test_damaged_files_are_computed_again(tmp_path, capsys):
 def test_a_stream_is_refused_by_name():
     with pytest.raises(TypeError, match="train is list, but takes arrays by name"):
         store_on_disk(Linear, VARIABLES, Data([1, 2]))
+
+
+def test_a_cut_batch_has_the_outputs_of_the_whole(tmp_path):
+    seen = []
+
+    class Mean(Linear):
+        @staticmethod
+        def apply(variables, batch, key=None):
+            seen.append(batch["tokens"].shape)
+            total = (batch["tokens"] * batch["mask"]).sum(1, keepdims=True)
+            return Outputs(total / batch["mask"].sum(1, keepdims=True)), {}
+
+    lengths = np.array([3, 4, 9, 12])
+    mask = (np.arange(20) < lengths[:, None]).astype(np.int32)
+    split = {
+        "tokens": np.full((4, 20), 7, np.int32),
+        "mask": mask,
+        "segments": 0 * mask,
+    }
+    split["tokens"][mask == 0] = 0
+    data = Data({**split, "label": np.arange(4)})
+    stored, _ = store_on_disk(
+        Mean, VARIABLES, data, cut=text.cut, batch_size=2, directory=tmp_path
+    )
+    np.testing.assert_array_equal(stored.train["teacher"].logits, np.full((4, 1), 7))
+    assert {(2, 8), (2, 16)} <= set(seen) and stored.train["label"] is data.train[
+        "label"
+    ]

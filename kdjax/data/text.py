@@ -82,6 +82,15 @@ def lengths_of(split: Batch) -> np.ndarray:
     return np.asarray(split["mask"]).sum(1)
 
 
+def cut(batch: Batch) -> Batch:
+    """The batch without the places after its longest text, rounded up to eight.
+
+    Few lengths mean few compilations.
+    """
+    length = 8 * -(-int(lengths_of(batch).max()) // 8)
+    return {**batch, **{name: batch[name][:, :length] for name in TOKEN_ARRAYS}}
+
+
 def bucket_lengths(lengths: np.ndarray, *, padding: float, most: int = 8) -> list[int]:
     """The fewest lengths of buckets with which at most this share is padding.
 

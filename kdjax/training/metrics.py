@@ -136,7 +136,7 @@ def regression() -> Measure:
     The metrics are ``mse`` and ``pearson``; with a teacher also ``teacher_mse``. The
     correlation is NaN if one of the scores hardly varies: its standard deviation is
     below a hundredth of its root mean square. Logits are ``[B, 1]``, and the batch has
-    a ``score`` ``[B]``.
+    a ``score`` ``[B]``; examples whose score is NaN are ignored.
     """
     return Measure(_regression_sums, _regression_metrics)
 
@@ -147,9 +147,13 @@ def _regression_sums(student: Outputs, teacher: Outputs | None, batch: Batch) ->
     if score.shape != student.logits.shape[:1]:
         wanted = student.logits.shape[:1]
         raise ValueError(f"score has shape {score.shape}, but takes {wanted}")
-    x, y = (jnp.asarray(a, jnp.float32) for a in (student.logits[:, 0], score))
+    known = ~jnp.isnan(score)
+    x, y = (
+        jnp.where(known, jnp.asarray(a, jnp.float32), 0)
+        for a in (student.logits[:, 0], score)
+    )
     sums = {
-        "examples": jnp.float32(len(x)),
+        "examples": jnp.sum(known, dtype=jnp.float32),
         "squares": jnp.sum((x - y) ** 2),
         "x": jnp.sum(x),
         "y": jnp.sum(y),
@@ -158,7 +162,8 @@ def _regression_sums(student: Outputs, teacher: Outputs | None, batch: Batch) ->
         "xy": jnp.sum(x * y),
     }
     if teacher is not None:
-        sums["teacher"] = jnp.sum((x - teacher.logits[:, 0].astype(jnp.float32)) ** 2)
+        error = x - teacher.logits[:, 0].astype(jnp.float32)
+        sums["teacher"] = jnp.sum(error**2, where=known)
     return sums
 
 

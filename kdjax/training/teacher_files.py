@@ -18,6 +18,7 @@ from kdjax.training import checkpoint
 
 Views = Sequence[Callable[[jax.Array], jax.Array]]
 _FLUSH = 20  # batches between two records of the progress
+_ANSWERS = ("label", "score", "teacher")  # which a teacher does not read
 
 
 class OnDisk(NamedTuple):
@@ -25,6 +26,11 @@ class OnDisk(NamedTuple):
 
     data: Data
     facts: dict[str, Any]  # for meta.json
+
+
+def whole(batch: Batch) -> Batch:
+    """The batch as it is."""
+    return batch
 
 
 def logits_alone(outputs: Outputs) -> Outputs:
@@ -39,6 +45,7 @@ def store_on_disk(
     *,
     keep: Callable[[Outputs], Outputs] = logits_alone,
     views: Views = (),
+    cut: Callable[[Batch], Batch] = whole,
     batch_size: int = 500,
     directory: Path | None = None,
 ) -> OnDisk:
@@ -51,11 +58,13 @@ def store_on_disk(
     Args:
       model: The teacher.
       variables: Its variables.
-      data: Splits of arrays with ``image``; those that are None stay None.
+      data: Splits of arrays; those that are None stay None.
       keep: What to store of the outputs; the logits by default.
       views: If given, the training images' outputs are stored for each of these views,
         ``[N, views, ...]``, for `kdjax.training.views.of_stored`. Those of the other
         splits are of the images as they are.
+      cut: Makes each batch smaller before the model sees it, as `kdjax.data.text.cut`
+        does; what is stored must not depend on it.
       batch_size: Number of examples per call of the model.
       directory: Where the files lie; ``teachers`` in the cache by default.
 
@@ -75,14 +84,15 @@ def store_on_disk(
             kind = type(split).__name__
             raise TypeError(f"{name} is {kind}, but takes arrays by name")
         seen = tuple(views) if name == "train" else ()
-        job = _Job(partial(apply, variables), split["image"], seen, batch_size)
+        inputs = {n: a for n, a in split.items() if n not in _ANSWERS}
+        job = _Job(partial(apply, variables), inputs, seen, cut, batch_size)
         folder = root / job.fingerprint(variables)
         with files.lock(folder, wait=True):
             outputs, found = job.run(folder, f"teacher's outputs, {name}")
         splits.append({**split, "teacher": outputs})
         facts["logit_error"] = max(facts["logit_error"], found["error"])
         if name == "train":
-            facts["mean_kl"] = found["kl"] / (len(split["image"]) * max(1, len(seen)))
+            facts["mean_kl"] = found["kl"] / (job.examples * max(1, len(seen)))
     return OnDisk(Data(*splits), facts)
 
 
@@ -90,26 +100,37 @@ class _Job(NamedTuple):
     """The outputs of one split."""
 
     apply: Callable[[Batch], Outputs]
-    images: np.ndarray
+    inputs: Batch
     views: tuple[Callable[[jax.Array], jax.Array], ...]
+    cut: Callable[[Batch], Batch]
     batch_size: int
 
-    def fingerprint(self, variables: Variables) -> str:
-        """A hash of the program, the teacher's variables and the images."""
-        lowered = jax.jit(self.outputs).lower(self.images[: self.batch_size])
-        return checkpoint.fingerprint([lowered], variables, self.images)
+    @property
+    def examples(self) -> int:
+        return len(next(iter(self.inputs.values())))
 
-    def outputs(self, images: jax.Array) -> Outputs:
+    def rows(self, first: int, size: int) -> Batch:
+        return {
+            name: array[first : first + size] for name, array in self.inputs.items()
+        }
+
+    def fingerprint(self, variables: Variables) -> str:
+        """A hash of the program, the teacher's variables and the inputs."""
+        lowered = jax.jit(self.outputs).lower(self.rows(0, self.batch_size))
+        return checkpoint.fingerprint([lowered], variables, self.inputs)
+
+    def outputs(self, batch: Batch) -> Outputs:
         """Of a batch: ``[B, ...]``, or ``[B, views, ...]``."""
         if not self.views:
-            return self.apply({"image": images})
-        seen = [self.apply({"image": view(images)}) for view in self.views]
+            return self.apply(batch)
+        images = batch["image"]
+        seen = [self.apply({**batch, "image": view(images)}) for view in self.views]
         return jax.tree.map(lambda *parts: jnp.stack(parts, 1), *seen)
 
     def run(self, folder: Path, label: str) -> tuple[Outputs, dict[str, float]]:
         """Computes what is missing, and maps the files."""
-        count = len(self.images)
-        shapes = jax.eval_shape(self.outputs, self.images[:1])
+        count = self.examples
+        shapes = jax.eval_shape(self.outputs, self.rows(0, 1))
         record = _read(folder, shapes, count)
         if record["rows"] < count:
             arrays = _mapped(folder, shapes, count, "r+" if record["rows"] else "w+")
@@ -117,7 +138,8 @@ class _Job(NamedTuple):
             starts = range(record["rows"], count, self.batch_size)
             for number, first in enumerate(progress.track(starts, label), 1):
                 rows = slice(first, first + self.batch_size)
-                outputs, error, kl = compiled(self.images[rows])
+                given = self.rows(first, self.batch_size)
+                outputs, error, kl = compiled(self.cut(given))
                 for array, part in zip(arrays, jax.tree.leaves(outputs), strict=True):
                     array[rows] = part
                 record["error"] = max(record["error"], float(error))
@@ -129,11 +151,11 @@ class _Job(NamedTuple):
         return jax.tree.unflatten(jax.tree.structure(shapes), arrays), record
 
 
-def _rounded_outputs(outputs: Callable[[jax.Array], Outputs]) -> Callable:
-    """A function from images to outputs in float16, with what rounding cost."""
+def _rounded_outputs(outputs: Callable[[Batch], Outputs]) -> Callable:
+    """A function from batches to outputs in float16, with what rounding cost."""
 
-    def rounded(images: jax.Array) -> tuple[Outputs, jax.Array, jax.Array]:
-        exact = outputs(images)
+    def rounded(batch: Batch) -> tuple[Outputs, jax.Array, jax.Array]:
+        exact = outputs(batch)
         half = jax.tree.map(lambda a: a.astype(jnp.float16), exact)
         error = jnp.max(jnp.abs(half.logits.astype(jnp.float32) - exact.logits))
         return half, error, jnp.sum(forward_kl(half.logits, exact.logits))

