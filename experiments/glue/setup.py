@@ -19,6 +19,7 @@ from experiments.glue import terms
 from kdjax import models
 from kdjax.data import Data, Info, glue, text
 from kdjax.models import Batch, Outputs, Shape, Variables, hugging_face
+from kdjax.study.statistics import rank_correlation
 from kdjax.study.study import Loaded
 from kdjax.study.types import Config, Count, Positive, Positives
 from kdjax.training import Training, metrics, optimizers, start, train
@@ -243,7 +244,24 @@ def teacher(own: Task, config: Tasks, pretrained: Encoder) -> Teacher:
         "score": 100 * scores["test"][own.metric],
         **{f"{part}_{n}": v for part, each in scores.items() for n, v in each.items()},
     }
+    if data.test is not None and own.info.classes == 0:
+        predicted = np.asarray(data.test["teacher"].logits)[:, 0]
+        quality["spearman"] = 100 * rank_correlation(predicted, data.test["score"])
     return Teacher(setting.model, pretrained.shape, variables, data, quality)
+
+
+def untrained(own: Task, its: Teacher) -> Data:
+    """The teacher's data with hidden states of an encoder that was never trained."""
+    example = {name: array[:1] for name, array in own.data.train.items()}
+    variables = its.model.init(jax.random.key(0), example)
+    apply = jax.jit(lambda variables, b: kept(its.model.apply(variables, b)[0]))
+    drawn = store(partial(apply, variables), own.data, batch_size=250)
+    return Data(
+        *(
+            {**a, "teacher": a["teacher"]._replace(logits=b["teacher"].logits)}
+            for a, b in zip(drawn, its.data, strict=True)
+        )
+    )
 
 
 def distinct(splits: Iterable[glue.Texts]) -> list[str]:

@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 import tyro
 
-from experiments.glue import recipes, setup, terms, unlabelled
+from experiments.glue import cells, setup, terms, unlabelled
 from experiments.glue.students import WIDE, Name, students
 from kdjax import models
 from kdjax.models import Batch, Model, Shape, Variables, hugging_face
@@ -59,7 +59,7 @@ def distil(
     """
     small = {"corpus": ("sentences",), "teacher_epochs": 8, "teacher_rates": (2e-4,)}
     try:
-        config = recipes.Config(
+        config = cells.Config(
             tasks=(task,),
             students=(student,),
             recipes=(recipe,),
@@ -73,13 +73,13 @@ def distil(
         flags.fail(error)
     checkpoint.cache_compilations()
     teacher = setup.teacher(tasks[task], config, own)
-    way = "layers" if student == WIDE else recipes.USUAL
+    way = "layers" if student == WIDE else cells.USUAL
     params = unlabelled.beginning(student, way, config, texts, own).params
     its = students(own.shape)[student]
-    cell = recipes.Cell(config, tasks[task], teacher, its, {way: params}, {})
+    cell = cells.Cell(config, tasks[task], teacher, its, {way: params}, {})
     chosen = terms.recipes(its, own.shape.width)[recipe]
     trained = train(
-        recipes.phases(cell, chosen),
+        cells.phases(cell, chosen),
         {"learning_rate": learning_rate, **usual(chosen)},
         data=tasks[task].in_batches(teacher.data._replace(test=None)),
         key=jax.random.key(seed),

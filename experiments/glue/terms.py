@@ -4,7 +4,7 @@ A `Recipe` adds a term to the loss on predictions, or has a phase of its own bef
 Its projector pairs hidden states, and brings the student's to the teacher's width.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -28,6 +28,7 @@ Name = Literal[
     "rkd",
 ]
 ALL: tuple[Name, ...] = get_args(Name)
+FIRST: tuple[Name, ...] = ("tinybert", "minilm", "minilm_v2")  # in a phase of their own
 RELATION_HEADS = 64  # of MiniLMv2, as published for large teachers
 Term = Callable[[Outputs, Outputs, Batch], jax.Array]
 
@@ -67,6 +68,53 @@ def recipes(student: Student, teacher_width: int) -> dict[Name, Recipe]:
         "similarity": Recipe(similarity, 3000),
         "rkd": Recipe(partial(on_pooled, rkd), 1),
     }
+
+
+def together(recipes: Sequence[Recipe]) -> tuple[Term, Projector]:
+    """The term and the projector of a recipe, or of several with their weights."""
+    if len(recipes) == 1:
+        return recipes[0].term, recipes[0].projector
+    return partial(_sum, recipes), joined([each.projector for each in recipes])
+
+
+def _sum(
+    recipes: Sequence[Recipe], student: Outputs, teacher: Outputs, batch: Batch
+) -> jax.Array:
+    parts = zip(recipes, student.extras["parts"], teacher.extras["parts"], strict=True)
+    return sum(each.weight * each.term(s, t, batch) for each, s, t in parts)
+
+
+def joined(each: Sequence[Projector]) -> Projector:
+    """Several projectors, whose results are ``extras["parts"]`` of both outputs."""
+    return Projector(partial(_init_joined, each), partial(_apply_joined, each))
+
+
+def _init_joined(each: Sequence[Projector], key: jax.Array, *both: Outputs) -> Any:
+    keys = jax.random.split(key, len(each))
+    own = [p.init(k, *both) for p, k in zip(each, keys, strict=True)]
+    names = ("params", "state")
+    return {name: {str(i): v[name] for i, v in enumerate(own)} for name in names}
+
+
+def _apply_joined(
+    each: Sequence[Projector],
+    variables: Any,
+    student: Outputs,
+    teacher: Outputs,
+    batch: Batch,
+    key: jax.Array,
+) -> Any:
+    parts, states = [], {}
+    for name, projector in zip(variables["params"], each, strict=True):
+        own = {kind: variables[kind][name] for kind in ("params", "state")}
+        pair, states[name] = projector.apply(own, student, teacher, batch, key)
+        parts.append(pair)
+    students, teachers = zip(*parts, strict=True)
+    both = ((student, students), (teacher, teachers))
+    return tuple(
+        outputs._replace(extras={**outputs.extras, "parts": own})
+        for outputs, own in both
+    ), states
 
 
 def pairs(student: Student) -> tuple[tuple[tuple[int, int], ...], ...]:
