@@ -10,7 +10,12 @@ import pytest
 
 from experiments import __main__ as listing
 from experiments import claims
-from experiments.cifar10 import capacity_gap, human_beliefs, size_equivalence
+from experiments.cifar10 import (
+    capacity_gap,
+    human_beliefs,
+    size_equivalence,
+    teacher_assistant,
+)
 from experiments.cifar10 import temperature_alpha as temperature_alpha_cifar10
 from experiments.mnist import hinton, omitted_digit, temperature_alpha
 from kdjax import results
@@ -28,7 +33,7 @@ PAGES = (
     "results/cifar10.md",
 )
 ERRORS = "test_errors_last"
-SIZES = "size_equivalence_cifar10"
+SIZES, ASSISTANT = "size_equivalence_cifar10", "teacher_assistant"
 ENDS = ("share_low", "share_high")
 
 
@@ -120,6 +125,35 @@ def test_the_table_of_the_gap_on_cifar10_comes_from_the_committed_results():
     assert f"DIST is undecided, {points('dist')}" in words
     assert f"epochs are {points('gain_hard_long', -1)} points better" in words
     assert f"twice the epochs adds {points('gain_long')} to them" in words
+
+
+def test_what_is_said_of_teacher_assistants_is_so():
+    page = (ROOT / "results/cifar10.md").read_text()
+    words, tables = " ".join(page.split()), teacher_assistant.STUDY.tables(ASSISTANT)
+    runs, teachers = tables["runs"], tables["teachers"].set_index("path")["accuracy"]
+    shown = (100 * runs["test_accuracy_last"]).groupby(runs["arm"]).agg(format_mean)
+    for path, layers in teacher_assistant.PATHS.items():
+        way = " → ".join(map(str, (10, *layers, 2)))
+        alone = f" {shown[f'{path} alone']}" if f"{path} alone" in shown else ""
+        row = f"| {way} | {100 * teachers[path]:.1f} | {shown[path]} |{alone} |"
+        assert row in page
+    last = f"{100 * teachers['direct']:.1f}"
+    assert f"| 10 → 2, longer | {last} | {shown['direct_long']} | |" in page
+    for arm, name in (("hard", "hard labels"), ("hard_long", "hard labels, longer")):
+        assert f"| {name} | | {shown[arm]} | |" in page
+    claims_ = teacher_assistant.CLAIMS.items()
+    found = {name: measured(claim, tables) for name, claim in claims_}
+
+    def points(name, places, sign=1):
+        ends = sorted(sign * end for end in found[name][1:])
+        numbers = [sign * found[name].value, *ends]
+        return "{} ({} to {})".format(*(f"{n:.{places}f}" for n in numbers))
+
+    assert f"gains {points('assistant', 2)} points over the direct one" in words
+    assert f"together gains {points('assistant_budget', 1, -1)} points more" in words
+    assert f"undecided: {points('assistant_alone', 1)} and" in words
+    assert f"and {points('assistant_full', 1).replace('-0.0 ', '0.0 ')} points" in words
+    assert f"from commit {results.meta(ASSISTANT)['commit']}:" in words
 
 
 def test_what_is_said_of_sizes_is_so():
