@@ -234,6 +234,11 @@ def test_a_missing_teacher_is_named(monkeypatch):
         embedding_teachers.opened("mpnet")
 
 
+def test_a_directory_that_no_task_is_in_is_refused():
+    with pytest.raises(ValueError, match="data_dir is 'there', but sentences"):
+        embeddings.load(CONFIG, "there")
+
+
 @needs_minilm
 def test_a_small_run_has_all_students(tmp_path, monkeypatch):
     small = encoders.small(tmp_path)

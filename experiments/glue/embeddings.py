@@ -94,9 +94,11 @@ class Config(Checked):
 
 def load(config: Config, data_dir: str | None) -> Loaded:
     """The sentences, and what they are, for a study."""
+    names = list(dict.fromkeys((*config.corpus, config.scored, *config.retrieved)))
+    setup.check_directory(names, data_dir)
     opened = {
         name: glue.load(name, data_dir if name in glue.PREPARED else None)
-        for name in dict.fromkeys((*config.corpus, config.scored, *config.retrieved))
+        for name in names
     }
     found = sentences.gathered(
         {name: splits for name, (splits, _) in opened.items()},

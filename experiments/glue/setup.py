@@ -172,12 +172,17 @@ def buckets(split: Batch) -> tuple[int, ...]:
     return tuple(text.bucket_lengths(lengths, padding=PADDING, most=most))
 
 
+def check_directory(tasks: Sequence[str], data_dir: str | None) -> None:
+    """Raises ValueError if a directory is given that none of the tasks is in."""
+    if data_dir is not None and not set(tasks) & set(glue.PREPARED):
+        raise ValueError(
+            f"data_dir is {data_dir!r}, but {', '.join(tasks)} are not in it"
+        )
+
+
 def load(config: Tasks, data_dir: str | None) -> Loaded:
     """The tasks by name and the encoder, for a study."""
-    if data_dir is not None and not set(config.tasks) & set(glue.PREPARED):
-        raise ValueError(
-            f"data_dir is {data_dir!r}, but {', '.join(config.tasks)} are not in it"
-        )
+    check_directory(config.tasks, data_dir)
     own = encoder(config.encoder)
     tasks = {name: task(name, own, data_dir) for name in config.tasks}
     padding = {n: text.padding_share(t.in_batches().train) for n, t in tasks.items()}
