@@ -19,7 +19,7 @@ from experiments.cifar10 import (
 from experiments.cifar10 import temperature_alpha as temperature_alpha_cifar10
 from experiments.mnist import hinton, omitted_digit, temperature_alpha
 from kdjax import results
-from kdjax.study.claims import measured
+from kdjax.study.claims import measured, verdict
 from kdjax.study.statistics import estimate, format_mean, interval
 
 ROOT = Path(__file__).parents[1]
@@ -141,6 +141,9 @@ def test_what_is_said_of_teacher_assistants_is_so():
     assert f"| 10 → 2, longer | {last} | {shown['direct_long']} | |" in page
     for arm, name in (("hard", "hard labels"), ("hard_long", "hard labels, longer")):
         assert f"| {name} | | {shown[arm]} | |" in page
+    budget = teacher_assistant.CLAIMS["assistant_budget"]
+    refuted = verdict(budget, measured(budget, tables)) == "refuted"
+    assert refuted == ("assistant is not worth its own training" in README)
     claims_ = teacher_assistant.CLAIMS.items()
     found = {name: measured(claim, tables) for name, claim in claims_}
 
@@ -169,7 +172,8 @@ def test_what_is_said_of_sizes_is_so():
             last = f" {shown['distilled', width]} | {own} |"
         assert row + last in page
     usual = factors.loc["distilled", size_equivalence.USUAL]
-    assert f"as good as one of {usual['factor']:.1f} times" in words
+    says = f"as good as one of {usual['factor']:.1f} times"
+    assert says in words and says in README
     long = size_equivalence.in_words(factors.loc["hard_long", size_equivalence.USUAL])
     assert f"labels replace a factor of {long}" in words
     assert f"from commit {results.meta(SIZES)['commit']}:" in words
