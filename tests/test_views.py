@@ -28,7 +28,7 @@ def test_masked_words_are_those_that_bert_draws():
     new = np.take_along_axis(seen["tokens"], seen["places"], 1)
     np.testing.assert_array_equal(seen["label"][drawn], own[drawn])
     np.testing.assert_array_equal(new[~drawn], own[~drawn])
-    assert (own[drawn] > 2).all() and seen["other"] is not None
+    assert (own[drawn] > 2).all() and np.array_equal(seen["other"], mask)
     for places, these in zip(seen["places"], drawn, strict=True):
         assert len(set(places[these])) == these.sum()
     changed = seen["tokens"] != tokens

@@ -14,7 +14,7 @@ interval of the factor ends where networks on hard labels become significantly l
 more accurate than the student, so it is as wide as Student's t says even for few seeds.
 Nothing is extrapolated: a factor beyond the networks that were trained is a bound.
 
-    python -m experiments.cifar10.size_equivalence    # 90 minutes
+    python -m experiments.cifar10.size_equivalence    # 3 hours
 """
 
 from dataclasses import dataclass
@@ -200,7 +200,7 @@ STUDY = Study(
     Config,
     arms_run(setup.prepare, arms),
     show,
-    cost="90 minutes",
+    cost="3 hours",
     published={"dataset": "cifar10_10k"},
     quick=setup.QUICK
     | {"teacher": "plain-4", "widths": (0.25, 0.5), "learning_rates": (4e-3,)},

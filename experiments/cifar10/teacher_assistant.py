@@ -12,7 +12,7 @@ epochs as a student and one assistant together: a student of the large teacher, 
 with hard labels. An epoch of an assistant takes longer, which favours assistants. Each
 teacher was trained once, so a gain must exceed 0.2 percentage points.
 
-    python -m experiments.cifar10.teacher_assistant    # 2 hours
+    python -m experiments.cifar10.teacher_assistant    # 7 hours
 """
 
 from dataclasses import dataclass
@@ -183,7 +183,7 @@ STUDY = Study(
     Config,
     run,
     show,
-    cost="2 hours",
+    cost="7 hours",
     published={"dataset": "cifar10_10k"},
     quick=setup.QUICK | {"teacher": "plain-6", "paths": ("direct", "4")},
     claims=CLAIMS,

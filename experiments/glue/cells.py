@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+import math
 from typing import Any, NamedTuple, get_args
 
 import pandas as pd
@@ -142,7 +143,7 @@ def others(cell: Cell, rates: dict[str, float]) -> Iterator[Arm]:
 
 
 def best_two(cell: Cell, rate: float, runs: pd.DataFrame) -> Arm:
-    """The two recipes with the best mean on held-out texts, together.
+    """The two recipes with the best mean on held-out texts, of all seeds, together.
 
     Args:
       cell: The task and the student.
@@ -151,10 +152,12 @@ def best_two(cell: Cell, rate: float, runs: pd.DataFrame) -> Arm:
     """
     recipes = terms.recipes(cell.student, cell.teacher.shape.width)
     own = runs[runs["arm"].isin(cell.config.recipes)]
-    means = own.groupby("arm")[f"validation_{cell.task.metric}_last"].mean()
+    scores = own[f"validation_{cell.task.metric}_last"].fillna(-math.inf)
+    means = scores.groupby(own["arm"]).mean()
+    weights = own.get("weight", pd.Series(1.0, own.index)).fillna(1.0)
     two = []
     for name in means.sort_values(ascending=False, kind="stable").index[:2]:
-        weight = float(own.loc[own["arm"] == name, "weight"].fillna(1).iloc[0])
+        weight = float(weights[own["arm"] == name].iloc[0])
         two.append(recipes[name]._replace(weight=weight))
     beside = [each for each in two if not each.first]
     # The loss on predictions is that of the better one beside them.

@@ -229,6 +229,7 @@ def lead(
             own.pivot(index="arm", columns="seed", values=column)
             for column in (score, "validation_pearson_last")
         )
+        selected = selected.fillna(-1.0)  # of constant cosines: the worst there is
         best = [
             selection.best_by_others(
                 scores.loc[list(names)].to_numpy(),

@@ -90,14 +90,14 @@ def run(config, tasks, own, texts):
             rates[way] = float(each.runs["learning_rate"].iloc[0])
             found.append((one.without_data(), each))
         arms = partial(others, cell, rates)
-        own = [(a.without_data(), each) for a, each in all_tuned(arms)]
+        new = [(a.without_data(), each) for a, each in all_tuned(arms)]
         if len(config.recipes) > 1:
             runs = pd.concat(
-                [each.runs.assign(arm=a.columns["arm"]) for a, each in own]
+                [each.runs.assign(arm=a.columns["arm"]) for a, each in new]
             )
             last = best_two(cell, rates[cell.usual], runs)
-            own.append((last.without_data(), tuned(last)))
-        found += own
+            new.append((last.without_data(), tuned(last)))
+        found += new
     tables, more = gather(scored(found, tasks))
     tables = {title: tables[title] for title in ("runs", "search")}
     tables["teachers"] = pd.DataFrame([each.quality for each in teachers.values()])
@@ -143,6 +143,7 @@ def lead(runs, ones, others):
             rows.pivot(index="arm", columns="seed", values=column)
             for column in ("score", "validation_score")
         )
+        selected = selected.fillna(-100.0)  # of constant predictions: the worst
         best = [
             selection.best_by_others(
                 scores.loc[list(arms)].to_numpy(), -selected.loc[list(arms)].to_numpy()

@@ -42,6 +42,7 @@ class Search(NamedTuple):
     queries: np.ndarray
     answers: np.ndarray  # of each query
     candidates: np.ndarray
+    same: np.ndarray  # [queries, candidates], whether a candidate is the query itself
 
 
 class Sentences(NamedTuple):
@@ -110,7 +111,9 @@ def in_turns(pairs: glue.Texts) -> tuple[list[str], np.ndarray]:
 def search(splits: dict[str, glue.Texts], start: int) -> tuple[Search, list[str]]:
     """Paraphrases of the test split among all second sentences, and all of these.
 
-    Places are counted from ``start``. There is an even number of sentences.
+    A query that is among the candidates is left out of its own search; other sentences
+    that say the same count as wrong. Places are counted from ``start``. There is an
+    even number of sentences.
     """
     test = splits["test"]
     true = np.flatnonzero(test.label == 1)
@@ -120,9 +123,11 @@ def search(splits: dict[str, glue.Texts], start: int) -> tuple[Search, list[str]
     answers = np.array([place[parts[0][i]] for i in true])
     queries = [test.first[i] for i in true]
     own = start + len(candidates) + np.arange(len(queries))
+    same = np.array(queries)[:, None] == np.array(candidates)
     sentences = candidates + queries
     sentences += sentences[-1:] * (len(sentences) % 2)
-    return Search(own, answers, start + np.arange(len(candidates))), sentences
+    places = start + np.arange(len(candidates))
+    return Search(own, answers, places, same), sentences
 
 
 def pearson() -> metrics.Measure:
@@ -148,7 +153,8 @@ def judged(x: np.ndarray, sentences: Sentences) -> dict[str, float]:
     for name, each in sentences.searches.items():
         similar = x[each.queries] @ x[each.candidates].T
         own = (x[each.queries] * x[each.answers]).sum(1, keepdims=True)
-        before = (similar > own + 1e-6).sum(1)
+        # Not less: equal or NaN embeddings find nothing. The answer itself is one.
+        before = (~(similar < own - 1e-6) & ~each.same).sum(1) - 1
         for k in (1, 10):
             found[f"recall{k}_{name}"] = float(np.mean(before < k))
     return {name: 100 * value for name, value in found.items()}
