@@ -45,7 +45,7 @@ def cell(config, task, name):
     teacher = setup.Teacher(model, TEACHER, {}, data, {})
     ways = {"layers": {}} if own.start else {"tinybert": {}, "none": None}
     columns = {"task": "sentences", "student": name}
-    return cells.Cell(config, task, teacher, own, ways, columns)
+    return cells.Cell(config, task, teacher, own, ways, columns, data)
 
 
 @pytest.mark.parametrize("name", ["4x192", WIDE])
@@ -76,6 +76,8 @@ def test_all_arms_have_the_same_epochs_but_the_control(name, sentences):
     assert found["hinton"].axes["temperature"] == (1, 2, 4)
     assert found["similarity_untrained"].axes == found["similarity"].axes
     assert found["minilm"].extras is None
+    firsts = {n for n, arm in found.items() if isinstance(arm.training, list)}
+    assert firsts == set(terms.FIRST) == {"tinybert", "minilm", "minilm_v2"}
 
 
 def test_the_wide_student_has_its_own_tasks():

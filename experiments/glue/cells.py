@@ -69,6 +69,7 @@ class Cell(NamedTuple):
     student: Student
     ways: dict[str, Any]  # parameters to begin from; None for those that are drawn
     columns: dict[str, Any]
+    untrained: Data | None = None  # with hidden states of one that was never trained
 
     @property
     def usual(self) -> str:
@@ -135,11 +136,10 @@ def others(cell: Cell, rates: dict[str, float]) -> Iterator[Arm]:
     for name in config.recipes:
         own = axes_of(recipes[name], config.factors) | rate
         yield arm(cell, name, cell.usual, phases(cell, recipes[name]), own)
-    drawn = setup.untrained(cell.task, cell.teacher) if config.untrained else None
     for name in config.untrained:
         own = axes_of(recipes[name], config.factors) | rate
         training = phases(cell, recipes[name])
-        yield arm(cell, f"{name}_untrained", cell.usual, training, own, drawn)
+        yield arm(cell, f"{name}_untrained", cell.usual, training, own, cell.untrained)
 
 
 def best_two(cell: Cell, rate: float, runs: pd.DataFrame) -> Arm:

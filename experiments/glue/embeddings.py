@@ -41,7 +41,7 @@ from experiments.glue.embedding_losses import (
 from experiments.glue.embedding_teachers import Teacher, embedded, with_teacher
 from experiments.glue.sentences import Sentences, as_sentences, judged
 from kdjax import models
-from kdjax.data import Data, glue, text
+from kdjax.data import Data, text
 from kdjax.models import Batch, Model, Shape
 from kdjax.study import selection
 from kdjax.study.arms import Arm, all_tuned, gather
@@ -96,10 +96,7 @@ def load(config: Config, data_dir: str | None) -> Loaded:
     """The sentences, and what they are, for a study."""
     names = list(dict.fromkeys((*config.corpus, config.scored, *config.retrieved)))
     setup.check_directory(names, data_dir)
-    opened = {
-        name: glue.load(name, data_dir if name in glue.PREPARED else None)
-        for name in names
-    }
+    opened = {name: setup.opened(name, data_dir) for name in names}
     found = sentences.gathered(
         {name: splits for name, (splits, _) in opened.items()},
         corpus=config.corpus,
@@ -223,22 +220,10 @@ def lead(
     the held-out pairs of the other seeds.
     """
     rows = runs[(runs["teacher"] == "minilm") & (runs["layers"] == 2)]
-    found = []
-    for _, own in rows.groupby("width"):
-        scores, selected = (
-            own.pivot(index="arm", columns="seed", values=column)
-            for column in (score, "validation_pearson_last")
-        )
-        selected = selected.fillna(-1.0)  # of constant cosines: the worst there is
-        best = [
-            selection.best_by_others(
-                scores.loc[list(names)].to_numpy(),
-                -selected.loc[list(names)].to_numpy(),
-            )
-            for names in (ones, others)
-        ]
-        found.append(best[0] - best[1])
-    return np.mean(found, 0)
+    columns = {"score": score, "by": "validation_pearson_last", "worst": -1.0}
+    widths = rows.groupby("width")
+    each = [selection.best_less_best(r, ones, others, **columns) for _, r in widths]
+    return np.mean(each, 0)
 
 
 def show(tables: dict[str, pd.DataFrame], meta: dict[str, Any]) -> None:

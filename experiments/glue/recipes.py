@@ -64,6 +64,8 @@ def run(config, tasks, own, texts):
         for name, task in tasks.items()
         if name in {each for each, _ in cells(config)}
     }
+    untrained = teachers.items() if config.untrained else ()
+    drawn = {name: setup.untrained(tasks[name], its) for name, its in untrained}
     begun = {name: beginnings(config, name, texts, own) for name in config.students}
     seconds = sum(way.seconds for each in begun.values() for way in each.values())
     every = students(own.shape)
@@ -82,6 +84,7 @@ def run(config, tasks, own, texts):
                 "teacher_score": teachers[task].quality["score"],
                 "student": name,
             },
+            drawn.get(task),
         )
         rates = {}
         for way in cell.ways:
@@ -92,10 +95,7 @@ def run(config, tasks, own, texts):
         arms = partial(others, cell, rates)
         new = [(a.without_data(), each) for a, each in all_tuned(arms)]
         if len(config.recipes) > 1:
-            runs = pd.concat(
-                [each.runs.assign(arm=a.columns["arm"]) for a, each in new]
-            )
-            last = best_two(cell, rates[cell.usual], runs)
+            last = best_two(cell, rates[cell.usual], gather(new)[0]["runs"])
             new.append((last.without_data(), tuned(last)))
         found += new
     tables, more = gather(scored(found, tasks))
@@ -137,21 +137,10 @@ def lead(runs, ones, others):
     the other seeds.
     """
     narrow = runs[(runs["start"] == USUAL) & (runs["student"] != WIDE)]
-    found = []
-    for _, rows in narrow.groupby(["task", "student"]):
-        scores, selected = (
-            rows.pivot(index="arm", columns="seed", values=column)
-            for column in ("score", "validation_score")
-        )
-        selected = selected.fillna(-100.0)  # of constant predictions: the worst
-        best = [
-            selection.best_by_others(
-                scores.loc[list(arms)].to_numpy(), -selected.loc[list(arms)].to_numpy()
-            )
-            for arms in (ones, others)
-        ]
-        found.append(best[0] - best[1])
-    return np.mean(found, 0)
+    columns = {"score": "score", "by": "validation_score", "worst": -100.0}
+    groups = narrow.groupby(["task", "student"])
+    each = [selection.best_less_best(r, ones, others, **columns) for _, r in groups]
+    return np.mean(each, 0)
 
 
 def general(runs, way):

@@ -147,9 +147,14 @@ def encoder(folder: str = "") -> Encoder:
     return Encoder(shape, params, Path(folder) / hugging_face.TOKENIZER)
 
 
+def opened(name: str, data_dir: str | None) -> tuple[dict[str, glue.Texts], Info]:
+    """A task's texts; those that are not in a prepared directory have their own."""
+    return glue.load(name, data_dir if name in glue.PREPARED else None)
+
+
 def task(name: str, own: Encoder, data_dir: str | None = None) -> Task:
     """A task as tokens of an encoder's tokenizer."""
-    splits, info = glue.load(name, data_dir if name in glue.PREPARED else None)
+    splits, info = opened(name, data_dir)
 
     def tokens(split: glue.Texts) -> dict[str, np.ndarray]:
         arrays = text.tokenized(
@@ -216,6 +221,12 @@ def kept(outputs: Outputs) -> Outputs:
     return Outputs(outputs.logits, first, extras={"pooled": outputs.extras["pooled"]})
 
 
+def stored(model: models.Model, variables: Variables, data: Data) -> Data:
+    """The data with what is `kept` of a teacher's outputs."""
+    apply = jax.jit(lambda variables, batch: kept(model.apply(variables, batch)[0]))
+    return store(partial(apply, variables), data, batch_size=250)
+
+
 def teacher(own: Task, config: Tasks, pretrained: Encoder) -> Teacher:
     """The encoder fine-tuned at each learning rate, of which the best is selected."""
     selected = {"select": (own.metric, "max"), "measure_epochs": 1}
@@ -236,8 +247,7 @@ def teacher(own: Task, config: Tasks, pretrained: Encoder) -> Teacher:
         curve = trained.curves[f"validation_{own.metric}"].fillna(-np.inf)
         found.append((curve.max(), rate, 1 + int(curve.argmax()), trained.best))
     _, rate, epoch, variables = max(found, key=lambda each: each[0])
-    apply = jax.jit(lambda variables, b: kept(setting.model.apply(variables, b)[0]))
-    data = store(partial(apply, variables), own.data, batch_size=250)
+    data = stored(setting.model, variables, own.data)
     scores = measured(data, *own.measures)
     quality = {
         "task": own.info.name,
@@ -249,7 +259,7 @@ def teacher(own: Task, config: Tasks, pretrained: Encoder) -> Teacher:
         "score": 100 * scores["test"][own.metric],
         **{f"{part}_{n}": v for part, each in scores.items() for n, v in each.items()},
     }
-    if data.test is not None and own.info.classes == 0:
+    if own.info.classes == 0:
         predicted = np.asarray(data.test["teacher"].logits)[:, 0]
         quality["spearman"] = 100 * rank_correlation(predicted, data.test["score"])
     return Teacher(setting.model, pretrained.shape, variables, data, quality)
@@ -259,8 +269,7 @@ def untrained(own: Task, its: Teacher) -> Data:
     """The teacher's data with hidden states of an encoder that was never trained."""
     example = {name: array[:1] for name, array in own.data.train.items()}
     variables = its.model.init(jax.random.key(0), example)
-    apply = jax.jit(lambda variables, b: kept(its.model.apply(variables, b)[0]))
-    drawn = store(partial(apply, variables), own.data, batch_size=250)
+    drawn = stored(its.model, variables, own.data)
     return Data(
         *(
             {**a, "teacher": a["teacher"]._replace(logits=b["teacher"].logits)}
@@ -279,8 +288,7 @@ def distinct(splits: Iterable[glue.Texts]) -> list[str]:
 
 def corpus(tasks: Sequence[str], own: Encoder, data_dir: str | None) -> Data:
     """The training texts of some tasks without labels, each once, in batches."""
-    loaded = (glue.load(n, data_dir if n in glue.PREPARED else None) for n in tasks)
-    found = distinct(splits["train"] for splits, _ in loaded)
+    found = distinct(opened(name, data_dir)[0]["train"] for name in tasks)
     arrays = text.tokenized(own.tokenizer, found, longest=LONGEST)
     return Data(text.bucketed(arrays, BATCH_SIZE, lengths=buckets(arrays)))
 

@@ -58,16 +58,17 @@ def recipes(student: Student, teacher_width: int) -> dict[Name, Recipe]:
     last_layer = partial(minilm, student.shape.heads)
     similarity = partial(on_pooled, losses.similarity_preserving)
     soft = {"temperature": 10.0, "alpha": 0.5}
-    return {
+    found: dict[Name, Recipe] = {
         "logit_mse": Recipe(logit_mse, 1),
         "pkd_skip": Recipe(first_tokens, 100, at_first(paired(skip)), **soft),
         "pkd_last": Recipe(first_tokens, 100, at_first(paired(last)), **soft),
-        "tinybert": Recipe(whole, 1, maps, first=True, alpha=1.0),
-        "minilm": Recipe(last_layer, 1, first=True),
-        "minilm_v2": Recipe(minilm_v2, 1, first=True),
+        "tinybert": Recipe(whole, 1, maps, alpha=1.0),
+        "minilm": Recipe(last_layer, 1),
+        "minilm_v2": Recipe(minilm_v2, 1),
         "similarity": Recipe(similarity, 3000),
         "rkd": Recipe(partial(on_pooled, rkd), 1),
     }
+    return {name: each._replace(first=name in FIRST) for name, each in found.items()}
 
 
 def together(recipes: Sequence[Recipe]) -> tuple[Term, Projector]:

@@ -117,6 +117,40 @@ def inside_less_outside(
     return here - there
 
 
+def best_less_best(
+    runs: pd.DataFrame,
+    ones: Sequence[str],
+    others: Sequence[str],
+    *,
+    score: str,
+    by: str,
+    worst: float,
+) -> np.ndarray:
+    """``[seeds]``, the score of the best of some arms minus that of the best of others.
+
+    Both are selected by `best_by_others`.
+
+    Args:
+      runs: One row per seed and ``arm``.
+      ones: Names of arms.
+      others: Names of the arms to compare with.
+      score: Column to compare.
+      by: Column to select by, of which the largest is best.
+      worst: What a NaN there counts as: a correlation has none if nothing varies.
+    """
+    scores, selected = (
+        runs.pivot(index="arm", columns="seed", values=n) for n in (score, by)
+    )
+    here, there = (
+        best_by_others(
+            scores.loc[list(arms)].to_numpy(),
+            -selected.loc[list(arms)].fillna(worst).to_numpy(),
+        )
+        for arms in (ones, others)
+    )
+    return here - there
+
+
 def range_less_others(
     runs: pd.DataFrame, axis: str, low: float, high: float
 ) -> np.ndarray:
