@@ -89,7 +89,8 @@ def test_scores_are_those_of_their_definitions():
     x = np.array(unit(60, 3))
     scores = np.repeat(RNG.integers(6, size=10), 2).astype(np.float32)
     scores = np.concatenate([scores, np.full(40, np.nan, np.float32)])
-    x[50] = x[20]  # the first query itself, which does not count
+    x[50] = x[20]  # the first query itself, which does not count before its answer
+    x[30] = of_length_one(x[20] + 0.01)
     same = np.zeros((10, 30), bool)
     same[0, 20] = True
     search = Search(np.arange(20, 30), np.arange(30, 40), np.arange(30, 60), same)

@@ -36,6 +36,10 @@ def test_distilbert_begins_from_layers_and_the_encoder_stays(
     assert learned.seconds > 0 == layers.seconds
     changes = jax.tree.map(lambda a, b: np.abs(a - b).max(), learned.params, expected)
     assert changes["layer0"]["up"]["kernel"] > 1e-3
+    kernels = [own.params[f"layer{i}"]["up"]["kernel"].ravel() for i in range(2)]
+    new = learned.params["layer0"]["up"]["kernel"].ravel()
+    other, same = (np.corrcoef(new, each)[0, 1] for each in kernels)
+    assert same > 0.5 > abs(other)
     jax.tree.map(np.testing.assert_array_equal, own.params, before)
 
 
