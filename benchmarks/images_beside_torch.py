@@ -10,18 +10,14 @@ because other work on the machine can only add time.
 from dataclasses import dataclass
 from functools import partial
 import os
-import time
 
-import jax
 import numpy as np
-import rich
-from rich.table import Table
 import tyro
 
+from benchmarks import turns
 from benchmarks.sweep_beside_torch import serve
-from kdjax import data, losses, models, objectives, progress
-from kdjax.data.source import feeder
-from kdjax.training import Training, checkpoint, optimizers, programs
+from kdjax import data, losses, models, objectives
+from kdjax.training import Training, checkpoint, optimizers
 
 BATCH = 128
 STUDENTS = {
@@ -46,51 +42,31 @@ class Config:
 def images() -> data.Data:
     """The embedded digits in three colours, with a margin, and a teacher's logits."""
     digits, _ = data.load("mnist5k")
-    rng = np.random.default_rng(0)
     image = np.pad(digits.train["image"], ((0, 0), (2, 2), (2, 2)))
     labels = digits.train["label"]
-    logits = 5 * np.eye(10)[labels] + rng.normal(size=(len(labels), 10))
     train = {
         "image": np.repeat(image[..., None], 3, -1),
         "label": labels,
-        "teacher": models.Outputs(logits.astype(np.float32)),
+        "teacher": models.Outputs(turns.teacher_logits(labels, 10)),
     }
     return data.Data(train)
 
 
-class Student:
-    """A student in training; each call trains it for some steps."""
-
-    def __init__(self, name: str, examples: data.Data):
-        training = Training(
-            STUDENTS[name](classes=10),
-            objectives.on_logits(losses.hinton),
-            epochs=100,
-            batch_size=BATCH,
-            optimizer=optimizers.sgd,
-            select=None,
-        )
-        feed = feeder(examples.train, BATCH)
-        scanned = programs.scans_well(training, examples, jax.devices()[0])
-        self.phase = programs.phase(training, feed, scanned=scanned)
-        hyperparameters = {"temperature": 4.0, "alpha": 0.9, "learning_rate": 0.1}
-        self.arrays = jax.device_put(feed.arrays)
-        self.run = self.phase.begin(
-            jax.random.key(0), hyperparameters, feed.example(), None, None
-        )
-        self(3)
-
-    def __call__(self, steps: int) -> float:
-        began = time.perf_counter()
-        keys = jax.random.split(jax.random.key(0), steps)
-        fed = self.phase.feed.feed(jax.random.key(1), 0, steps)
-        self.run, loss = self.phase.advance(self.run, fed, keys, self.arrays, None)
-        jax.block_until_ready((self.run, loss))
-        return time.perf_counter() - began
+def student(name: str, examples: data.Data) -> turns.Student:
+    training = Training(
+        STUDENTS[name](classes=10),
+        objectives.on_logits(losses.hinton),
+        epochs=100,
+        batch_size=BATCH,
+        optimizer=optimizers.sgd,
+        select=None,
+    )
+    settings = {"temperature": 4.0, "alpha": 0.9, "learning_rate": 0.1}
+    return turns.Student(training, examples, **settings)
 
 
 def main(config: Config) -> None:
-    os.sched_setaffinity(0, range(config.cores))  # of this process and of PyTorch's
+    turns.limit(config.cores)
     checkpoint.cache_compilations()
     examples = images()
     arrays = examples.train
@@ -101,23 +77,15 @@ def main(config: Config) -> None:
         y=arrays["label"],
         teacher_logits=arrays["teacher"].logits,
     )
-    version, threads = server.stdout.readline().split()
-    table = Table(title=f"images a second; torch {version}, {threads} threads")
-    for name in ("student", "torch", "kdjax", "kdjax / torch"):
-        table.add_column(name, justify="right")
-    for name in progress.track(config.students, "timing, in turns"):
-        student, steps = Student(name, examples), 20 if name == "plain-2" else 8
-        ours, theirs = [], []
-        for _ in range(config.turns):
-            print(name, steps, file=server.stdin, flush=True)
-            theirs.append(float(server.stdout.readline()))
-            ours.append(student(steps))
-        a, b = (BATCH * steps / min(seconds) for seconds in (theirs, ours))
-        table.add_row(name, f"{a:.0f}", f"{b:.0f}", f"{b / a:.2f}")
-    server.stdin.close()
-    server.wait()
-    rich.print(table)
-    rich.print(f"jax {jax.__version__}")
+    turns.compare(
+        server,
+        config.students,
+        partial(student, examples=examples),
+        unit="images",
+        per_step=BATCH,
+        steps=lambda name: 20 if name == "plain-2" else 8,
+        turns=config.turns,
+    )
 
 
 if __name__ == "__main__":

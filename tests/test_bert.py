@@ -13,6 +13,7 @@ from safetensors.numpy import load_file, save_file
 
 from kdjax import models
 from kdjax.models import hugging_face
+from kdjax.models.bert import dropped
 from kdjax.models.hugging_face import InvalidCheckpoint
 from tests.published import MINILM, needs_minilm
 
@@ -101,6 +102,24 @@ def test_training_mode_drops_with_the_key():
     found = [model.apply(variables, rows, key)[0].logits for key in keys]
     np.testing.assert_array_equal(found[0], found[1])
     assert not np.allclose(found[0], found[2]) and not np.allclose(found[2], found[3])
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.5])
+def test_dropout_keeps_its_share_and_the_mean(rate):
+    x = jnp.ones((33, 1001))
+    first, second = (dropped(x, rate, jax.random.key(seed)) for seed in (0, 1))
+    kept = first != 0
+    error = 4 * (rate * (1 - rate) / x.size) ** 0.5
+    assert abs(kept.mean() - (1 - rate)) < error
+    np.testing.assert_allclose(first[kept], 1 / (1 - rate), rtol=1e-4)
+    # Halves of one draw, and draws of two keys, agree as often as by chance.
+    chance = rate**2 + (1 - rate) ** 2
+    half = x.size // 2
+    halves = kept.ravel()[:half], kept.ravel()[-half:]
+    for one, other in (halves, (kept, second != 0)):
+        assert abs((one == other).mean() - chance) < 6 / x.size**0.5
+    gradients = jax.grad(lambda x: dropped(x, rate, jax.random.key(0)).sum())(x)
+    np.testing.assert_array_equal(gradients, first)
 
 
 def test_words_and_classes_have_the_same_parameters():

@@ -127,7 +127,7 @@ class _Encoder(nn.Module):
         x = words(tokens) + embed(shape.positions, name="positions")(positions)[None]
         if shape.segments:
             x = x + embed(shape.segments, name="segments")(segments)
-        drop = nn.Dropout(self.dropout, deterministic=not train)
+        drop = partial(_drop, self, self.dropout if train else 0.0)
         x = drop(nn.LayerNorm(shape.epsilon, name="norm")(x))
         bias: jax.Array | float = 0.0
         if shape.buckets:
@@ -149,7 +149,7 @@ class _Encoder(nn.Module):
         if shape.word_head:
             if places is not None:
                 x = jnp.take_along_axis(x, places[..., None], 1)
-            y = nn.gelu(dense(shape.width, name="word_dense")(x), approximate=False)
+            y = _gelu(dense(shape.width, name="word_dense")(x))
             y = nn.LayerNorm(shape.epsilon, name="word_norm")(y)
             zeros = nn.initializers.zeros
             of_each = self.param("word_bias", zeros, (shape.vocabulary,))
@@ -167,15 +167,15 @@ class _Layer(nn.Module):
         self, x: jax.Array, mask: jax.Array, bias: jax.Array | float, train: bool
     ) -> tuple[jax.Array, jax.Array, tuple[jax.Array, ...]]:
         shape, heads = self.shape, self.shape.heads
-        drop = nn.Dropout(self.dropout, deterministic=not train)
+        drop = partial(_drop, self, self.dropout if train else 0.0)
         norm = partial(nn.LayerNorm, shape.epsilon)
         dense = partial(nn.Dense, kernel_init=_INITIAL)
         # One product for all three, which is faster than three.
         projected = jnp.split(dense(3 * shape.width, name="attention")(x), 3, -1)
         by_head = [p.reshape(*p.shape[:2], heads, -1) for p in projected]
         queries, keys, values = by_head
-        scale = queries.shape[-1] ** -0.5
-        scores = jnp.einsum("bqhd,bkhd->bhqk", queries, keys) * scale + bias
+        queries = queries * queries.shape[-1] ** -0.5  # fewer than the scores
+        scores = jnp.einsum("bqhd,bkhd->bhqk", queries, keys) + bias
         seen = jnp.where(
             mask[:, None, None, :] != 0, scores, jnp.finfo(scores.dtype).min
         )
@@ -185,8 +185,29 @@ class _Layer(nn.Module):
             x + drop(dense(shape.width, name="attention_out")(context))
         )
         y = dense(shape.feed_forward, name="up")(x)
-        y = dense(shape.width, name="down")(nn.gelu(y, approximate=False))
+        y = dense(shape.width, name="down")(_gelu(y))
         return norm(name="norm")(x + drop(y)), scores, tuple(projected)
+
+
+def _drop(module: nn.Module, rate: float, x: jax.Array) -> jax.Array:
+    return dropped(x, rate, module.make_rng("dropout")) if rate else x
+
+
+def dropped(x: jax.Array, rate: float, key: jax.Array) -> jax.Array:
+    """``x`` with this share of its numbers zero, and the others scaled to its mean.
+
+    Each number takes 16 random bits: on a CPU, with flax's 32, drawing them takes
+    longer than all else in attention. The share is rounded to a multiple of 2^-16.
+    """
+    kept = round((1 - rate) * 2**16)
+    both = jax.random.bits(key, (-(-x.size // 2),), jnp.uint32)
+    bits = jnp.concatenate([both & 0xFFFF, both >> 16])[: x.size].reshape(x.shape)
+    return jnp.where(bits < kept, x * (2**16 / kept), 0)
+
+
+def _gelu(x: jax.Array) -> jax.Array:
+    """GELU by the error function; flax's, by its complement, takes twice as long."""
+    return x * (1 + jax.lax.erf(x * 2**-0.5)) / 2
 
 
 def _relative(length: int, buckets: int) -> jax.Array:

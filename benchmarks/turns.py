@@ -1,0 +1,89 @@
+"""Students of kdjax and of PyTorch, trained in turns and compared."""
+
+from collections.abc import Callable, Iterable
+import os
+import subprocess
+import time
+
+import jax
+import numpy as np
+import rich
+from rich.table import Table
+
+from kdjax import data, progress
+from kdjax.data.source import feeder
+from kdjax.training import Training, programs
+
+
+class Student:
+    """A student in training; each call trains it for some steps."""
+
+    def __init__(self, training: Training, examples: data.Data, **settings: float):
+        feed = feeder(examples.train, training.batch_size)
+        scanned = programs.scans_well(training, examples, jax.devices()[0])
+        self.phase = programs.phase(training, feed, scanned=scanned)
+        self.arrays = jax.device_put(feed.arrays)
+        self.run = self.phase.begin(
+            jax.random.key(0), settings, feed.example(), None, None
+        )
+        self(3)
+
+    def __call__(self, steps: int) -> float:
+        began = time.perf_counter()
+        keys = jax.random.split(jax.random.key(0), steps)
+        fed = self.phase.feed.feed(jax.random.key(1), 0, steps)
+        self.run, loss = self.phase.advance(self.run, fed, keys, self.arrays, None)
+        jax.block_until_ready((self.run, loss))
+        return time.perf_counter() - began
+
+
+def compare(
+    server: subprocess.Popen,
+    students: Iterable[str],
+    make: Callable[[str], Student],
+    *,
+    unit: str,
+    per_step: int,
+    steps: Callable[[str], int],
+    turns: int,
+) -> None:
+    """Prints the speed of each student, in units a second, the fastest turn of each.
+
+    Args:
+      server: PyTorch's process, which takes a line ``student steps`` and answers with
+        seconds.
+      students: Their names.
+      make: Builds a student of kdjax.
+      unit: What a step trains on, for the title.
+      per_step: Number of these units of a step.
+      steps: Number of steps of a turn, by name.
+      turns: Number of turns of each.
+    """
+    assert server.stdin and server.stdout
+    version, threads = server.stdout.readline().split()
+    table = Table(title=f"{unit} a second; torch {version}, {threads} threads")
+    for name in ("student", "torch", "kdjax", "kdjax / torch"):
+        table.add_column(name, justify="right")
+    for name in progress.track(list(students), "timing, in turns"):
+        student, ours, theirs = make(name), [], []
+        for _ in range(turns):
+            print(name, steps(name), file=server.stdin, flush=True)
+            theirs.append(float(server.stdout.readline()))
+            ours.append(student(steps(name)))
+        a, b = (per_step * steps(name) / min(each) for each in (theirs, ours))
+        table.add_row(name, f"{a:.0f}", f"{b:.0f}", f"{b / a:.2f}")
+    server.stdin.close()
+    server.wait()
+    rich.print(table)
+    rich.print(f"jax {jax.__version__}")
+
+
+def teacher_logits(labels: np.ndarray, classes: int) -> np.ndarray:
+    """Logits that are mostly right, with noise."""
+    noise = np.random.default_rng(0).normal(size=(len(labels), classes))
+    return (5 * np.eye(classes)[labels] + noise).astype(np.float32)
+
+
+def limit(cores: int) -> None:
+    """Keeps this process, and those that it starts, on some cores."""
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-cores:])
