@@ -24,6 +24,8 @@ MODULES = (
     "cifar10.size_equivalence",
     "cifar10.temperature_alpha",
     "glue.recipes",
+    "glue.larger_students",
+    "glue.data_fraction",
     "glue.temperature_alpha",
     "glue.embeddings",
     "toy.mode_covering",

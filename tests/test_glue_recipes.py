@@ -3,11 +3,21 @@
 from dataclasses import replace
 import itertools
 
+import jax
 import numpy as np
 import pandas as pd
 import pytest
 
-from experiments.glue import cells, recipes, setup, student, terms, unlabelled
+from experiments.glue import (
+    attention_maps,
+    cells,
+    recipes,
+    setup,
+    student,
+    teachers,
+    terms,
+    unlabelled,
+)
 from experiments.glue.students import WIDE, Student, students
 from kdjax import models
 from kdjax.data import Data, glue
@@ -42,31 +52,32 @@ def cell(config, task, name):
             for split in task.data
         )
     )
-    teacher = setup.Teacher(model, TEACHER, {}, data, {})
+    teacher = teachers.Teacher(model, TEACHER, {}, data, {})
     ways = {"layers": {}} if own.start else {"tinybert": {}, "none": None}
     columns = {"task": "sentences", "student": name}
-    return cells.Cell(config, task, teacher, own, ways, columns, data)
+    return cells.Cell(config, task, teacher, own, ways, columns, data, data)
 
 
 @pytest.mark.parametrize("name", ["4x192", WIDE])
 def test_all_arms_have_the_same_epochs_but_the_control(name, sentences):
     config = recipes.Config()
     own = cell(config, sentences, name)
-    assert own.epochs == round(400 / 7)
+    assert own.epochs == round(300 / 7)
     rates = {way: 0.1 * (1 + i) for i, way in enumerate(own.ways)}
     arms = list(cells.others(own, rates))
     usual = "layers" if name == WIDE else "tinybert"
     scratch = [] if name == WIDE else [("hinton", "none")]
     expected = [("hinton", usual), *scratch, ("long", usual)]
-    untrained = [f"{recipe}_untrained" for recipe in config.untrained]
-    expected += [(recipe, usual) for recipe in (*terms.ALL, *untrained)]
+    untrained = [f"{recipe}_untrained" for recipe in cells.CONTROLLED]
+    own_words = ["alone", "alone_reworded"]
+    expected += [(arm, usual) for arm in (*terms.ALL, *untrained, *own_words)]
     assert [(a.columns["arm"], a.columns["start"]) for a in arms] == expected
     for arm in arms:
         phases = arm.training if isinstance(arm.training, list) else [arm.training]
         times = 2 if arm.columns["arm"] == "long" else 1
         assert sum(each.epochs for each in phases) == times * own.epochs
         assert arm.axes["learning_rate"] == [rates[arm.columns["start"]]]
-        assert arm.seeds == (3 if name == WIDE else 5)
+        assert arm.seeds == config.seeds
         assert arm.fixed["start"] is own.ways[arm.columns["start"]]
     found = {arm.columns["arm"]: arm for arm in arms}
     assert len(found["tinybert"].training) == 2 and "weight" not in found["minilm"].axes
@@ -75,31 +86,33 @@ def test_all_arms_have_the_same_epochs_but_the_control(name, sentences):
     assert found["hinton"].axes["alpha"] == [config.alpha]
     assert found["hinton"].axes["temperature"] == (1, 2, 4)
     assert found["similarity_untrained"].axes == found["similarity"].axes
-    assert found["minilm"].extras is None
+    assert found["alone"].axes["alpha"] == found["alone_reworded"].axes["alpha"] == [1]
     firsts = {n for n, arm in found.items() if isinstance(arm.training, list)}
     assert firsts == set(terms.FIRST) == {"tinybert", "minilm", "minilm_v2"}
 
 
-def test_the_wide_student_has_its_own_tasks():
-    config = recipes.Config(tasks=("cola", "mrpc"), students=("2x128", WIDE))
-    found = list(recipes.cells(config))
-    assert found == [("cola", "2x128"), ("mrpc", "2x128"), ("mrpc", WIDE)]
+def test_recipes_begin_from_a_student_that_there_is():
     with pytest.raises(ValueError, match="general is .*minilm.* must have tinybert"):
         recipes.Config(general=("minilm",))
 
 
 def test_texts_without_labels_are_each_there_once(encoder):
-    texts = setup.corpus(("sentences", "sentences"), encoder, None).train
+    config = replace(CONFIG, corpus=("sentences", "sentences"))
+    texts = setup.corpus(config, encoder, None).train
     train = glue.load("sentences")[0]["train"]
     different = set(train.first) | set(train.second)
     assert texts.steps == len(different) // setup.BATCH_SIZE
     assert "label" not in texts.example
+    few = setup.corpus(replace(config, general_steps=3), encoder, None).train
+    assert few.steps == 3
 
 
 def test_a_task_has_its_labels_and_metric(sentences):
     assert sentences.metric == "accuracy" and len(sentences.measures) == 2
     assert sentences.data.train["label"].shape == (sentences.info.train,)
-    assert [sentences.epochs(steps) for steps in (1, 14, 27)] == [2, 2, 4]
+    expected = [(2, 1), (2, 5), (2, 7), (4, 7)]
+    assert [sentences.divided(steps) for steps in (1, 10, 14, 27)] == expected
+    assert sentences.in_batches(5).train.steps == 5
     stream = sentences.in_batches().train
     assert stream.steps == sentences.info.train // setup.BATCH_SIZE
 
@@ -123,10 +136,10 @@ def easy(split):
 def test_the_teacher_is_the_best_epoch_of_the_best_rate(encoder, sentences):
     task = sentences._replace(data=Data(*map(easy, sentences.data)))
     config = replace(CONFIG, teacher_rates=(1e-9, 3e-2), teacher_epochs=3)
-    found = setup.teacher(task, config, encoder)
+    found = teachers.fine_tuned(task, config, encoder)
     assert found.quality["score"] == 100 * found.quality["test_accuracy"]
     low, high = (
-        setup.teacher(task, replace(config, teacher_rates=(rate,)), encoder)
+        teachers.fine_tuned(task, replace(config, teacher_rates=(rate,)), encoder)
         for rate in config.teacher_rates
     )
     better = high if score(high) > score(low) else low
@@ -142,10 +155,31 @@ def test_an_untrained_teacher_has_the_predictions_of_the_trained(sentences):
     own = cell(recipes.Config(), sentences, "2x128")
     right = own.teacher.data.test["teacher"]._replace(logits=np.ones((64, 2)))
     data = own.teacher.data._replace(test={**sentences.data.test, "teacher": right})
-    found = setup.untrained(own.task, own.teacher._replace(data=data)).test["teacher"]
+    found = teachers.untrained(own.task, own.teacher._replace(data=data)).test[
+        "teacher"
+    ]
     np.testing.assert_array_equal(found.logits, np.ones((64, 2)))
     assert found.extras["pooled"].shape == (64, TEACHER.width)
     assert len(found.features) == 7 and np.std(found.features[-1], 0).max() > 0
+
+
+def test_reworded_texts_have_what_the_teacher_says_of_them(encoder, sentences):
+    own = cell(recipes.Config(), sentences, "2x128")
+    example, model = sentences.example, models.bert(SHAPE)
+    # Larger weights, so that a word changes the logits.
+    drawn = model.init(jax.random.key(0), example)
+    variables = jax.tree.map(lambda array: 20 * array, drawn)
+    teacher = own.teacher._replace(model=model, variables=variables)
+    found = teachers.reworded(sentences, teacher, encoder, copies=1)
+    assert found.test is teacher.data.test
+    train, count = found.train, sentences.info.train
+    assert len(train["label"]) == len(train["teacher"].logits) == 2 * count
+    changed = (train["tokens"][:count] != train["tokens"][count:]).any(1)
+    rows = count + np.flatnonzero(changed)[:3]
+    texts = {n: train[n][rows] for n in example}
+    logits = teacher.model.apply(variables, texts)[0].logits
+    np.testing.assert_allclose(train["teacher"].logits[rows], logits, rtol=1e-3)
+    assert not np.allclose(logits, train["teacher"].logits[rows - count], atol=1e-4)
 
 
 def score(teacher):
@@ -155,16 +189,15 @@ def score(teacher):
 def test_a_small_run_has_all_arms(encoder, sentences, monkeypatch):
     for module in (recipes, unlabelled):
         monkeypatch.setattr(module, "students", small)
-    few = {"recipes": ("rkd", "logit_mse"), "untrained": ("similarity",)}
+    few = {"recipes": ("rkd", "logit_mse"), "untrained": False, "copies": 0}
     config = replace(CONFIG, factors=(0.1, 1.0), **few)
-    texts = setup.corpus(config.corpus, encoder, None)
+    texts = setup.corpus(config, encoder, None)
     outcome = recipes.run(config, {"sentences": sentences}, encoder, texts)
     runs = outcome.tables["runs"]
     assert set(zip(runs["arm"], runs["start"], strict=True)) == {
         *((arm, "tinybert") for arm in ("fine_tuning", "hinton", "long")),
         *((arm, "none") for arm in ("fine_tuning", "hinton")),
         *((arm, "tinybert") for arm in ("rkd", "logit_mse", "best_two")),
-        ("similarity_untrained", "tinybert"),
     }
     np.testing.assert_allclose(runs["score"], 100 * runs["test_accuracy_last"])
     searched = outcome.tables["search"]
@@ -174,6 +207,14 @@ def test_a_small_run_has_all_arms(encoder, sentences, monkeypatch):
     np.testing.assert_allclose(rkd["weight"], [0.1, 1])
     assert chosen == best
     assert len(outcome.tables["teachers"]) == len(outcome.tables["students"]) == 1
+    maps = outcome.tables["attention"]
+    row, length = attention_maps.shown(sentences)
+    assert len(maps) == length**2 * (1 + len(runs))
+    sums = maps.groupby(["arm", "start", "query"])["weight"].sum()
+    np.testing.assert_allclose(sums, 1, rtol=1e-5)
+    assert (
+        maps["token"].iloc[0] == "[CLS]" and maps["token"].iloc[length - 1] == "[SEP]"
+    )
 
 
 def small(teacher):
@@ -273,5 +314,3 @@ def test_the_best_two_recipes_are_those_on_held_out_texts(sentences):
     rows = [row for row in rows if row["arm"] != "minilm"]
     found = cells.best_two(own, 0.5, pd.DataFrame(rows))
     assert found.axes["weight"] == [1.0] and found.training.epochs == own.epochs
-    with pytest.raises(ValueError, match="untrained is .*minilm.* none of tinybert"):
-        recipes.Config(untrained=("minilm",))

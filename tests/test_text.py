@@ -143,6 +143,16 @@ def test_epochs_and_seeds_have_orders_of_their_own():
     assert same[0] == order[0] and same[1] not in order
 
 
+def test_short_epochs_have_texts_drawn_anew():
+    stream = data.bucketed(texts([3] * 40), 10, lengths=[8], steps=2)
+    assert stream.steps == 2
+    epochs = [batches(stream, 4)[:2], batches(stream, 4)[2:]]
+    first, second = (set(np.concatenate([b["index"] for b in e])) for e in epochs)
+    assert len(first) == len(second) == 20 and first != second
+    with pytest.raises(ValueError, match="steps is 5, but takes 1 to 4"):
+        data.bucketed(texts([3] * 40), 10, lengths=[8], steps=5)
+
+
 def test_a_stream_goes_on_at_its_position():
     stream = data.bucketed(texts([3] * 12 + [9] * 8), 4, lengths=[4, 10])
     iterator = stream.make(5)

@@ -25,7 +25,7 @@ def test_distilbert_begins_from_layers_and_the_encoder_stays(
 ):
     monkeypatch.setattr(unlabelled, "students", half)
     own = encoders.small(tmp_path)
-    texts = setup.corpus(CONFIG.corpus, own, None)
+    texts = setup.corpus(CONFIG, own, None)
     before = jax.tree.map(np.array, own.params)
     layers = unlabelled.beginning(WIDE, "layers", CONFIG, texts, own)
     whole = hugging_face.Pretrained(own.shape, own.params)

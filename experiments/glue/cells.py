@@ -1,6 +1,6 @@
 """A task and a student of the recipes, and all arms that are trained for them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 import math
@@ -8,30 +8,36 @@ from typing import Any, NamedTuple, get_args
 
 import pandas as pd
 
-from experiments.glue import setup, terms, unlabelled
-from experiments.glue.students import NAMES, WIDE, Name, Student
+from experiments.glue import attention_maps, setup, teachers, terms, unlabelled
+from experiments.glue.students import WIDE, Name, Student
 from kdjax.data import Data
 from kdjax.study import selection
-from kdjax.study.arms import Arm, logits_of
+from kdjax.study.arms import Arm, Tuned, all_tuned, gather, tuned
+from kdjax.study.statistics import rank_correlation
 from kdjax.study.types import Count, Fraction, Positives
 from kdjax.training import Training, start
 from kdjax.training.teacher import live
 
+CONTROLLED: tuple[terms.Name, ...] = ("pkd_last", "similarity")
 USUAL = "tinybert"  # the general distillation from which all recipes begin
 
 
 @dataclass(frozen=True)
 class Config(setup.Tasks):
-    students: tuple[Name, ...] = NAMES
+    students: tuple[Name, ...] = ("2x128",)
     """Layers and widths of the students."""
     recipes: tuple[terms.Name, ...] = terms.ALL
     """Recipes to try, and the sum of the best two."""
-    untrained: tuple[terms.Name, ...] = ("pkd_last", "similarity")
-    """Recipes to try with the hidden states of a teacher that was never trained."""
+    untrained: bool = True
+    """Whether to try PKD-Last and similarities with the hidden states of a teacher that
+    was never trained, as controls."""
     general: tuple[terms.Name, ...] = (USUAL, "minilm", "minilm_v2")
     """Losses of the distillation without labels; recipes begin from tinybert."""
     wide_general: tuple[unlabelled.Wide, ...] = get_args(unlabelled.Wide)
     """How the student that is as wide as the teacher begins; recipes from layers."""
+    copies: int = 3
+    """Copies of each training text with some words replaced, as TinyBERT's, for
+    students that learn from the teacher alone; 0 for none of these students."""
     learning_rates: Positives = (2e-4, 5e-4)
     """Peak learning rates (AdamW, cosine decay) to select from."""
     factors: Positives = (0.1, 1.0, 10.0)
@@ -40,24 +46,17 @@ class Config(setup.Tasks):
     """Temperatures of Hinton's loss to select from."""
     alpha: Fraction = 0.5
     """Weight of the teacher in Hinton's loss."""
-    steps: Count = 400
+    steps: Count = 300
     """Steps of a student's training, rounded to whole epochs."""
     seeds: Count = 5
     """Number of seeds, each with one student per setting."""
-    wide_tasks: tuple[setup.Name, ...] = ("mrpc", "stsb")
-    """Tasks of the student that is as wide as the teacher, which takes longer."""
-    wide_seeds: Count = 3
-    """Number of seeds of this student."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.copies < 0:
+            raise ValueError(f"copies is {self.copies}, but takes no negative number")
         if USUAL not in self.general and set(self.students) - {WIDE}:
             raise ValueError(f"general is {self.general!r}, but must have {USUAL}")
-        if set(self.untrained) & set(terms.FIRST):
-            raise ValueError(
-                f"untrained is {self.untrained!r}, but takes recipes beside the "
-                f"predictions: none of {', '.join(terms.FIRST)}"
-            )
 
 
 class Cell(NamedTuple):
@@ -65,11 +64,12 @@ class Cell(NamedTuple):
 
     config: Config
     task: setup.Task
-    teacher: setup.Teacher
+    teacher: teachers.Teacher
     student: Student
     ways: dict[str, Any]  # parameters to begin from; None for those that are drawn
     columns: dict[str, Any]
     untrained: Data | None = None  # with hidden states of one that was never trained
+    reworded: Data | None = None  # with copies of the texts
 
     @property
     def usual(self) -> str:
@@ -78,11 +78,7 @@ class Cell(NamedTuple):
 
     @property
     def epochs(self) -> int:
-        return self.task.epochs(self.config.steps)
-
-    @property
-    def seeds(self) -> int:
-        return self.config.wide_seeds if self.student.start else self.config.seeds
+        return self.task.divided(self.config.steps)[0]
 
 
 def phase(
@@ -103,13 +99,20 @@ def arm(
 ) -> Arm:
     fixed = {"teacher": cell.teacher.variables, "start": cell.ways[way]}
     columns = {**cell.columns, "start": way, "arm": name}
-    batches = cell.task.in_batches(data or cell.teacher.data)
+    _, steps = cell.task.divided(cell.config.steps)
+    batches = cell.task.in_batches(steps, data or cell.teacher.data)
     choose = partial(selection.largest, score=f"validation_{cell.task.metric}_last")
     last = phases[-1] if isinstance(phases, list) else phases
-    # A rank correlation is no mean over texts, so it takes the predictions themselves.
-    extras = logits_of(last.model, "test") if cell.task.info.classes == 0 else None
+    extras = attention_maps.extras(last.model, cell.task)
     return Arm(
-        columns, phases, batches, cell.seeds, axes, choose, extras=extras, fixed=fixed
+        columns,
+        phases,
+        batches,
+        cell.config.seeds,
+        axes,
+        choose,
+        extras=extras,
+        fixed=fixed,
     )
 
 
@@ -136,10 +139,52 @@ def others(cell: Cell, rates: dict[str, float]) -> Iterator[Arm]:
     for name in config.recipes:
         own = axes_of(recipes[name], config.factors) | rate
         yield arm(cell, name, cell.usual, phases(cell, recipes[name]), own)
-    for name in config.untrained:
+    for name in CONTROLLED if cell.untrained is not None else ():
         own = axes_of(recipes[name], config.factors) | rate
         training = phases(cell, recipes[name])
         yield arm(cell, f"{name}_untrained", cell.usual, training, own, cell.untrained)
+    if cell.reworded is not None:
+        training = phase(cell, terms.predicted, cell.epochs, cell.usual)
+        axes = {"temperature": [1.0], "alpha": [1.0]} | rate
+        for name, data in (("alone", None), ("alone_reworded", cell.reworded)):
+            yield arm(cell, name, cell.usual, training, axes, data)
+
+
+def trained(cell: Cell) -> list[tuple[Arm, Tuned]]:
+    """All students of a cell, with the best two recipes together last."""
+    found, rates = [], {}
+    for way in cell.ways:
+        one = fine_tuned(cell, way)
+        each = tuned(one)
+        rates[way] = float(each.runs["learning_rate"].iloc[0])
+        found.append((one.without_data(), each))
+    new = [
+        (a.without_data(), each) for a, each in all_tuned(partial(others, cell, rates))
+    ]
+    if len(cell.config.recipes) > 1:
+        last = best_two(cell, rates[cell.usual], gather(new)[0]["runs"])
+        new.append((last.without_data(), tuned(last)))
+    return [*found, *new]
+
+
+def scored(
+    found: Iterable[tuple[Arm, Tuned]], tasks: Mapping[str, setup.Task]
+) -> Iterator[tuple[Arm, Tuned]]:
+    """The results with a ``score``, GLUE's metric in percent, for all tasks.
+
+    Tasks with scores have a rank correlation in percent, too.
+    """
+    for one, each in found:
+        metric = one.columns["metric"]
+        runs = each.runs.assign(
+            score=100 * each.runs[f"test_{metric}_last"],
+            validation_score=100 * each.runs[f"validation_{metric}_last"],
+        )
+        if "test" in each.extras:
+            true = tasks[one.columns["task"]].data.test["score"]
+            predicted = each.extras["test"][..., 0]
+            runs["spearman"] = 100 * rank_correlation(predicted, true)
+        yield one, each._replace(runs=runs)
 
 
 def best_two(cell: Cell, rate: float, runs: pd.DataFrame) -> Arm:

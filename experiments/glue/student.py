@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 import tyro
 
-from experiments.glue import cells, setup, terms, unlabelled
+from experiments.glue import cells, setup, teachers, terms, unlabelled
 from experiments.glue.students import WIDE, Name, students
 from kdjax import models
 from kdjax.models import Batch, Model, Shape, Variables, hugging_face
@@ -72,7 +72,7 @@ def distil(
     except (ValueError, FileNotFoundError, InvalidConfig) as error:
         flags.fail(error)
     checkpoint.cache_compilations()
-    teacher = setup.teacher(tasks[task], config, own)
+    teacher = teachers.fine_tuned(tasks[task], config, own)
     way = "layers" if student == WIDE else cells.USUAL
     params = unlabelled.beginning(student, way, config, texts, own).params
     its = students(own.shape)[student]
@@ -81,7 +81,9 @@ def distil(
     trained = train(
         cells.phases(cell, chosen),
         {"learning_rate": learning_rate, **usual(chosen)},
-        data=tasks[task].in_batches(teacher.data._replace(test=None)),
+        data=tasks[task].in_batches(
+            tasks[task].divided(steps)[1], teacher.data._replace(test=None)
+        ),
         key=jax.random.key(seed),
         fixed={"teacher": teacher.variables, "start": params},
         name=f"{student}, {recipe}",

@@ -15,7 +15,7 @@ from functools import partial
 import pandas as pd
 
 from experiments.cifar10 import temperature_alpha as images
-from experiments.glue import setup, terms, unlabelled
+from experiments.glue import setup, teachers, terms, unlabelled
 from experiments.glue.students import Name, students
 from kdjax.study import selection
 from kdjax.study.arms import Arm, gather, tuned
@@ -50,11 +50,12 @@ def arm(name, config, task, teacher, params, axes, choose):
     """Students with hard labels, or with Hinton's loss."""
     shape = students(teacher.shape)[config.student].shape
     objective = {"hard": terms.labelled, "hinton": terms.predicted}[name]
-    training = setup.training(task, shape, objective, task.epochs(config.steps))
+    epochs, steps = task.divided(config.steps)
+    training = setup.training(task, shape, objective, epochs)
     return Arm(
         {"task": task.info.name, "arm": name},
         training,
-        task.in_batches(teacher.data),
+        task.in_batches(steps, teacher.data),
         config.seeds,
         axes,
         choose,
@@ -66,7 +67,7 @@ def run(config, tasks, own, texts):
     begun = unlabelled.beginning(config.student, WAY, config, texts, own)
     found, qualities = [], []
     for task in tasks.values():
-        teacher = setup.teacher(task, config, own)
+        teacher = teachers.fine_tuned(task, config, own)
         qualities.append(teacher.quality)
         make = partial(
             arm, config=config, task=task, teacher=teacher, params=begun.params

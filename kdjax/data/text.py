@@ -121,22 +121,25 @@ def bucket_lengths(lengths: np.ndarray, *, padding: float, most: int = 8) -> lis
     return chosen[::-1]
 
 
-def bucketed(split: Batch, batch_size: int, *, lengths: Sequence[int]) -> Stream:
+def bucketed(
+    split: Batch, batch_size: int, *, lengths: Sequence[int], steps: int | None = None
+) -> Stream:
     """Batches of texts of similar length, shuffled in each epoch.
 
     The texts of an epoch are sorted by bucket and cut into batches, which are then
-    shuffled. A batch has the length of its longest text's bucket. A last partial batch
-    is dropped, of texts drawn anew in each epoch.
+    shuffled. A batch has the length of its longest text's bucket. Texts beyond the last
+    batch are left out, of an order drawn anew in each epoch.
 
     Args:
       split: Arrays of ``N`` texts; `TOKEN_ARRAYS` are cut to the length of a batch.
       batch_size: Texts per batch.
       lengths: Lengths of the buckets, ascending, as of `bucket_lengths`.
+      steps: Batches of an epoch. By default, as many as the texts fill.
 
     Raises:
       TypeError, ValueError: if arrays differ in length, padding is not at the end of a
-        text, lengths do not ascend, a text is longer than the last bucket, or there is
-        no whole batch.
+        text, lengths do not ascend, a text is longer than the last bucket, or the texts
+        do not fill the steps, or one batch.
     """
     split = with_arrays(Data(split)).train
     if (np.diff(np.asarray(split["mask"]), axis=1) > 0).any():
@@ -150,9 +153,13 @@ def bucketed(split: Batch, batch_size: int, *, lengths: Sequence[int]) -> Stream
         raise ValueError(
             f"batch_size is {batch_size}, but takes at most the {count} texts"
         )
-    make = partial(_Bucketed, split, batch_size, tuple(lengths))
+    whole = count // batch_size
+    steps = whole if steps is None else steps
+    if not 1 <= steps <= whole:
+        raise ValueError(f"steps is {steps}, but takes 1 to {whole}")
     content = split, batch_size, tuple(lengths)
-    return Stream(make, count // batch_size, ragged=True, content=content)
+    make = partial(_Bucketed, *content, steps)
+    return Stream(make, steps, ragged=True, content=content)
 
 
 @dataclass
@@ -162,6 +169,7 @@ class _Bucketed:
     split: Batch
     batch_size: int
     lengths: tuple[int, ...]
+    steps: int
     seed: int
     read: int = 0
     _order: tuple[int, Any] = (-1, None)  # an epoch, and its batches
@@ -170,10 +178,9 @@ class _Bucketed:
         return self
 
     def __next__(self) -> Batch:
-        steps = len(self.split["tokens"]) // self.batch_size
-        epoch, step = divmod(self.read, steps)
+        epoch, step = divmod(self.read, self.steps)
         if self._order[0] != epoch:
-            self._order = epoch, self._batches(epoch, steps)
+            self._order = epoch, self._batches(epoch, self.steps)
         rows, length = self._order[1][step]
         self.read += 1
         batch: dict[str, Any] = jax.tree.map(lambda a: a[rows], dict(self.split))

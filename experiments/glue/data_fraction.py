@@ -1,0 +1,151 @@
+"""Do recipes rank the same with few labels as with many?
+
+An encoder with two narrow layers learns SST-2 as in `experiments.glue.recipes`, by some
+of the recipes, from 1 %, 10 % and all of the training texts, for the same number of
+steps. The teacher was fine-tuned with all of them, and settings are selected on all
+held-out texts, for each share again.
+
+    python -m experiments.glue.data_fraction --data-dir tfds    # 2 hours
+"""
+
+from dataclasses import dataclass, replace
+
+import jax
+import numpy as np
+import pandas as pd
+
+from experiments.glue import cells, recipes, setup, teachers, terms
+from experiments.glue.students import WIDE, students
+from kdjax.data.splits import every
+from kdjax.study.arms import gather
+from kdjax.study.claims import Claim, above
+from kdjax.study.command import main
+from kdjax.study.statistics import bootstrap, format_mean, rank_correlation
+from kdjax.study.study import Outcome, print_table
+from kdjax.study.types import Fractions
+
+FEW, ALL = 0.01, 1.0
+
+
+@dataclass(frozen=True)
+class Config(cells.Config):
+    tasks: tuple[setup.Name, ...] = ("sst2",)
+    """A task of GLUE, or sentences, which need no download."""
+    recipes: tuple[terms.Name, ...] = ("logit_mse", "pkd_last", "minilm", "similarity")
+    """Recipes to try, and the sum of the best two."""
+    untrained: bool = False
+    """Whether to try PKD-Last and similarities with the hidden states of a teacher that
+    was never trained, as controls."""
+    general: tuple[terms.Name, ...] = (cells.USUAL,)
+    """Losses of the distillation without labels; recipes begin from tinybert."""
+    copies: int = 0
+    """Copies of each training text with some words replaced, as TinyBERT's, for
+    students that learn from the teacher alone; 0 for none of these students."""
+    fractions: Fractions = (FEW, 0.1, ALL)
+    """Shares of the training texts."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("tasks", "students"):
+            if len(given := getattr(self, name)) != 1:
+                raise ValueError(f"{name} is {given!r}, but takes one")
+        if WIDE in self.students:
+            raise ValueError(f"students is {self.students!r}, but takes narrow ones")
+
+
+def part(task, its, fraction):
+    """The task and its teacher with a share of the training texts of each class."""
+    split = its.data.train
+    rows = np.flatnonzero(every(round(1 / fraction), np.round(split["label"])))
+    train = jax.tree.map(lambda array: array[rows], dict(split))
+    info = task.info._replace(train=len(rows))
+    data = its.data._replace(train=train)
+    return task._replace(data=data, info=info), its._replace(data=data)
+
+
+def run(config, tasks, own, texts):
+    (task,), (name,) = tasks.values(), config.students
+    its = teachers.fine_tuned(task, config, own)
+    begun = recipes.beginnings(config, name, texts, own)
+    ways = {way: each.params for way, each in begun.items()} | {"none": None}
+    found = []
+    for fraction in config.fractions:
+        some, teacher = part(task, its, fraction)
+        columns = {"task": task.info.name, "metric": task.metric, "fraction": fraction}
+        student = students(own.shape)[name]
+        cell = cells.Cell(config, some, teacher, student, ways, columns)
+        found += cells.trained(cell)
+    tables, seconds = gather(cells.scored(found, tasks))
+    tables = {title: tables[title] for title in ("runs", "search")}
+    tables["teachers"] = pd.DataFrame([its.quality])
+    seconds += its.quality["seconds"] + sum(each.seconds for each in begun.values())
+    return Outcome(tables, {"seconds": round(seconds)})
+
+
+def at_usual(runs):
+    """The runs that begin from the distillation without labels."""
+    return runs[runs["start"] == cells.USUAL]
+
+
+def gain(runs, fraction):
+    """``[seeds]``, points of Hinton's loss over fine-tuning with a share of texts."""
+    rows = at_usual(runs)
+    rows = rows[rows["fraction"] == fraction]
+    means = rows.pivot_table("score", "seed", "arm", "mean")
+    return (means["hinton"] - means["fine_tuning"]).to_numpy()
+
+
+def more_with_few(runs):
+    """``[seeds]``, points that Hinton's loss adds with few texts less with all."""
+    return gain(runs, FEW) - gain(runs, ALL)
+
+
+def order(runs):
+    """Rank correlation of the recipes' scores with few texts and with all."""
+    names = ["fine_tuning", "hinton", *Config().recipes]
+    rows = at_usual(runs)
+    rows = rows[rows["arm"].isin(names)][["seed", "arm", "fraction", "score"]]
+
+    def correlation(frame):
+        means = frame.pivot_table("score", "fraction", "arm", "mean")
+        return float(rank_correlation(means.loc[FEW], means.loc[ALL]))
+
+    return bootstrap(correlation, rows)
+
+
+def show(tables, meta):
+    runs = at_usual(tables["runs"])
+    means = runs["score"].groupby([runs["arm"], runs["fraction"]], sort=False)
+    print_table(means.agg(format_mean).unstack(), "accuracy (%) by share of the texts")
+
+
+STUDY = replace(
+    recipes.STUDY,
+    name="data_fraction",
+    question=__doc__,
+    config=Config,
+    run=run,
+    show=show,
+    cost="2 hours",
+    quick=recipes.STUDY.quick
+    | {"untrained": False, "copies": 0, "fractions": (0.5, 1.0)},
+    claims={
+        "more_with_few": Claim(
+            "Distillation helps most where labels are few",
+            "percentage points that Hinton's loss adds to fine-tuning with 1 % of "
+            "SST-2's texts, less those with all",
+            more_with_few,
+            above(0.0),
+        ),
+        "order": Claim(
+            "Recipes rank the same with few labels as with many",
+            "rank correlation of six losses' accuracies with 1 % of SST-2's texts and "
+            "with all",
+            order,
+            above(0.7),
+        ),
+    },
+)
+
+if __name__ == "__main__":
+    main(STUDY)

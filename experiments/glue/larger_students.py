@@ -1,0 +1,119 @@
+"""Do larger students keep what their teacher knows, and by which recipe?
+
+Two students learn two tasks of GLUE as in `experiments.glue.recipes`, by fewer recipes.
+One has every other layer of all-MiniLM-L6-v2 and begins from them, as DistilBERT; it is
+also fine-tuned after it has learned to predict masked words by DistilBERT's loss. The
+other has four narrow layers, as TinyBERT.
+
+    python -m experiments.glue.larger_students --data-dir tfds    # 6 hours
+"""
+
+from dataclasses import dataclass, replace
+from functools import partial
+
+from experiments.glue import cells, recipes, setup, terms
+from experiments.glue.students import WIDE, Name
+from kdjax.study.claims import Claim, above
+from kdjax.study.command import main
+from kdjax.study.types import Count
+
+# Millions of parameters of a student and its teacher, and the share of the teacher's
+# score that the student keeps, in percent, as published: GLUE's averages on its
+# validation split (DistilBERT) or its test set (TinyBERT, which also measured PKD), and
+# MNLI's accuracy (MiniLM).
+PUBLISHED = {
+    "DistilBERT": (66.0, 110.0, 96.9),
+    "TinyBERT, 4 layers": (14.5, 109.0, 96.9),
+    "TinyBERT, 6 layers": (67.0, 109.0, 99.9),
+    "PKD, 4 layers": (52.2, 109.0, 91.3),
+    "MiniLM, 6 x 384": (22.0, 109.0, 98.6),
+    "MiniLM, 6 x 768": (66.0, 109.0, 99.4),
+}
+# The article takes MiniLM's teacher for BERT-large, and the score of another student.
+ARTICLE = {"MiniLM, 6 x 384": (16.0, 99.0)}  # compression, percent
+
+
+@dataclass(frozen=True)
+class Config(cells.Config):
+    tasks: tuple[setup.Name, ...] = ("mrpc", "stsb")
+    """Tasks of GLUE, or sentences, which need no download."""
+    students: tuple[Name, ...] = ("4x192", WIDE)
+    """Layers and widths of the students."""
+    recipes: tuple[terms.Name, ...] = ("pkd_skip", "tinybert", "minilm")
+    """Recipes to try, and the sum of the best two."""
+    untrained: bool = False
+    """Whether to try PKD-Last and similarities with the hidden states of a teacher that
+    was never trained, as controls."""
+    general: tuple[terms.Name, ...] = (cells.USUAL,)
+    """Losses of the distillation without labels; recipes begin from tinybert."""
+    copies: int = 0
+    """Copies of each training text with some words replaced, as TinyBERT's, for
+    students that learn from the teacher alone; 0 for none of these students."""
+    seeds: Count = 3
+    """Number of seeds, each with one student per setting."""
+
+
+def kept(runs):
+    """``[seeds]``, share of the teacher's score of Hinton's student, mean over tasks.
+
+    Of the student that has every other layer of the teacher.
+    """
+    rows = runs[(runs["arm"] == "hinton") & (runs["start"] == "layers")]
+    shares = rows["score"] / rows["teacher_score"]
+    return shares.groupby(rows["seed"]).mean().to_numpy()
+
+
+def gain(runs, student, way):
+    """``[seeds]``, points of Hinton's loss over fine-tuning, mean over tasks."""
+    rows = runs[(runs["student"] == student) & (runs["start"] == way)]
+    means = rows.pivot_table("score", "seed", "arm", "mean")
+    return (means["hinton"] - means["fine_tuning"]).to_numpy()
+
+
+def words(runs):
+    """``[seeds]``, points that DistilBERT's loss adds to layers, mean over tasks."""
+    rows = runs[(runs["student"] == WIDE) & (runs["arm"] == "fine_tuning")]
+    means = rows.pivot_table("score", "seed", "start", "mean")
+    return (means["distilbert"] - means["layers"]).to_numpy()
+
+
+MEAN = "percentage points of GLUE's score, mean over MRPC and STS-B,"
+CLAIMS = {
+    "kept": Claim(
+        "Half of the layers keep 97 % of BERT's score",
+        "share of the teacher's score, Hinton's loss, mean over MRPC and STS-B",
+        kept,
+        above(0.97),
+    ),
+    "words": Claim(
+        "DistilBERT's loss on masked words makes a better start",
+        f"{MEAN} that it adds to layers of the teacher, fine-tuning",
+        words,
+        above(0.0),
+    ),
+}
+for student, way, says in (
+    ("4x192", cells.USUAL, "four narrow layers"),
+    (WIDE, "layers", "three of the teacher's layers"),
+):
+    CLAIMS[f"gain_{student}"] = Claim(
+        "A teacher's predictions make a small network better",
+        f"{MEAN} that Hinton's loss adds to fine-tuning, {says}",
+        partial(gain, student=student, way=way),
+        above(0.0),
+    )
+STUDY = replace(
+    recipes.STUDY,
+    name="larger_students",
+    question=__doc__,
+    config=Config,
+    cost="6 hours",
+    paper={"published": PUBLISHED, "article": ARTICLE},
+    quick=setup.QUICK
+    | {"students": ("4x192",), "recipes": ("pkd_skip",)}
+    | {"factors": (1.0,), "temperatures": (2.0,), "learning_rates": (5e-4,)},
+    claims=CLAIMS,
+)
+
+if __name__ == "__main__":
+    main(STUDY)

@@ -1,0 +1,46 @@
+"""Where the last layers of a teacher and its students look in one text.
+
+Attention of each token (rows) to all tokens (columns), mean over heads, for a test text
+of CoLA. Students have two layers of width 128 and begin from a distillation without
+labels; the last has learned the labels only, from nothing.
+"""
+
+from matplotlib.figure import Figure
+import matplotlib.pyplot as plt
+
+from kdjax import results
+from paper_figs import figures
+
+RESULTS = "recipes"
+MADE_BY = "experiments.glue.recipes"
+SHOWN = {
+    ("teacher", ""): "teacher",
+    ("minilm", "tinybert"): "MiniLM",
+    ("tinybert", "tinybert"): "TinyBERT",
+    ("hinton", "tinybert"): "Hinton",
+    ("fine_tuning", "none"): "no teacher",
+}
+
+
+def draw(name: str) -> Figure:
+    rows = results.load(name, "attention").fillna({"start": ""})
+    rows = rows[rows["task"] == rows["task"].iloc[0]]
+    found = rows.groupby(["arm", "start"])
+    shown = {key: title for key, title in SHOWN.items() if key in found.groups}
+    fig, axes = plt.subplots(
+        1, len(shown), figsize=(figures.PAGE, 1.9), sharey=True, squeeze=False
+    )
+    for ax, (key, title) in zip(axes[0], shown.items(), strict=True):
+        weights = found.get_group(key)
+        tokens = weights.drop_duplicates("key")["token"]
+        image = weights.pivot_table("weight", "query", "key", "mean")
+        ax.imshow(image, cmap="Blues", vmin=0, vmax=0.5)
+        ax.set_xticks(range(len(tokens)), tokens, rotation=90, size=7)
+        ax.set_yticks(range(len(tokens)), tokens, size=7)
+        ax.set_title(title)
+        ax.grid(False)
+    return fig
+
+
+if __name__ == "__main__":
+    figures.main(draw, __file__, RESULTS, MADE_BY)
