@@ -187,7 +187,7 @@ STUDY = Study(
     cost="4 hours",
     published={},
     quick=setup.QUICK
-    | {"recipes": ("pkd_last",), "general": (USUAL,), "copies": 1}
+    | {"recipes": ("pkd_last",), "general": (USUAL,), "copies": 0, "untrained": False}
     | {"factors": (1.0,), "temperatures": (2.0,), "learning_rates": (5e-4,)},
     claims=CLAIMS,
     load=setup.load,
