@@ -40,6 +40,7 @@ bench: $(READY) .venv-torch/ready
 peers: .venv-peers/ready  ## compares other libraries with what is recorded of them
 	.venv-peers/bin/python -W ignore -m peers.run
 	.venv-peers/bin/python -W ignore -m peers.encoders
+	.venv-peers/bin/python -W ignore -m peers.decoders
 
 lint: $(READY)
 	$(RUN) -m ruff format --check .

@@ -3,6 +3,8 @@
 from kdjax.models.bert import Shape as Shape
 from kdjax.models.bert import bert as bert
 from kdjax.models.convolution import max_pool as max_pool
+from kdjax.models.decoder import DecoderShape as DecoderShape
+from kdjax.models.decoder import decoder as decoder
 from kdjax.models.linen import from_linen as from_linen
 from kdjax.models.mlp import max_norm as max_norm
 from kdjax.models.mlp import mlp as mlp

@@ -1,0 +1,210 @@
+"""Text that a decoder writes after prompts: sampled, greedy, or by beam search.
+
+All of it can be compiled, so that a view can write text in a training step.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from kdjax.losses.ranges import Fraction, Positive
+from kdjax.models.decoder import Cache, DecoderShape, continued, empty_cache
+
+
+class Written(NamedTuple):
+    """Text after each of ``B`` prompts, of at most ``N`` tokens."""
+
+    tokens: jax.Array  # [B, N], int32; 0 after the end
+    mask: jax.Array  # [B, N], 1 for tokens up to the end, with it
+    log_probabilities: (
+        jax.Array
+    )  # [B, N], of the tokens by the decoder; 0 after the end
+
+
+def generate(
+    shape: DecoderShape,
+    params: Any,
+    prompts: jax.Array,
+    mask: jax.Array,
+    key: jax.Array | None = None,
+    *,
+    new: int,
+    end: int | None = None,
+    temperature: Positive = 1.0,
+    top_p: Fraction = 1.0,
+) -> Written:
+    """Writes text token by token, each sampled, or without a key the most probable.
+
+    Args:
+      shape: The sizes of the decoder.
+      params: Its parameters.
+      prompts: ``[B, L]``, tokens to begin from.
+      mask: ``[B, L]``, 1 for tokens and 0 for padding, which must be at the end.
+      key: Random key, or None for greedy search.
+      new: The largest number of tokens to write.
+      end: The token that ends a text, if any.
+      temperature: Of the distribution from which tokens are sampled.
+      top_p: Only the most probable tokens are sampled, of which the probabilities at
+        this temperature add up to this; the most probable one always is.
+
+    Returns:
+      The text; log-probabilities are those of the decoder itself, at temperature 1.
+
+    Raises:
+      ValueError: if a prompt and ``new`` tokens exceed the decoder's context, or a
+        prompt is empty.
+    """
+    logits, cache, lengths = _begun(shape, params, prompts, mask, new)
+    count = len(prompts)
+    empty = Written(
+        jnp.zeros((count, new), jnp.int32),
+        jnp.zeros((count, new), jnp.int32),
+        jnp.zeros((count, new), logits.dtype),
+    )
+
+    def unfinished(state: Any) -> jax.Array:
+        step, _, _, _, alive = state
+        return (step < new) & jnp.any(alive)
+
+    def write(state: Any) -> Any:
+        step, logits, cache, written, alive = state
+        if key is None:
+            token = jnp.argmax(logits, -1)
+        else:
+            kept = _most_probable(logits / temperature, top_p)
+            token = jax.random.categorical(jax.random.fold_in(key, step), kept)
+        token = jnp.where(alive, token, 0).astype(jnp.int32)
+        own = jax.nn.log_softmax(logits)[jnp.arange(count), token]
+        columns = token, alive, jnp.where(alive, own, 0)
+        written = Written(
+            *(
+                array.at[:, step].set(column.astype(array.dtype))
+                for array, column in zip(written, columns, strict=True)
+            )
+        )
+        if end is not None:
+            alive = alive & (token != end)
+        places = (lengths + step)[:, None]
+        after, cache = continued(shape, params, cache, token[:, None], places)
+        return step + 1, after[:, 0], cache, written, alive
+
+    state = 0, logits, cache, empty, jnp.ones(count, bool)
+    return jax.lax.while_loop(unfinished, write, state)[3]
+
+
+def beam_search(
+    shape: DecoderShape,
+    params: Any,
+    prompts: jax.Array,
+    mask: jax.Array,
+    *,
+    new: int,
+    beams: int,
+    end: int | None = None,
+    length_penalty: float = 1.0,
+) -> Written:
+    """Searches for the most probable text, with this number of candidates at a time.
+
+    A candidate that has ended stays one, while its probability is among the highest. In
+    the end, that with the highest log-probability is taken, divided by the number of
+    tokens to the power of ``length_penalty``: 0 for that of the whole text, 1 for the
+    mean.
+
+    Args:
+      shape: The sizes of the decoder.
+      params: Its parameters.
+      prompts: ``[B, L]``, tokens to begin from.
+      mask: ``[B, L]``, 1 for tokens and 0 for padding, which must be at the end.
+      new: The largest number of tokens to write.
+      beams: Number of candidates.
+      end: The token that ends a text, if any.
+      length_penalty: See above.
+
+    Raises:
+      ValueError: as `generate`, or if there are no beams.
+    """
+    if beams < 1:
+        raise ValueError(f"beams is {beams}, but takes at least 1")
+    first, cache, lengths = _begun(shape, params, prompts, mask, new)
+    count, vocabulary = first.shape
+    cache = Cache(*(jnp.repeat(each, beams, 1) for each in cache))
+    logits = jnp.repeat(first[:, None], beams, 1)
+    # At first all candidates are the same one, so that only the first may go on.
+    scores = jnp.full((count, beams), -jnp.inf).at[:, 0].set(0)
+    size = (count, beams, new)
+    written = Written(
+        jnp.zeros(size, jnp.int32), jnp.zeros(size, jnp.int32), jnp.zeros(size)
+    )
+    # A candidate that has ended goes on in one way, which costs nothing.
+    still = jnp.where(jnp.arange(vocabulary) == 0, 0.0, -jnp.inf)[None, None]
+
+    def unfinished(state: Any) -> jax.Array:
+        step, *_, alive = state
+        return (step < new) & jnp.any(alive)
+
+    def write(state: Any) -> Any:
+        step, logits, cache, scores, written, alive = state
+        own = jnp.where(alive[..., None], jax.nn.log_softmax(logits), still)
+        every = (scores[..., None] + own).reshape(count, -1)
+        scores, best = jax.lax.top_k(every, beams)
+        parent, token = best // vocabulary, best % vocabulary
+        written = Written(
+            *(jnp.take_along_axis(each, parent[..., None], 1) for each in written)
+        )
+        alive = jnp.take_along_axis(alive, parent, 1)
+        gained = jnp.take_along_axis(own.reshape(count, -1), best, 1)
+        columns = jnp.where(alive, token, 0), alive, jnp.where(alive, gained, 0)
+        written = Written(
+            *(
+                array.at[..., step].set(column.astype(array.dtype))
+                for array, column in zip(written, columns, strict=True)
+            )
+        )
+        if end is not None:
+            alive = alive & (token != end)
+        rows = (jnp.arange(count)[:, None] * beams + parent).ravel()
+        cache = Cache(*(each[:, rows] for each in cache))
+        places = jnp.repeat(lengths + step, beams)[:, None]
+        after, cache = continued(shape, params, cache, token.reshape(-1, 1), places)
+        logits = after.reshape(count, beams, vocabulary)
+        return step + 1, logits, cache, scores, written, alive
+
+    state = 0, logits, cache, scores, written, jnp.ones((count, beams), bool)
+    *_, scores, written, _ = jax.lax.while_loop(unfinished, write, state)
+    tokens = jnp.maximum(written.mask.sum(-1), 1)
+    best = jnp.argmax(scores / tokens**length_penalty, -1)
+    return Written(*(each[jnp.arange(count), best] for each in written))
+
+
+def _begun(
+    shape: DecoderShape, params: Any, prompts: jax.Array, mask: jax.Array, new: int
+) -> tuple[jax.Array, Cache, jax.Array]:
+    """Logits ``[B, V]`` after the prompts, a cache with room, and their lengths."""
+    count, longest = prompts.shape
+    if new < 1:
+        raise ValueError(f"new is {new}, but takes at least 1")
+    if longest + new > shape.context:
+        raise ValueError(
+            f"prompts of {longest} tokens and {new} new ones exceed the context, "
+            f"{shape.context}"
+        )
+    lengths = jnp.sum(mask != 0, -1)
+    if not isinstance(lengths, jax.core.Tracer) and not lengths.all():
+        raise ValueError(f"prompt {int(jnp.argmin(lengths))} has no token")
+    positions = jnp.broadcast_to(jnp.arange(longest), prompts.shape)
+    cache = empty_cache(shape, count, longest + new)
+    logits, cache = continued(shape, params, cache, prompts, positions, lengths - 1)
+    # Where the lengths are not known before, an empty prompt gives NaN.
+    return jnp.where(lengths[:, None] > 0, logits, jnp.nan), cache, lengths
+
+
+def _most_probable(logits: jax.Array, top_p: Fraction) -> jax.Array:
+    """The logits ``[B, V]``, with minus infinity for tokens that are not sampled."""
+    probabilities = jax.nn.softmax(logits)
+    ordered = jnp.sort(probabilities, -1, descending=True)
+    before = jnp.cumsum(ordered, -1) - ordered
+    # The first always is: before it there is nothing.
+    kept = (before < top_p).at[:, 0].set(True)
+    least = jnp.min(jnp.where(kept, ordered, 1), -1, keepdims=True)
+    return jnp.where(probabilities >= least, logits, -jnp.inf)
