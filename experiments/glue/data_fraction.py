@@ -71,7 +71,13 @@ def run(config, tasks, own, texts):
     found = []
     for fraction in config.fractions:
         some, teacher = part(task, its, fraction)
-        columns = {"task": task.info.name, "metric": task.metric, "fraction": fraction}
+        columns = {
+            "task": task.info.name,
+            "metric": task.metric,
+            "teacher_score": its.quality["score"],
+            "student": name,
+            "fraction": fraction,
+        }
         student = students(own.shape)[name]
         cell = cells.Cell(config, some, teacher, student, ways, columns)
         found += cells.trained(cell)
