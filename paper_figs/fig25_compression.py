@@ -63,7 +63,7 @@ def bubble(
     ax: Axes, ratio: float, kept: float, parameters: float, colour: str, label: str
 ) -> None:
     ax.scatter(ratio, kept, s=AREA * parameters, color=colour, alpha=0.6, linewidth=0)
-    aside = (6 + (AREA * parameters) ** 0.5 / 2, -3)
+    aside = (4 + (AREA * parameters) ** 0.5 / 2, -10)  # below arrows
     ax.annotate(label, (ratio, kept), aside, textcoords="offset points", size=7)
 
 
