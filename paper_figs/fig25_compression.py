@@ -44,6 +44,7 @@ def draw(name: str) -> Figure:
         ax.errorbar(teacher / own, mean, yerr=half, color=figures.RED, elinewidth=0.8)
         bubble(ax, teacher / own, mean, own, figures.RED, row["student"])
     ax.set_xscale("log")
+    ax.margins(y=0.12)
     ticks = [1.5, 2, 3, 5, 8, 16]
     ax.set_xticks(ticks, [f"{tick:g}×" for tick in ticks])
     ax.set_xticks([], minor=True)
