@@ -9,7 +9,6 @@ because other work on the machine can only add time.
 
 from dataclasses import dataclass
 from functools import partial
-import os
 
 import numpy as np
 import tyro
@@ -29,15 +28,9 @@ STUDENTS = {
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(turns.Config):
     students: tuple[str, ...] = tuple(STUDENTS)
     """Layers and widths of the encoders to time."""
-    turns: int = 4
-    """Number of turns of each."""
-    cores: int = os.cpu_count() or 1
-    """Number of CPU cores for each; 1 as in one of several processes."""
-    torch_python: str = ".venv-torch/bin/python"
-    """A Python with PyTorch."""
 
 
 def texts() -> data.Data:

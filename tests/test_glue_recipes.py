@@ -52,10 +52,9 @@ def cell(config, task, name):
             for split in task.data
         )
     )
-    teacher = teachers.Teacher(model, TEACHER, {}, data, {})
+    teacher = teachers.Teacher(model, TEACHER, {}, data, {"score": 50.0})
     ways = {"layers": {}} if own.start else {"tinybert": {}, "none": None}
-    columns = {"task": "sentences", "student": name}
-    return cells.Cell(config, task, teacher, own, ways, columns, data, data)
+    return cells.Cell(config, task, teacher, name, ways, data, data)
 
 
 @pytest.mark.parametrize("name", ["4x192", WIDE])
@@ -187,7 +186,7 @@ def score(teacher):
 
 
 def test_a_small_run_has_all_arms(encoder, sentences, monkeypatch):
-    for module in (recipes, unlabelled):
+    for module in (cells, recipes, unlabelled):
         monkeypatch.setattr(module, "students", small)
     few = {"recipes": ("rkd", "logit_mse"), "untrained": False, "copies": 0}
     config = replace(CONFIG, factors=(0.1, 1.0), **few)
@@ -233,7 +232,7 @@ def separable(name, data_dir=None, load=glue.load):
 
 def test_a_saved_student_is_as_good_as_measured(encoder, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(glue, "load", separable)
-    for module in (student, unlabelled):
+    for module in (cells, unlabelled):
         monkeypatch.setattr(module, "students", small)
     folder = str(encoder.tokenizer.parent)
     student.distil(

@@ -4,12 +4,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 import math
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import pandas as pd
 
-from experiments.glue import attention_maps, setup, teachers, terms, unlabelled
-from experiments.glue.students import WIDE, Name, Student
+from experiments.glue import attention_maps, setup, teachers, terms
+from experiments.glue.students import WIDE, Name, Student, students
 from kdjax.data import Data
 from kdjax.study import selection
 from kdjax.study.arms import Arm, Tuned, all_tuned, gather, tuned
@@ -28,14 +28,12 @@ class Config(setup.Tasks):
     """Layers and widths of the students."""
     recipes: tuple[terms.Name, ...] = terms.ALL
     """Recipes to try, and the sum of the best two."""
-    untrained: bool = True
+    untrained: bool = False
     """Whether to try PKD-Last and similarities with the hidden states of a teacher that
     was never trained, as controls."""
-    general: tuple[terms.Name, ...] = (USUAL, "minilm", "minilm_v2")
+    general: tuple[terms.Name, ...] = (USUAL,)
     """Losses of the distillation without labels; recipes begin from tinybert."""
-    wide_general: tuple[unlabelled.Wide, ...] = get_args(unlabelled.Wide)
-    """How the student that is as wide as the teacher begins; recipes from layers."""
-    copies: int = 3
+    copies: int = 0
     """Copies of each training text with some words replaced, as TinyBERT's, for
     students that learn from the teacher alone; 0 for none of these students."""
     learning_rates: Positives = (2e-4, 5e-4)
@@ -65,11 +63,25 @@ class Cell(NamedTuple):
     config: Config
     task: setup.Task
     teacher: teachers.Teacher
-    student: Student
+    name: Name  # of the student
     ways: dict[str, Any]  # parameters to begin from; None for those that are drawn
-    columns: dict[str, Any]
     untrained: Data | None = None  # with hidden states of one that was never trained
     reworded: Data | None = None  # with copies of the texts
+    more: Mapping[str, Any] = {}  # columns of the tables, beside those of all cells
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        return {
+            "task": self.task.info.name,
+            "metric": self.task.metric,
+            "teacher_score": self.teacher.quality["score"],
+            "student": self.name,
+            **self.more,
+        }
+
+    @property
+    def student(self) -> Student:
+        return students(self.teacher.shape)[self.name]
 
     @property
     def usual(self) -> str:
@@ -79,6 +91,10 @@ class Cell(NamedTuple):
     @property
     def epochs(self) -> int:
         return self.task.divided(self.config.steps)[0]
+
+    def in_batches(self, data: Data) -> Data:
+        """The task's data, or others of its texts, in epochs of the students."""
+        return self.task.in_batches(self.task.divided(self.config.steps)[1], data)
 
 
 def phase(
@@ -99,15 +115,13 @@ def arm(
 ) -> Arm:
     fixed = {"teacher": cell.teacher.variables, "start": cell.ways[way]}
     columns = {**cell.columns, "start": way, "arm": name}
-    _, steps = cell.task.divided(cell.config.steps)
-    batches = cell.task.in_batches(steps, data or cell.teacher.data)
     choose = partial(selection.largest, score=f"validation_{cell.task.metric}_last")
     last = phases[-1] if isinstance(phases, list) else phases
     extras = attention_maps.extras(last.model, cell.task)
     return Arm(
         columns,
         phases,
-        batches,
+        cell.in_batches(data or cell.teacher.data),
         cell.config.seeds,
         axes,
         choose,

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from experiments.glue import cells, recipes, setup, teachers, terms
-from experiments.glue.students import WIDE, students
+from experiments.glue.students import WIDE
 from kdjax.data.splits import every
 from kdjax.study.arms import gather
 from kdjax.study.claims import Claim, above
@@ -33,14 +33,6 @@ class Config(cells.Config):
     """A task of GLUE, or sentences, which need no download."""
     recipes: tuple[terms.Name, ...] = ("logit_mse", "pkd_last", "minilm", "similarity")
     """Recipes to try, and the sum of the best two."""
-    untrained: bool = False
-    """Whether to try PKD-Last and similarities with the hidden states of a teacher that
-    was never trained, as controls."""
-    general: tuple[terms.Name, ...] = (cells.USUAL,)
-    """Losses of the distillation without labels; recipes begin from tinybert."""
-    copies: int = 0
-    """Copies of each training text with some words replaced, as TinyBERT's, for
-    students that learn from the teacher alone; 0 for none of these students."""
     fractions: Fractions = (FEW, 0.1, ALL)
     """Shares of the training texts."""
 
@@ -67,19 +59,12 @@ def run(config, tasks, own, texts):
     (task,), (name,) = tasks.values(), config.students
     its = teachers.fine_tuned(task, config, own)
     begun = recipes.beginnings(config, name, texts, own)
-    ways = {way: each.params for way, each in begun.items()} | {"none": None}
+    ways = {way: each.params for way, each in begun.items()}
     found = []
     for fraction in config.fractions:
         some, teacher = part(task, its, fraction)
-        columns = {
-            "task": task.info.name,
-            "metric": task.metric,
-            "teacher_score": its.quality["score"],
-            "student": name,
-            "fraction": fraction,
-        }
-        student = students(own.shape)[name]
-        cell = cells.Cell(config, some, teacher, student, ways, columns)
+        more = {"fraction": fraction}
+        cell = cells.Cell(config, some, teacher, name, ways, more=more)
         found += cells.trained(cell)
     tables, seconds = gather(cells.scored(found, tasks))
     tables = {title: tables[title] for title in ("runs", "search")}

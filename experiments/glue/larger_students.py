@@ -41,14 +41,6 @@ class Config(cells.Config):
     """Layers and widths of the students."""
     recipes: tuple[terms.Name, ...] = ("pkd_skip", "tinybert", "minilm")
     """Recipes to try, and the sum of the best two."""
-    untrained: bool = False
-    """Whether to try PKD-Last and similarities with the hidden states of a teacher that
-    was never trained, as controls."""
-    general: tuple[terms.Name, ...] = (cells.USUAL,)
-    """Losses of the distillation without labels; recipes begin from tinybert."""
-    copies: int = 0
-    """Copies of each training text with some words replaced, as TinyBERT's, for
-    students that learn from the teacher alone; 0 for none of these students."""
     seeds: Count = 3
     """Number of seeds, each with one student per setting."""
 

@@ -20,16 +20,16 @@ on.
     python -m experiments.glue.recipes --data-dir tfds    # 4 hours
 """
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import product
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
 
-from experiments.glue import attention_maps, setup, teachers, terms, unlabelled
-from experiments.glue.cells import CONTROLLED, USUAL, Cell, Config, scored, trained
+from experiments.glue import attention_maps, cells, setup, teachers, terms, unlabelled
+from experiments.glue.cells import CONTROLLED, USUAL, Cell
 from experiments.glue.students import WIDE, Name, students
 from kdjax.study import selection
 from kdjax.study.arms import gather
@@ -42,12 +42,25 @@ ATTENTION = ("minilm", "minilm_v2")
 HIDDEN = ("pkd_skip", "pkd_last")
 
 
+@dataclass(frozen=True)
+class Config(cells.Config):
+    untrained: bool = True
+    """Whether to try PKD-Last and similarities with the hidden states of a teacher that
+    was never trained, as controls."""
+    general: tuple[terms.Name, ...] = (USUAL, "minilm", "minilm_v2")
+    """Losses of the distillation without labels; recipes begin from tinybert."""
+    copies: int = 3
+    """Copies of each training text with some words replaced, as TinyBERT's, for
+    students that learn from the teacher alone; 0 for none of these students."""
+
+
 def beginnings(
-    config: Config, name: Name, texts: Any, own: setup.Encoder
+    config: cells.Config, name: Name, texts: Any, own: setup.Encoder
 ) -> dict[str, unlabelled.Beginning]:
-    """All ways in which a student begins, but for weights that are drawn."""
-    ways = config.wide_general if name == WIDE else config.general
-    return {way: unlabelled.beginning(name, way, config, texts, own) for way in ways}
+    """All ways in which a student begins, narrow ones also with drawn weights."""
+    ways = get_args(unlabelled.Wide) if name == WIDE else config.general
+    found = {way: unlabelled.beginning(name, way, config, texts, own) for way in ways}
+    return found if name == WIDE else found | {"none": unlabelled.Beginning(None, 0.0)}
 
 
 def run(config, tasks, own, texts):
@@ -66,23 +79,10 @@ def run(config, tasks, own, texts):
     found = []
     for name, task in product(config.students, tasks):
         ways = {way: each.params for way, each in begun[name].items()}
-        cell = Cell(
-            config,
-            tasks[task],
-            taught[task],
-            every[name],
-            ways if name == WIDE else {**ways, "none": None},
-            {
-                "task": task,
-                "metric": tasks[task].metric,
-                "teacher_score": taught[task].quality["score"],
-                "student": name,
-            },
-            drawn.get(task),
-            reworded.get(task),
-        )
-        found += trained(cell)
-    tables, more = gather(scored(found, tasks))
+        more = drawn.get(task), reworded.get(task)
+        cell = Cell(config, tasks[task], taught[task], name, ways, *more)
+        found += cells.trained(cell)
+    tables, spent = gather(cells.scored(found, tasks))
     tables = {title: tables[title] for title in ("runs", "search")}
     tables["teachers"] = pd.DataFrame([each.quality for each in taught.values()])
     tables["students"] = pd.DataFrame(
@@ -93,7 +93,7 @@ def run(config, tasks, own, texts):
         ]
     )
     tables["attention"] = attention_maps.table(found, tasks, taught, own)
-    seconds += more + tables["teachers"]["seconds"].sum()
+    seconds += spent + tables["teachers"]["seconds"].sum()
     return Outcome(tables, {"seconds": round(seconds)})
 
 

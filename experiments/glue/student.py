@@ -21,7 +21,7 @@ import pandas as pd
 import tyro
 
 from experiments.glue import cells, setup, teachers, terms, unlabelled
-from experiments.glue.students import WIDE, Name, students
+from experiments.glue.students import WIDE, Name
 from kdjax import models
 from kdjax.models import Batch, Model, Shape, Variables, hugging_face
 from kdjax.study import flags
@@ -75,15 +75,13 @@ def distil(
     teacher = teachers.fine_tuned(tasks[task], config, own)
     way = "layers" if student == WIDE else cells.USUAL
     params = unlabelled.beginning(student, way, config, texts, own).params
-    its = students(own.shape)[student]
-    cell = cells.Cell(config, tasks[task], teacher, its, {way: params}, {})
+    cell = cells.Cell(config, tasks[task], teacher, student, {way: params})
+    its = cell.student
     chosen = terms.recipes(its, own.shape.width)[recipe]
     trained = train(
         cells.phases(cell, chosen),
         {"learning_rate": learning_rate, **usual(chosen)},
-        data=tasks[task].in_batches(
-            tasks[task].divided(steps)[1], teacher.data._replace(test=None)
-        ),
+        data=cell.in_batches(teacher.data._replace(test=None)),
         key=jax.random.key(seed),
         fixed={"teacher": teacher.variables, "start": params},
         name=f"{student}, {recipe}",

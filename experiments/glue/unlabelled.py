@@ -32,7 +32,7 @@ LAYERS, DISTILBERT = get_args(Wide)
 class Beginning(NamedTuple):
     """Parameters to begin from, and the seconds that they took."""
 
-    params: dict[str, Any]
+    params: dict[str, Any] | None  # None for those that are drawn
     seconds: float
 
 

@@ -196,8 +196,8 @@ def _drop(module: nn.Module, rate: float, x: jax.Array) -> jax.Array:
 def dropped(x: jax.Array, rate: float, key: jax.Array) -> jax.Array:
     """``x`` with this share of its numbers zero, and the others scaled to its mean.
 
-    Each number takes 16 random bits: on a CPU, with flax's 32, drawing them takes
-    longer than all else in attention. The share is rounded to a multiple of 2^-16.
+    Each number takes 16 random bits, because drawing flax's 32 takes twice as long on a
+    CPU. The share is rounded to a multiple of 2^-16.
     """
     kept = round((1 - rate) * 2**16)
     both = jax.random.bits(key, (-(-x.size // 2),), jnp.uint32)

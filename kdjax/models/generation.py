@@ -57,11 +57,6 @@ def generate(
     """
     logits, cache, lengths = _begun(shape, params, prompts, mask, new)
     count = len(prompts)
-    empty = Written(
-        jnp.zeros((count, new), jnp.int32),
-        jnp.zeros((count, new), jnp.int32),
-        jnp.zeros((count, new), logits.dtype),
-    )
 
     def unfinished(state: Any) -> jax.Array:
         step, _, _, _, alive = state
@@ -74,22 +69,16 @@ def generate(
         else:
             kept = _most_probable(logits / temperature, top_p)
             token = jax.random.categorical(jax.random.fold_in(key, step), kept)
-        token = jnp.where(alive, token, 0).astype(jnp.int32)
         own = jax.nn.log_softmax(logits)[jnp.arange(count), token]
-        columns = token, alive, jnp.where(alive, own, 0)
-        written = Written(
-            *(
-                array.at[:, step].set(column.astype(array.dtype))
-                for array, column in zip(written, columns, strict=True)
-            )
-        )
+        written = _longer(written, step, token, alive, own)
         if end is not None:
             alive = alive & (token != end)
         places = (lengths + step)[:, None]
         after, cache = continued(shape, params, cache, token[:, None], places)
         return step + 1, after[:, 0], cache, written, alive
 
-    state = 0, logits, cache, empty, jnp.ones(count, bool)
+    empty, alive = _nothing((count, new)), jnp.ones(count, bool)
+    state = 0, logits, cache, empty, alive
     return jax.lax.while_loop(unfinished, write, state)[3]
 
 
@@ -132,10 +121,7 @@ def beam_search(
     logits = jnp.repeat(first[:, None], beams, 1)
     # At first all candidates are the same one, so that only the first may go on.
     scores = jnp.full((count, beams), -jnp.inf).at[:, 0].set(0)
-    size = (count, beams, new)
-    written = Written(
-        jnp.zeros(size, jnp.int32), jnp.zeros(size, jnp.int32), jnp.zeros(size)
-    )
+    written = _nothing((count, beams, new))
     # A candidate that has ended goes on in one way, which costs nothing.
     still = jnp.where(jnp.arange(vocabulary) == 0, 0.0, -jnp.inf)[None, None]
 
@@ -154,13 +140,7 @@ def beam_search(
         )
         alive = jnp.take_along_axis(alive, parent, 1)
         gained = jnp.take_along_axis(own.reshape(count, -1), best, 1)
-        columns = jnp.where(alive, token, 0), alive, jnp.where(alive, gained, 0)
-        written = Written(
-            *(
-                array.at[..., step].set(column.astype(array.dtype))
-                for array, column in zip(written, columns, strict=True)
-            )
-        )
+        written = _longer(written, step, token, alive, gained)
         if end is not None:
             alive = alive & (token != end)
         rows = (jnp.arange(count)[:, None] * beams + parent).ravel()
@@ -175,6 +155,25 @@ def beam_search(
     tokens = jnp.maximum(written.mask.sum(-1), 1)
     best = jnp.argmax(scores / tokens**length_penalty, -1)
     return Written(*(each[jnp.arange(count), best] for each in written))
+
+
+def _nothing(size: tuple[int, ...]) -> Written:
+    """Room for texts, of which nothing is written."""
+    zeros = jnp.zeros(size, jnp.int32)
+    return Written(zeros, zeros, jnp.zeros(size))
+
+
+def _longer(
+    written: Written, step: Any, token: jax.Array, alive: jax.Array, gained: jax.Array
+) -> Written:
+    """The texts with one token more, where they have not ended."""
+    columns = jnp.where(alive, token, 0), alive, jnp.where(alive, gained, 0)
+    return Written(
+        *(
+            array.at[..., step].set(column.astype(array.dtype))
+            for array, column in zip(written, columns, strict=True)
+        )
+    )
 
 
 def _begun(

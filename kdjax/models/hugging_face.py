@@ -172,12 +172,7 @@ def _read(config: dict, path: Path, tensors: dict) -> tuple[str, Shape]:
         "is_decoder": (False,),
         "tie_word_embeddings": (True,),
     }
-    for name, known in supported.items():
-        if (value := config.get(name, known[0])) not in known:
-            takes = " or ".join(map(str, known))
-            raise InvalidCheckpoint(f"{name} is {value} in {path}, but takes {takes}")
-    if absent := [name for name in _SIZES if name not in config]:
-        raise InvalidCheckpoint(f"{path} lacks {', '.join(absent)}")
+    check_config(config, path, supported)
     mpnet = kind == "mpnet"
     shape = Shape(
         vocabulary=config["vocab_size"],
@@ -193,6 +188,22 @@ def _read(config: dict, path: Path, tensors: dict) -> tuple[str, Shape]:
         word_head=_WORD_BIAS[kind] in tensors,
     )
     return kind, shape
+
+
+def check_config(config: dict, path: Path, supported: dict[str, tuple]) -> None:
+    """Raises `InvalidCheckpoint` for another setting, or if a size is missing.
+
+    Args:
+      config: What ``config.json`` says.
+      path: This file.
+      supported: The values that a setting may have, the first if it is not there.
+    """
+    for name, known in supported.items():
+        if (value := config.get(name, known[0])) not in known:
+            takes = " or ".join(map(str, known))
+            raise InvalidCheckpoint(f"{name} is {value} in {path}, but takes {takes}")
+    if absent := [name for name in _SIZES if name not in config]:
+        raise InvalidCheckpoint(f"{path} lacks {', '.join(absent)}")
 
 
 def _config(shape: Shape, classes: int) -> dict[str, Any]:

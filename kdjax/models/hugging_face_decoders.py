@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from kdjax.models.decoder import DecoderShape, LanguageModel, sizes
-from kdjax.models.hugging_face import CONFIG, WEIGHTS, InvalidCheckpoint
+from kdjax.models.hugging_face import CONFIG, WEIGHTS, InvalidCheckpoint, check_config
 
 INDEX = "model.safetensors.index.json"  # of weights in several files
 _LAYER = {
@@ -33,10 +33,6 @@ _WHOLE = {
     "norm": "model.norm.weight",
     "output": "lm_head.weight",
 }
-_SIZES = (
-    *("vocab_size", "num_hidden_layers", "hidden_size", "num_attention_heads"),
-    *("intermediate_size", "max_position_embeddings"),
-)
 # Settings, and the values with which a checkpoint is what `decoder` computes.
 _SUPPORTED: dict[str, tuple] = {
     "model_type": ("llama", "qwen2"),
@@ -107,12 +103,7 @@ def _tensors(folder: Path) -> dict[str, np.ndarray]:
 
 
 def _shape(config: dict, path: Path) -> DecoderShape:
-    for name, known in _SUPPORTED.items():
-        if (value := config.get(name, known[0])) not in known:
-            takes = " or ".join(map(str, known))
-            raise InvalidCheckpoint(f"{name} is {value} in {path}, but takes {takes}")
-    if absent := [name for name in _SIZES if name not in config]:
-        raise InvalidCheckpoint(f"{path} lacks {', '.join(absent)}")
+    check_config(config, path, _SUPPORTED)
     rotary = config.get("rope_parameters") or config.get("rope_scaling") or {}
     kind = rotary.get("rope_type", rotary.get("type", "default"))
     if kind != "default":
@@ -133,7 +124,7 @@ def _shape(config: dict, path: Path) -> DecoderShape:
             context=config["max_position_embeddings"],
             rotary_base=rotary.get("rope_theta", config.get("rope_theta", 10_000.0)),
             tied=config.get("tie_word_embeddings", False),
-            biases=config["model_type"] == "qwen2",
+            biases=config.get("model_type") == "qwen2",
             epsilon=config.get("rms_norm_eps", 1e-6),
         )
     except ValueError as error:
