@@ -1,8 +1,11 @@
 """Experiments on distillation: what each asks, and what came out.
 
 Each is one file: a question, a config, what is trained, and claims with rules that
-decide them. All take --help, and --quick for a run of about a minute. Listed are those
-with committed results; their minutes are on two CPU cores.
+decide them. `python -m experiments.MODULE` runs one (those on MNIST as published with
+`--dataset mnist`); `--quick` takes about a minute, and `--help` explains the rest.
+Listed are those with committed results; their minutes are the sum over processes, which
+had two CPU cores on MNIST and one elsewhere. A second process started on the same
+experiment shares its work. `python -m experiments` lists all.
 
     python -m experiments            # lists all
     python -m experiments --write    # writes experiments/README.md
@@ -47,8 +50,8 @@ def main(write: bool = False) -> None:
 def _cost(study: Study) -> str:
     """How long the published run took, or will take."""
     if _is_run(study):
-        return f"{_minutes(study)} minutes on 2 cores; results/{study.name}"
-    return f"{study.cost} on 2 cores; no results yet"
+        return f"{_minutes(study)} minutes; results/{study.name}"
+    return f"about {study.cost}; no results yet"
 
 
 def _is_run(study: Study) -> bool:

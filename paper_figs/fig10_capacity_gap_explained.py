@@ -1,13 +1,14 @@
-"""Correlation of students' test errors with traits of the teacher.
+"""How students' test errors depend on traits of the teacher.
 
 Left and middle: test errors of students distilled at T = 4, relative to those of
 students trained on hard labels, against the teacher's loss and the entropy of its
 predictions. There is one mark per pair of student and teacher, with 95 % intervals over
 {config[seeds]} seeds. Teachers of each size were trained for {config[early_epochs]}
 (briefly), {config[full_epochs]} (fully) and {config[over_epochs]} epochs
-(over-trained). Right: rank correlation of each trait with the test accuracy of
-students, for every loss, with 95 % bootstrap intervals. Filled marks are over all
-teachers, open ones over the fully trained teachers.
+(over-trained). Right: rank correlation of each trait with the students' test accuracy
+(above 0, students of teachers with more of it are better), for every loss, with 95 %
+bootstrap intervals. Filled marks are over all teachers, open ones over the fully
+trained teachers.
 """
 
 from collections.abc import Collection

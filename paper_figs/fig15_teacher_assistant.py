@@ -1,4 +1,4 @@
-"""Gain over hard labels of a student by the assistants between it and its teacher.
+"""A student's gain over hard labels, by the assistants on the way from its teacher.
 
 The teacher has ten convolutions and the student two; the labels give the numbers of
 convolutions on the way. Dots are means of differences of the same seed, in points of

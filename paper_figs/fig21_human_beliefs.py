@@ -1,11 +1,11 @@
 """What people, a teacher and its students take some test images of CIFAR-10 for.
 
 About 50 people named each image, and less than two thirds of them gave the same answer.
-Of all such images, students trained on hard labels are farther from people here than
-both the teacher and the students distilled from it at T = 4, by the largest margin; at
-most two are of a class. On {nearer[images]} test images the most frequent answer has
-less than 80 %: distilled students are nearer to people on {nearer[distilled]} of these,
-those trained on hard labels on {nearer[hard]}. Bars are shares of answers and mean
+Shown are those where students trained on hard labels are farther from people than both
+the teacher and the students distilled from it at T = 4, by the largest margins, at most
+two of a class. On {nearer[images]} test images the most frequent answer has less than
+80 %: distilled students are nearer to people on {nearer[distilled]} of these, those
+trained on hard labels on {nearer[hard]}. Bars are shares of answers and mean
 probabilities, for up to three classes that people name most often; the true class is in
 bold. Each network has the temperature at which it is nearest to people on other images.
 """

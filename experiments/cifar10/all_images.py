@@ -1,4 +1,4 @@
-"""Do teachers help with all images, and a residual student as they do a plain one?
+"""Do teachers still help with all images, and help a residual student as well?
 
 A plain network with two convolutions and a residual one with eight layers learn all of
 CIFAR-10 from a small and a large published residual network, in as many steps as
@@ -6,14 +6,15 @@ CIFAR-10 from a small and a large published residual network, in as many steps a
 T = 4 and, with the large teacher, DIST with the default weights of its code. Controls
 without a teacher are hard labels, label smoothing, and hard labels with twice the
 epochs. Each student's learning rate is selected on the validation set with hard labels
-and a seed that is not measured, which favours hard labels. A gap must exceed 0.2
-percentage points, since there is one teacher of each size.
+and a separate seed, which favours hard labels. A gap must exceed 0.2 percentage points,
+since there is one teacher of each size.
 
-    python -m experiments.cifar10.all_images    # 3 hours
+    python -m experiments.cifar10.all_images    # 3 hours of one core
 """
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
 import pandas as pd
 
@@ -33,6 +34,9 @@ TEST = "test_accuracy_last"
 
 @dataclass(frozen=True)
 class Config(setup.SelectedRates):
+    dataset: Literal["mnist5k", "cifar10_10k", "cifar10"] = "cifar10"
+    """Data set: cifar10 (all of CIFAR-10), cifar10_10k (10,000 of its training images),
+    or mnist5k (5,000 embedded digits, in colour)."""
     students: tuple[setup.Name, ...] = ("plain-2", "resnet-8")
     """The students."""
     teachers: tuple[setup.Name, setup.Name] = ("resnet-20", "resnet-56")
@@ -169,7 +173,7 @@ STUDY = Study(
     Config,
     run,
     show,
-    cost="3 hours",
+    cost="3 hours of one core",
     published={"dataset": "cifar10"},
     quick=setup.QUICK
     | {"students": ("plain-2",), "teachers": ("plain-2", "plain-4")}

@@ -10,14 +10,15 @@ A network may be nearer to people at another temperature, without any change in 
 has learned. So each is also measured at its own best one, which is fitted to people on
 the half of the test images that it is not measured on. It cannot be fitted on
 validation images, because the published teachers were trained on them. Learning rates
-are selected on the validation set with a seed that is not measured. Intervals are over
-seeds; those of teachers, which were trained once, are over test images.
+are selected on the validation set with a separate seed. Intervals are over seeds; those
+of teachers, which were trained once, are over test images.
 
 The embedded digits have no such answers. With them, networks are compared with the
-first teacher at T = 1 instead, and no claim is evaluated.
+first teacher at T = 1 instead, and no claim is evaluated. The file
+experiments/cifar10/people.py says where CIFAR-10H comes from.
 
     python -m experiments.cifar10.human_beliefs --quick    # embedded digits
-    python -m experiments.cifar10.human_beliefs    # 2 hours; data: see people.py
+    python -m experiments.cifar10.human_beliefs    # 2 hours of one core
 """
 
 from dataclasses import dataclass
@@ -187,7 +188,7 @@ for teacher in TEACHERS:
 LEARNS = "A distilled student learns people's confusions"
 MORE = "that distillation at T = 4 adds over"
 CORRELATION = f"rank correlation with people's confusions {MORE}"
-SECOND = f"share of images with people's second most frequent class {MORE}"
+SECOND = f"share of images whose second class is the same as people's {MORE}"
 for arm, words in {
     "hard": "hard labels",
     "smoothing": "label smoothing",
@@ -236,7 +237,7 @@ STUDY = Study(
     Config,
     run,
     show,
-    cost="2 hours",
+    cost="2 hours of one core",
     published={"dataset": "cifar10_10k"},
     quick=setup.QUICK | {"teachers": ("plain-4",), "learning_rates": (4e-3,)},
     derived={

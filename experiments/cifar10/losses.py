@@ -2,19 +2,18 @@
 
 A plain network with two convolutions learns CIFAR-10 from a published residual network
 by one loss of every family: on logits, on feature maps, and on relations between the
-examples of a batch. Each is tried alone, added to the labels' cross-entropy, and, but
-for other divergences, with KL at T = 4 as well. Its weight is selected on the
-validation set out of a tenth, once and ten times its usual value, with a seed that is
-not measured, alone and with KL separately; only FitNets' hint, which has a phase of its
-own, needs none. All students take the same number of steps at one learning rate; the
-table of costs says how many seconds each loss takes.
+examples of a batch. Each is added to the labels' cross-entropy; all but the divergences
+are also tried with KL at T = 4. Its weight, a tenth, once or ten times the usual value,
+is selected on the validation set with a separate seed, without KL and with it. FitNets'
+hint has a phase of its own, and needs no weight. All students take the same number of
+steps at one learning rate; the table of costs says how many seconds each loss takes.
 
 Controls are hard labels and KL for twice the epochs, label smoothing, and, for every
 loss on features, those of a teacher that was never trained, with a weight selected in
 the same way. Student and teacher see the same view of each image, one of six. The
 teacher's feature maps are averaged to the student's size where they are larger.
 
-    python -m experiments.cifar10.losses    # 4 hours
+    python -m experiments.cifar10.losses    # 4 hours of one core
 """
 
 from dataclasses import dataclass
@@ -297,7 +296,7 @@ STUDY = Study(
     Config,
     run,
     show,
-    cost="4 hours",
+    cost="4 hours of one core",
     published={"dataset": "cifar10_10k"},
     quick=setup.QUICK
     | {"teacher": "plain-4", "families": ("kl", "similarity"), "factors": (1.0,)},

@@ -5,16 +5,16 @@ Plain networks with two convolutions, from a quarter to four times the usual wid
 learn CIFAR-10 from hard labels. All but the widest also learn from a published residual
 network, by Hinton's loss at T = 4. As a control, the network of the usual width learns
 from hard labels for twice the epochs. Learning rates are selected on the validation set
-with a seed that is not measured.
+with a separate seed.
 
 The size of a network is its number of trained parameters. The factor of a student is
 the size of the smallest network on hard labels that is as accurate, over its own size.
 Between the sizes that were trained, accuracy is linear in the logarithm of size. The
-interval of the factor ends where networks on hard labels become significantly less or
-more accurate than the student, so it is as wide as Student's t says even for few seeds.
-Nothing is extrapolated: a factor beyond the networks that were trained is a bound.
+interval of the factor holds the sizes at which accuracy on hard labels does not differ
+significantly from the student's (Student's t over seeds). Nothing is extrapolated: a
+factor beyond the networks that were trained is a bound.
 
-    python -m experiments.cifar10.size_equivalence    # 3 hours
+    python -m experiments.cifar10.size_equivalence    # 3 hours of one core
 """
 
 from dataclasses import dataclass
@@ -200,7 +200,7 @@ STUDY = Study(
     Config,
     arms_run(setup.prepare, arms),
     show,
-    cost="3 hours",
+    cost="3 hours of one core",
     published={"dataset": "cifar10_10k"},
     quick=setup.QUICK
     | {"teacher": "plain-4", "widths": (0.25, 0.5), "learning_rates": (4e-3,)},

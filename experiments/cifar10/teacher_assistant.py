@@ -5,14 +5,14 @@ through assistants with eight, six or four, each of which has learned from the o
 before. All learn by Hinton's loss at T = 4, the best temperature for each of these
 teachers on the validation images of capacity_gap, and at one learning rate.
 
-An assistant is smaller than the teacher, and is a teacher that has been distilled. So
-there are students of networks of the assistants' sizes that learned from labels alone.
-An assistant also costs its own training. So there are controls that train as many
-epochs as a student and one assistant together: a student of the large teacher, and one
-with hard labels. An epoch of an assistant takes longer, which favours assistants. Each
+Assistants differ from the teacher in size and in being distilled. To tell these apart,
+students also learn from networks of these sizes that were trained on labels alone. An
+assistant costs its own training, too. So there are controls that train as many epochs
+as a student and one assistant together: a student of the large teacher, and one with
+hard labels. An epoch of an assistant takes longer, which favours assistants. Each
 teacher was trained once, so a gain must exceed 0.2 percentage points.
 
-    python -m experiments.cifar10.teacher_assistant    # 7 hours
+    python -m experiments.cifar10.teacher_assistant    # 7 hours of one core
 """
 
 from dataclasses import dataclass
@@ -183,7 +183,7 @@ STUDY = Study(
     Config,
     run,
     show,
-    cost="7 hours",
+    cost="7 hours of one core",
     published={"dataset": "cifar10_10k"},
     quick=setup.QUICK | {"teacher": "plain-6", "paths": ("direct", "4")},
     claims=CLAIMS,

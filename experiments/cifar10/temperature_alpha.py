@@ -10,12 +10,12 @@ per image, and is the same in all six views of it. Classes that are alike may ha
 to teach about each other, so errors on test images of cats and dogs are also counted
 alone.
 
-Learning rates are selected on the validation set with a seed that is not measured: one
-for all cells of Hinton's loss, by the median over the least, middle and largest
-temperature at the least and largest alpha, and one for each other arm. There are 143
-runs, 28 of them for selection.
+Learning rates are selected on the validation set with a separate seed: one for all
+cells of Hinton's loss, by the median over the least, middle and largest temperature at
+the least and largest alpha, and one for each other arm. There are 143 runs, 28 of them
+for selection.
 
-    python -m experiments.cifar10.temperature_alpha    # 2 hours
+    python -m experiments.cifar10.temperature_alpha    # 4 hours of one core
 """
 
 from dataclasses import dataclass
@@ -209,7 +209,7 @@ STUDY = Study(
     Config,
     arms_run(setup.prepare, arms),
     show,
-    cost="2 hours",
+    cost="4 hours of one core",
     published={"dataset": "cifar10_10k"},
     quick=setup.QUICK
     | {"teacher": "plain-4", "temperatures": (FIXED,), "alphas": (1.0,)}

@@ -27,15 +27,15 @@ class Config(setup.Tasks):
     students: tuple[Name, ...] = ("2x128",)
     """Layers and widths of the students."""
     recipes: tuple[terms.Name, ...] = terms.ALL
-    """Recipes to try, and the sum of the best two."""
+    """Recipes to try; the best two are also tried together."""
     untrained: bool = False
     """Whether to try PKD-Last and similarities with the hidden states of a teacher that
     was never trained, as controls."""
     general: tuple[terms.Name, ...] = (USUAL,)
     """Losses of the distillation without labels; recipes begin from tinybert."""
     copies: int = 0
-    """Copies of each training text with some words replaced, as TinyBERT's, for
-    students that learn from the teacher alone; 0 for none of these students."""
+    """Copies of each training text with some words replaced, as TinyBERT has them, for
+    students that learn from the teacher alone; 0 leaves these students out."""
     learning_rates: Positives = (2e-4, 5e-4)
     """Peak learning rates (AdamW, cosine decay) to select from."""
     factors: Positives = (0.1, 1.0, 10.0)

@@ -3,7 +3,7 @@
 An encoder with two narrow layers learns SST-2 as in `experiments.glue.recipes`, by some
 of the recipes, from 1 %, 10 % and all of the training texts, for the same number of
 steps. The teacher was fine-tuned with all of them, and settings are selected on all
-held-out texts, for each share again.
+held-out texts, separately for each share.
 
     python -m experiments.glue.data_fraction --data-dir tfds    # 2 hours
 """
@@ -32,7 +32,7 @@ class Config(cells.Config):
     tasks: tuple[setup.Name, ...] = ("sst2",)
     """A task of GLUE, or sentences, which need no download."""
     recipes: tuple[terms.Name, ...] = ("logit_mse", "pkd_last", "minilm", "similarity")
-    """Recipes to try, and the sum of the best two."""
+    """Recipes to try; the best two are also tried together."""
     fractions: Fractions = (FEW, 0.1, ALL)
     """Shares of the training texts."""
 

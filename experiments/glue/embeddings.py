@@ -11,9 +11,9 @@ Controls are students without a teacher, which learn to tell their sentences apa
 dropout (SimCSE); the losses with a teacher that was never trained; and a student that
 keeps its linear map, whose embeddings are as wide as the teacher's. Learning rates, and
 the temperature of neighbours, are selected on held-out training pairs of STS-B with a
-seed that is not measured. Embeddings are means over tokens, of length one. They are
-judged by the rank correlation of their cosines with the scores of STS-B, and by how
-often the paraphrase of a sentence is the nearest of all second sentences of its task.
+separate seed. Embeddings are means over tokens, of length one. They are judged by the
+rank correlation of their cosines with the scores of STS-B, and by how often the
+paraphrase of a sentence is the nearest of all second sentences of its task.
 
     python -m experiments.glue.embeddings --data-dir tfds    # 4 hours
 """
@@ -59,15 +59,15 @@ HEADS = 4
 @dataclass(frozen=True)
 class Config(Checked):
     losses: tuple[Name, ...] = ALL
-    """Losses to try, or none for students without a teacher."""
+    """Losses to try; none is SimCSE, without a teacher."""
     widths: Counts = (32, 128)
     """Widths of students with two layers, whose teacher is all-MiniLM-L6-v2."""
     others: tuple[Name, ...] = ("none", "cosine", "reduced", "rkd", "pkt", "neighbours")
     """Losses of students with other layers or another teacher."""
     layers: Counts = (1, 2, 3)
-    """Layers of students with the last of the widths."""
+    """Numbers of layers to try at the last width."""
     teachers: tuple[Teacher, ...] = ("minilm", "mpnet", "untrained")
-    """Teachers of students with two layers and the last of the widths."""
+    """Teachers to try, with two layers at the last width."""
     learning_rates: Positives = (1e-3, 4e-3)
     """Peak learning rates (AdamW, cosine decay) to select from."""
     temperatures: Positives = (0.02, 0.05, 0.1)

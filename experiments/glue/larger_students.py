@@ -1,9 +1,9 @@
 """Do larger students keep what their teacher knows, and by which recipe?
 
 Two students learn two tasks of GLUE as in `experiments.glue.recipes`, by fewer recipes.
-One has every other layer of all-MiniLM-L6-v2 and begins from them, as DistilBERT; it is
-also fine-tuned after it has learned to predict masked words by DistilBERT's loss. The
-other has four narrow layers, as TinyBERT.
+One has every other layer of all-MiniLM-L6-v2 and begins from them, like DistilBERT; it
+is also fine-tuned after it has learned to predict masked words by DistilBERT's loss.
+The other has four narrow layers, like TinyBERT.
 
     python -m experiments.glue.larger_students --data-dir tfds    # 6 hours
 """
@@ -29,7 +29,7 @@ PUBLISHED = {
     "MiniLM, 6 x 384": (22.0, 109.0, 98.6),
     "MiniLM, 6 x 768": (66.0, 109.0, 99.4),
 }
-# The article takes MiniLM's teacher for BERT-large, and the score of another student.
+# A popular article takes MiniLM's teacher for BERT-large, and another student's score.
 ARTICLE = {"MiniLM, 6 x 384": (16.0, 99.0)}  # compression, percent
 
 
@@ -40,7 +40,7 @@ class Config(cells.Config):
     students: tuple[Name, ...] = ("4x192", WIDE)
     """Layers and widths of the students."""
     recipes: tuple[terms.Name, ...] = ("pkd_skip", "tinybert", "minilm")
-    """Recipes to try, and the sum of the best two."""
+    """Recipes to try; the best two are also tried together."""
     seeds: Count = 3
     """Number of seeds, each with one student per setting."""
 

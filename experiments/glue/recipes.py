@@ -1,21 +1,21 @@
 """Which of BERT's recipes for distillation is best, under one budget?
 
 A small encoder learns tasks of GLUE from all-MiniLM-L6-v2, fine-tuned for each task. It
-begins from a student that has learned from the pretrained teacher without labels, by
-TinyBERT's loss, as in its paper; as controls from nothing, or from one that learned by
-the loss of MiniLM or MiniLMv2.
+has first learned from the pretrained teacher without labels, by TinyBERT's loss, as in
+that paper; controls begin from random weights, or take MiniLM's or MiniLMv2's loss
+first.
 
 Each recipe is a term beside the loss on predictions, or a first phase for half of the
 epochs; all train for the same number of steps. The weight of a term is selected out of
 a tenth, once and ten times its usual value on a tenth of the training texts, with a
-seed that is not measured. The learning rate is selected for fine-tuning without a
-teacher, which favours it. Controls are this fine-tuning, also for twice the epochs,
-Hinton's loss at the best of three temperatures, and recipes with the hidden states of a
-teacher that was never trained. The two recipes that are best on the held-out texts are
-then tried together. Students that learn from the teacher's predictions alone do so with
-and without TinyBERT's augmentation, copies of the texts in which words are replaced by
-neighbours. Scores are GLUE's metrics on its validation split, which nothing is selected
-on.
+separate seed. The learning rate is selected for fine-tuning without a teacher, which
+favours fine-tuning. Controls are this fine-tuning, also for twice the epochs, Hinton's
+loss at the best of three temperatures, and recipes with the hidden states of a teacher
+that was never trained. The two recipes that are best on the held-out texts are then
+tried together. Students that learn from the teacher's predictions alone do so with and
+without TinyBERT's augmentation, copies of the texts in which words are replaced by
+neighbours. Scores are GLUE's metrics on its validation split, which is never used for
+selection.
 
     python -m experiments.glue.recipes --data-dir tfds    # 4 hours
 """
@@ -50,8 +50,8 @@ class Config(cells.Config):
     general: tuple[terms.Name, ...] = (USUAL, "minilm", "minilm_v2")
     """Losses of the distillation without labels; recipes begin from tinybert."""
     copies: int = 3
-    """Copies of each training text with some words replaced, as TinyBERT's, for
-    students that learn from the teacher alone; 0 for none of these students."""
+    """Copies of each training text with some words replaced, as TinyBERT has them, for
+    students that learn from the teacher alone; 0 leaves these students out."""
 
 
 def beginnings(

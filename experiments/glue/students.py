@@ -21,9 +21,9 @@ class Student(NamedTuple):
 def students(teacher: Shape) -> dict[Name, Student]:
     """All students by name.
 
-    The first has every other layer of the teacher, as DistilBERT. The others begin from
-    nothing and are narrower, as TinyBERT; each layer learns from the one at the same
-    share of the depth, and the last from the last.
+    The first has every other layer of the teacher, like DistilBERT. The others are
+    narrower and drawn at random, like TinyBERT; each of their layers learns from the
+    teacher's at the same relative depth.
     """
     small = replace(teacher, layers=4, width=192, feed_forward=768)
     # A width of 128 has no place for the teacher's twelve heads.

@@ -2,9 +2,9 @@
 
 An encoder with two narrow layers, which has learned from the pretrained teacher without
 labels, learns each task by Hinton's loss at all pairs of a temperature and an alpha.
-The baseline is fine-tuning without a teacher, on which the learning rate is selected
-with a seed that is not measured. Errors are those on GLUE's validation split, which
-nothing else is selected on.
+The baseline is fine-tuning without a teacher, on which the learning rate is selected on
+a tenth of the training texts, with a separate seed. Errors are those on GLUE's
+validation split, which is never used for selection.
 
     python -m experiments.glue.temperature_alpha --data-dir tfds    # 90 minutes
 """

@@ -7,7 +7,7 @@ hinton_mnist; ``early`` is the same network after few epochs; ``noisy`` is train
 some wrong labels, which its students do not see; ``small`` is a narrow network without
 regularisation, which is worse than its students. Students on hard labels (alpha = 0)
 have no teacher and are trained once per subset. The learning rate is selected on the
-validation set for every alpha, teacher and subset, with a seed that is not measured.
+validation set for every alpha, teacher and subset, with a separate seed.
 
     python -m experiments.mnist.alpha_teacher                    # embedded digits
     python -m experiments.mnist.alpha_teacher --dataset mnist    # 30 minutes, 2 cores

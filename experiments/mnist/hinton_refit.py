@@ -6,7 +6,7 @@ the settings selected there. Since no images are held out, students are measured
 last epoch.
 
     python -m experiments.mnist.hinton_refit                    # embedded digits
-    python -m experiments.mnist.hinton_refit --dataset mnist    # 70 minutes on 2 cores
+    python -m experiments.mnist.hinton_refit --dataset mnist    # 100 minutes on 2 cores
 """
 
 from dataclasses import dataclass, replace
@@ -100,7 +100,7 @@ STUDY = Study(
     Config,
     run,
     hinton.show,
-    cost="70 minutes",
+    cost="100 minutes",
     quick=hinton.QUICK,
     claims=CLAIMS,
     paper=hinton.PAPER,

@@ -3,7 +3,7 @@
 Students learn from one teacher on a grid of temperatures and teacher weights alpha.
 Three baselines have the same budget: hard labels (alpha = 0), label smoothing, and the
 teacher's most probable class as the label. The learning rate of every cell is selected
-on the validation set with a seed that is not measured.
+on the validation set with a separate seed.
 
     python -m experiments.mnist.temperature_alpha                    # embedded digits
     python -m experiments.mnist.temperature_alpha --dataset mnist    # 1 hour, 2 cores

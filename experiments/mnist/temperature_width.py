@@ -3,9 +3,9 @@
 Hinton's students with 30 hidden units did best with T from 2.5 to 4, and those with 300
 or more equally well with any T above 8. A common claim is that T of 3 to 5 is best and
 that T above 20 is noise. The learning rate of every cell is selected on the validation
-set with a seed that is not measured. The table of best temperatures is descriptive and
-uses the test set. Claims use temperatures selected on the validation set, for each seed
-by the other seeds.
+set with a separate seed. The table of best temperatures is descriptive and uses the
+test set. Claims use temperatures selected on the validation set, for each seed by the
+other seeds.
 
     python -m experiments.mnist.temperature_width                    # embedded digits
     python -m experiments.mnist.temperature_width --dataset mnist    # 1,450 runs

@@ -6,7 +6,7 @@ in table 5 of Hinton's paper, so it may know what students cannot. Small subsets
 images are repeated to fill an epoch, so all students take the same number of steps.
 Other divergences from the full prediction are tested on 3 and 100 %. Learning rate,
 temperature and smoothing are selected on the validation set for every arm and subset,
-with a seed that is not measured: 708 runs, of which 408 are for selection.
+with a separate seed: 708 runs, of which 408 are for selection.
 
 DKPP permutes the probabilities of the non-target classes. Its permutation is drawn once
 per example, so that the targets are fixed, as those of a teacher are. Since a student

@@ -29,7 +29,7 @@ def main(study: Study, arguments: list[str] | None = None) -> None:
 
         Args:
           config: The config.
-          data_dir: Directory prepared by tensorflow-datasets, if not its own.
+          data_dir: Directory prepared by tensorflow-datasets, if not its default.
           name: Folder under results/ to write to, instead of the default one.
           quick: Use defaults for a run of about a minute, with few, small networks.
           force: Replace results of another config.
