@@ -67,8 +67,9 @@ def table(
         )
 
     for name, its in taught.items():
-        attention = extras(its.model, tasks[name])(its.variables, tasks[name].data)
-        add(attention["attention"], task=name, arm="teacher", student="", start="")
+        task = tasks[name]
+        its_own = _extras(its.model, *shown(task), False, its.variables, task.data)
+        add(its_own["attention"], task=name, arm="teacher", student="", start="")
     for arm, each in found:
         columns = {n: arm.columns[n] for n in ("task", "arm", "student", "start")}
         add(each.extras["attention"][0], **columns)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 import math
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import pandas as pd
 
@@ -19,7 +19,8 @@ from kdjax.training import Training, start
 from kdjax.training.teacher import live
 
 CONTROLLED: tuple[terms.Name, ...] = ("pkd_last", "similarity")
-USUAL = "tinybert"  # the general distillation from which all recipes begin
+USUAL = "tinybert"  # the distillation without labels from which all recipes begin
+Start = terms.Name | Literal["none"]
 
 
 @dataclass(frozen=True)
@@ -28,23 +29,26 @@ class Config(setup.Tasks):
     """Layers and widths of the students."""
     recipes: tuple[terms.Name, ...] = terms.ALL
     """Recipes to try; the best two are also tried together."""
-    untrained: bool = False
-    """Whether to try PKD-Last and similarities with the hidden states of a teacher that
-    was never trained, as controls."""
-    general: tuple[terms.Name, ...] = (USUAL,)
-    """Losses of the distillation without labels; recipes begin from tinybert."""
+    controls: bool = False
+    """Whether to try fine-tuning for twice the epochs, PKD-Last and similarities with a
+    teacher that was never trained, and the best two recipes together."""
+    starts: tuple[Start, ...] = (USUAL,)
+    """Losses of the distillation without labels, or none for random weights; recipes
+    begin from tinybert. The widest student begins from layers of its teacher."""
     copies: int = 0
     """Copies of each training text with some words replaced, as TinyBERT has them, for
     students that learn from the teacher alone; 0 leaves these students out."""
-    learning_rates: Positives = (2e-4, 5e-4)
-    """Peak learning rates (AdamW, cosine decay) to select from."""
+    learning_rates: Positives = (5e-4, 1e-3, 2e-3)
+    """Peak learning rates (AdamW, cosine decay) to select from, of narrow students."""
+    wide_rates: Positives = (5e-5, 1e-4, 2e-4)
+    """The same, of the widest student."""
     factors: Positives = (0.1, 1.0, 10.0)
     """Multiples of a term's usual weight to select from."""
     temperatures: Positives = (1.0, 2.0, 4.0)
     """Temperatures of Hinton's loss to select from."""
     alpha: Fraction = 0.5
     """Weight of the teacher in Hinton's loss."""
-    steps: Count = 300
+    steps: Count = 240
     """Steps of a student's training, rounded to whole epochs."""
     seeds: Count = 5
     """Number of seeds, each with one student per setting."""
@@ -53,8 +57,8 @@ class Config(setup.Tasks):
         super().__post_init__()
         if self.copies < 0:
             raise ValueError(f"copies is {self.copies}, but takes no negative number")
-        if USUAL not in self.general and set(self.students) - {WIDE}:
-            raise ValueError(f"general is {self.general!r}, but must have {USUAL}")
+        if USUAL not in self.starts and set(self.students) - {WIDE}:
+            raise ValueError(f"starts is {self.starts!r}, but must have {USUAL}")
 
 
 class Cell(NamedTuple):
@@ -91,6 +95,12 @@ class Cell(NamedTuple):
     @property
     def epochs(self) -> int:
         return self.task.divided(self.config.steps)[0]
+
+    @property
+    def rates(self) -> Positives:
+        """The learning rates to select from."""
+        config = self.config
+        return config.wide_rates if self.student.start else config.learning_rates
 
     def in_batches(self, data: Data) -> Data:
         """The task's data, or others of its texts, in epochs of the students."""
@@ -133,22 +143,20 @@ def arm(
 def fine_tuned(cell: Cell, way: str) -> Arm:
     """Students without a teacher, for which the learning rate is selected."""
     training = phase(cell, terms.labelled, cell.epochs, way)
-    axes = {"learning_rate": cell.config.learning_rates}
+    axes = {"learning_rate": cell.rates}
     return arm(cell, "fine_tuning", way, training, axes)
 
 
-def others(cell: Cell, rates: dict[str, float]) -> Iterator[Arm]:
-    """All other arms, at the learning rates of fine-tuning."""
+def others(cell: Cell, rate: float) -> Iterator[Arm]:
+    """All other arms, at the learning rate of fine-tuning."""
     config = cell.config
-    for way in (cell.usual, "none"):
-        if way in rates:
-            training = phase(cell, terms.predicted, cell.epochs, way)
-            axes = {"temperature": config.temperatures, "alpha": [config.alpha]}
-            axes["learning_rate"] = [rates[way]]
-            yield arm(cell, "hinton", way, training, axes)
-    rate = {"learning_rate": [rates[cell.usual]]}
-    training = phase(cell, terms.labelled, 2 * cell.epochs, cell.usual)
-    yield arm(cell, "long", cell.usual, training, rate)
+    rate = {"learning_rate": [rate]}
+    training = phase(cell, terms.predicted, cell.epochs, cell.usual)
+    axes = {"temperature": config.temperatures, "alpha": [config.alpha]} | rate
+    yield arm(cell, "hinton", cell.usual, training, axes)
+    if config.controls:
+        training = phase(cell, terms.labelled, 2 * cell.epochs, cell.usual)
+        yield arm(cell, "long", cell.usual, training, rate)
     recipes = terms.recipes(cell.student, cell.teacher.shape.width)
     for name in config.recipes:
         own = axes_of(recipes[name], config.factors) | rate
@@ -166,17 +174,17 @@ def others(cell: Cell, rates: dict[str, float]) -> Iterator[Arm]:
 
 def trained(cell: Cell) -> list[tuple[Arm, Tuned]]:
     """All students of a cell, with the best two recipes together last."""
-    found, rates = [], {}
-    for way in cell.ways:
-        one = fine_tuned(cell, way)
-        each = tuned(one)
-        rates[way] = float(each.runs["learning_rate"].iloc[0])
-        found.append((one.without_data(), each))
+    starts = (fine_tuned(cell, way) for way in cell.ways)
+    found = [(one.without_data(), tuned(one)) for one in starts]
+    rates = {one.columns["start"]: each.runs["learning_rate"] for one, each in found}
+    rate = float(rates[cell.usual].iloc[0])
     new = [
-        (a.without_data(), each) for a, each in all_tuned(partial(others, cell, rates))
+        (one.without_data(), each)
+        for one, each in all_tuned(partial(others, cell, rate))
     ]
-    if len(cell.config.recipes) > 1:
-        last = best_two(cell, rates[cell.usual], gather(new)[0]["runs"])
+    kinds = {terms.KINDS[name] for name in cell.config.recipes}
+    if cell.config.controls and len(kinds) > 1:
+        last = best_two(cell, rate, gather(new)[0]["runs"])
         new.append((last.without_data(), tuned(last)))
     return [*found, *new]
 
@@ -202,7 +210,7 @@ def scored(
 
 
 def best_two(cell: Cell, rate: float, runs: pd.DataFrame) -> Arm:
-    """The two recipes with the best mean on held-out texts, of all seeds, together.
+    """The best recipes on held-out texts of two kinds, means over all seeds, together.
 
     Args:
       cell: The task and the student.
@@ -214,10 +222,11 @@ def best_two(cell: Cell, rate: float, runs: pd.DataFrame) -> Arm:
     scores = own[f"validation_{cell.task.metric}_last"].fillna(-math.inf)
     means = scores.groupby(own["arm"]).mean()
     weights = own.get("weight", pd.Series(1.0, own.index)).fillna(1.0)
-    two = []
-    for name in means.sort_values(ascending=False, kind="stable").index[:2]:
+    best: dict[str, terms.Recipe] = {}  # by kind: two alike have little to add
+    for name in means.sort_values(ascending=False, kind="stable").index:
         weight = float(weights[own["arm"] == name].iloc[0])
-        two.append(recipes[name]._replace(weight=weight))
+        best.setdefault(terms.KINDS[name], recipes[name]._replace(weight=weight))
+    two = list(best.values())[:2]
     beside = [each for each in two if not each.first]
     # The loss on predictions is that of the better one beside them.
     axes = axes_of((beside or two)[0], (1.0,)) | {"learning_rate": [rate]}
@@ -248,5 +257,5 @@ def phases(cell: Cell, *recipes: terms.Recipe) -> Training | list[Training]:
     if not firsts:
         return last
     term, projector = terms.together(firsts)
-    more = {"teacher": live(cell.teacher.model), "measure_epochs": first}
+    more = {"teacher": live(cell.teacher.model), "measures": ()}
     return [phase(cell, term, first, cell.usual, projector=projector, **more), last]

@@ -66,11 +66,14 @@ def told_apart(student: Outputs, teacher: Any, batch: Batch) -> jax.Array:
     return losses.cross_entropy(one @ other.T / 0.05, jnp.arange(len(one)))
 
 
-def pairwise(loss: Callable) -> Callable:
-    """A loss on the embeddings of both."""
+def pairwise(loss: Callable, weight: float = 1.0) -> Callable:
+    """A loss on the embeddings of both, times a weight.
+
+    A gradient as small as Adam's epsilon would hardly teach.
+    """
 
     def objective(student: Outputs, teacher: Outputs, batch: Batch) -> jax.Array:
-        return loss(student.features[0], teacher.features[0])
+        return weight * loss(student.features[0], teacher.features[0])
 
     return objective
 
@@ -107,9 +110,9 @@ def ways(examples: int) -> dict[Name, Way]:
         "cosine": Way(cosine, linear),
         "reduced": Way(reduced),
         "kept": Way(cosine),
-        "similarity": Way(pairwise(losses.similarity_preserving)),
+        "similarity": Way(pairwise(losses.similarity_preserving, 3000)),
         "rkd": Way(pairwise(rkd)),
-        "pkt": Way(pairwise(losses.pkt)),
+        "pkt": Way(pairwise(losses.pkt, 30_000)),
         "cka": Way(pairwise(losses.cka)),
         "crd": Way(crd, heads),
         "neighbours": Way(neighbours),

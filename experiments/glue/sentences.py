@@ -15,7 +15,7 @@ from kdjax.models import Batch, Model, Outputs
 from kdjax.study.statistics import rank_correlation
 from kdjax.training import metrics
 
-LONGEST = 48  # tokens of a sentence
+LONGEST = 32  # tokens of a sentence
 SEED = 0  # of the sample of sentences
 
 

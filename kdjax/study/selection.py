@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 _SCORES = ("validation_errors_last", "validation_nll_last")  # the second is for ties
+_LOSSES = ("validation_nll_last", "validation_mse_last")
 
 
 def best_setting(runs: pd.DataFrame, *names: str) -> pd.DataFrame:
@@ -70,9 +71,14 @@ def best_row(search: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
 
 
 def largest(search: pd.DataFrame, axes: Sequence[str], *, score: str) -> pd.DataFrame:
-    """The row with the largest score; ties go to the smaller setting."""
-    first = [False, *[True] * len(axes)]
-    return search.sort_values([score, *axes], ascending=first).head(1)
+    """The row with the largest score.
+
+    Ties are broken by the lower validation loss, if there is one, and then by the
+    smaller setting: where no network does better than chance, all have the same score.
+    """
+    losses = [name for name in _LOSSES if name in search]
+    first = [False, *[True] * (len(losses) + len(axes))]
+    return search.sort_values([score, *losses, *axes], ascending=first).head(1)
 
 
 def _ranked(search: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
