@@ -212,15 +212,14 @@ def training(
     own: Task, shape: Shape, objective: Callable, epochs: int, **more: Any
 ) -> Training:
     """A training of an encoder for a task, which begins from ``fixed["start"]``."""
-    settings = {"select": None, "measure_epochs": epochs, "start": start.pretrained}
+    settings = {"measures": own.measures, "measure_epochs": epochs, "select": None}
     return Training(
         models.bert(shape, classes=max(1, own.info.classes), dropout=0.1),
         objective,
         epochs,
         BATCH_SIZE,
         optimizer=adamw,
-        measures=own.measures,
-        **(settings | more),
+        **(settings | {"start": start.pretrained} | more),
     )
 
 
