@@ -1,5 +1,6 @@
 """README and the page of results agree with the code and the results."""
 
+import itertools
 from pathlib import Path
 import re
 import subprocess
@@ -13,6 +14,7 @@ from experiments import claims
 from experiments.cifar10 import (
     capacity_gap,
     human_beliefs,
+    losses,
     size_equivalence,
     teacher_assistant,
 )
@@ -20,7 +22,8 @@ from experiments.cifar10 import temperature_alpha as temperature_alpha_cifar10
 from experiments.mnist import hinton, omitted_digit, temperature_alpha
 from kdjax import results
 from kdjax.study.claims import measured, verdict
-from kdjax.study.statistics import estimate, format_mean, interval
+from kdjax.study.statistics import Estimate, estimate, format_mean, interval
+from paper_figs.fig16_losses import GROUPS, LOOKS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -34,6 +37,7 @@ PAGES = (
 )
 ERRORS = "test_errors_last"
 SIZES, ASSISTANT = "size_equivalence_cifar10", "teacher_assistant"
+LOSSES = "losses_cifar10"
 ENDS = ("share_low", "share_high")
 
 
@@ -131,6 +135,51 @@ def test_the_table_of_the_gap_on_cifar10_comes_from_the_committed_results():
     assert f"DIST is undecided, {points('dist')}" in words
     assert f"usual number by {points('gain_hard_long', -1)} points" in words
     assert f"twice the epochs adds another {points('gain_long')}." in words
+
+
+def test_what_is_said_of_losses_is_so():
+    page = (ROOT / "results/cifar10.md").read_text()
+    words, tables = " ".join(page.split()), losses.STUDY.tables(LOSSES)
+    runs = tables["runs"].assign(with_kl=tables["runs"]["kl"] > 0)
+    arms = runs.assign(score=100 * runs["test_accuracy_last"]).groupby(
+        ["arm", "features", "with_kl"]
+    )
+    shown = arms["score"].agg(format_mean)
+    for arm, label in itertools.chain(*(each.items() for each in GROUPS.values())):
+        cells = (shown.get((arm, *cell), "") for cell in LOOKS)
+        assert f"| {label} | {' | '.join(cells)} |" in page
+    for arm, label in (
+        ("hard", "hard labels"),
+        ("smoothing", "label smoothing"),
+        ("long", "hard labels, twice the epochs"),
+    ):
+        cells = (shown.get((arm, "none", kl), "") for kl in (False, True))
+        assert f"| {label} | {' | '.join(cells)} |  |" in page
+    found = {n: measured(claim, tables) for n, claim in losses.CLAIMS.items()}
+
+    def points(name, places=1):
+        return in_words(found[name], places)
+
+    assert f"{points('richer')} points better than KL" in words
+    assert f"beats KL by {points('richer')} points" in README
+    assert f"added to KL {points('adds')} points better" in words
+    assert f"the best is {points('taught')} points better" in words
+    assert f"rank correlation of {points('order', 2)}" in words
+    more = in_words(Estimate(*(100 * n for n in found["mse"])), 1)
+    assert more.replace(" (", " % (") + " more errors than KL" in words
+    means = arms["score"].mean()
+    alone = {"key": ("trained", False), "level": ("features", "with_kl")}
+    on_features = means.drop(list(GROUPS["logits"])).xs(**alone)
+    assert means["dist", "trained", False] > on_features.max()
+    assert on_features["crd"] == on_features.min()
+    chosen = arms["weight"].first().xs(**alone)
+    tried = tables["search"].query("features == 'trained'").groupby("arm")["weight"]
+    ends = np.isclose(chosen, tried.min()[chosen.index])
+    ends |= np.isclose(chosen, tried.max()[chosen.index])
+    ends &= (tried.nunique()[chosen.index] > 1).to_numpy()
+    several = (tried.nunique()[chosen.index] > 1).sum()
+    assert f"Of {several} losses alone, {ends.sum()} were best at the least" in words
+    assert f"from commit {results.meta(LOSSES)['commit']}:" in words
 
 
 def test_what_is_said_of_teacher_assistants_is_so():

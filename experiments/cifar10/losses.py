@@ -13,7 +13,7 @@ loss on features, those of a teacher that was never trained, with a weight selec
 the same way. Student and teacher see the same view of each image, one of six. The
 teacher's feature maps are averaged to the student's size where they are larger.
 
-    python -m experiments.cifar10.losses    # 4 hours of one core
+    python -m experiments.cifar10.losses    # 7.5 hours of one core
 """
 
 from dataclasses import dataclass
@@ -296,7 +296,7 @@ STUDY = Study(
     Config,
     run,
     show,
-    cost="4 hours of one core",
+    cost="7.5 hours of one core",
     published={"dataset": "cifar10_10k"},
     quick=setup.QUICK
     | {"teacher": "plain-4", "families": ("kl", "similarity"), "factors": (1.0,)},
