@@ -1,10 +1,9 @@
 """GGUF files give the models that were written to them, and bad ones are explained."""
 
 from importlib.util import find_spec
-import json
 from pathlib import Path
 
-from gguf import GGMLQuantizationType, GGUFWriter
+from gguf import GGMLQuantizationType, GGUFWriter, RopeScalingType
 from gguf.quants import dequantize, quantize
 import jax
 import numpy as np
@@ -81,7 +80,7 @@ def test_smollm2_gives_the_tokens_and_logits_of_transformers():
     assert loaded.shape.tied and loaded.shape.layers == 30
     rows = {"tokens": tokens[None], "mask": np.ones_like(tokens)[None]}
     found = applied(loaded, rows).logits[0, :, ::61]
-    np.testing.assert_allclose(found, logits, atol=1e-3)
+    np.testing.assert_allclose(found, logits, atol=3e-4)
 
 
 SHAPE = models.DecoderShape(20, 2, 32, 4, 2, 64, context=32)
@@ -141,6 +140,16 @@ def test_files_that_cannot_be_opened_are_explained(tmp_path, monkeypatch):
     ):
         gguf_decoders.load(written(tmp_path / "c.gguf", SHAPE, {}, family="gemma3"))
 
+    for more, says in (
+        (
+            {"rope_scaling_type": RopeScalingType.YARN},
+            "rope.scaling.type is yarn .* none",
+        ),
+        ({"rope_dimension_count": 4}, "rope.dimension_count is 4 .* takes 8"),
+    ):
+        with pytest.raises(InvalidCheckpoint, match=says):
+            gguf_decoders.load(written(tmp_path / "d.gguf", SHAPE, drawn(), **more))
+
     def cannot(*_):
         raise NotImplementedError
 
@@ -152,20 +161,21 @@ def test_files_that_cannot_be_opened_are_explained(tmp_path, monkeypatch):
 @pytest.mark.parametrize("kind", ["smollm", "qwen2"])
 def test_the_tokenizer_of_a_file_gives_texts_back(kind, tmp_path):
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokens = ["<end>", *alphabet, "th", "the", "Ġthe", "12"]
+    tokens = ["<end>", *alphabet, "th", "the", "Ġthe", "12", "<tool>"]
     more = {
         "tokenizer_pre": kind,
         "token_list": tokens,
-        "token_types": [3] + [1] * (len(tokens) - 1),
+        "token_types": [3] + [1] * (len(tokens) - 2) + [4],
         "token_merges": ["t h", "th e", "Ġ the", "1 2"],
     }
     path = written(tmp_path / "a.gguf", SHAPE, {}, **more)
     found = gguf_decoders.tokenizer(path)
-    said = "the 12 mice see the café.\n\n  It's <end>"
+    said = "the 12 mice see the café.\n\n  It's <tool><end>"
     encoded = found.encode(said)
     assert found.decode(encoded.ids, skip_special_tokens=False) == said
     assert encoded.tokens[:4] == ["the", "Ġ", "1", "2"]  # digits one by one
-    assert "Ġthe" in encoded.tokens and encoded.ids[-1] == 0
+    assert "Ġthe" in encoded.tokens and encoded.tokens[-2:] == ["<tool>", "<end>"]
+    assert found.decode(encoded.ids) == said.removesuffix("<end>")
     with pytest.raises(InvalidCheckpoint, match="has no tokenizer.ggml.pre"):
         gguf_decoders.tokenizer(written(tmp_path / "b.gguf", SHAPE, {}))
     path = written(tmp_path / "c.gguf", SHAPE, {}, tokenizer_pre="llama-bpe")
@@ -173,4 +183,3 @@ def test_the_tokenizer_of_a_file_gives_texts_back(kind, tmp_path):
         InvalidCheckpoint, match="is llama-bpe .* takes smollm or qwen2"
     ):
         gguf_decoders.tokenizer(path)
-    assert json.loads(found.to_str())["added_tokens"][0]["special"]

@@ -15,6 +15,7 @@ from experiments.cifar10 import (
     capacity_gap,
     human_beliefs,
     losses,
+    setup,
     size_equivalence,
     teacher_assistant,
 )
@@ -179,7 +180,18 @@ def test_what_is_said_of_losses_is_so():
     ends &= (tried.nunique()[chosen.index] > 1).to_numpy()
     several = (tried.nunique()[chosen.index] > 1).sum()
     assert f"Of {several} losses alone, {ends.sum()} were best at the least" in words
-    assert f"from commit {results.meta(LOSSES)['commit']}:" in words
+    meta = results.meta(LOSSES)
+    steps = meta["config"]["epochs"] * (meta["dataset"]["train"] // setup.BATCH_SIZE)
+    assert f"for six epochs ({steps} steps)" in words and meta["config"]["epochs"] == 6
+    assert means["long", "none", False] > means.drop("long").max()
+    measures = arms[["test_agreement_last", "test_teacher_kl_last"]].mean()
+    assert measures.corrwith(means)["test_agreement_last"] > 0.99
+    kl = measures["test_teacher_kl_last"]
+    softened = ("kl", "reverse_kl", "skew_kl", "jensen_shannon", "dist")
+    assert all(
+        kl[arm, "trained", False] > kl["hard", "none", False] for arm in softened
+    )
+    assert f"from commit {meta['commit']}:" in words
 
 
 def test_what_is_said_of_teacher_assistants_is_so():

@@ -1,7 +1,7 @@
 """Do teachers still help with all images, and help a residual student as well?
 
 A plain network with two convolutions and a residual one with eight layers learn all of
-CIFAR-10 from a small and a large published residual network, in as many steps as
+CIFAR-10 from a small and a large published residual network, in nearly as many steps as
 `experiments.cifar10.capacity_gap` takes with 10,000 images. The losses are Hinton's at
 T = 4 and, with the large teacher, DIST with the default weights of its code. Controls
 without a teacher are hard labels, label smoothing, and hard labels with twice the
@@ -9,7 +9,7 @@ epochs. Each student's learning rate is selected on the validation set with hard
 and a separate seed, which favours hard labels. A gap must exceed 0.2 percentage points,
 since there is one teacher of each size.
 
-    python -m experiments.cifar10.all_images    # 4 hours of one core
+    python -m experiments.cifar10.all_images    # estimate: 4 hours of one core
 """
 
 from dataclasses import dataclass
@@ -48,8 +48,8 @@ class Config(setup.SelectedRates):
     dist_weight: Positive = 1.0
     """Weight of each part of DIST; labels have weight 1."""
     epochs: Count = 3
-    """Epochs of a student's training: with all images, as many steps as fifteen epochs
-    of 10,000 images."""
+    """Epochs of a student's training: with all images, nearly as many steps as
+    fifteen epochs of 10,000."""
     residual_seeds: Count = 3
     """Number of seeds of residual students, which take longer."""
 

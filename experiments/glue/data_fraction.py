@@ -5,7 +5,7 @@ of the recipes, from 1 %, 10 % and all of the training texts, for the same numbe
 steps. The teacher was fine-tuned with all of them, and settings are selected on all
 held-out texts, separately for each share.
 
-    python -m experiments.glue.data_fraction    # 40 minutes of one core
+    python -m experiments.glue.data_fraction    # estimate: 40 minutes of one core
 """
 
 from dataclasses import dataclass, replace
@@ -86,8 +86,7 @@ def gain(runs, fraction):
     """``[seeds]``, points of Hinton's loss over fine-tuning with a share of texts."""
     rows = at_usual(runs)
     rows = rows[rows["fraction"] == fraction]
-    means = rows.pivot_table("score", "seed", "arm", "mean")
-    return (means["hinton"] - means["fine_tuning"]).to_numpy()
+    return recipes.difference(rows, "arm", "hinton", "fine_tuning")
 
 
 def more_with_few(runs):

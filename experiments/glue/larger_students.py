@@ -5,7 +5,7 @@ One has every other layer of all-MiniLM-L6-v2 and begins from them, like DistilB
 is also fine-tuned after it has learned to predict masked words by DistilBERT's loss.
 The other has four narrow layers, like TinyBERT.
 
-    python -m experiments.glue.larger_students    # 2 hours of one core
+    python -m experiments.glue.larger_students    # estimate: 2 hours of one core
 """
 
 from dataclasses import dataclass, replace
@@ -64,15 +64,13 @@ def kept(runs):
 def gain(runs, student, way):
     """``[seeds]``, points of Hinton's loss over fine-tuning, mean over tasks."""
     rows = runs[(runs["student"] == student) & (runs["start"] == way)]
-    means = rows.pivot_table("score", "seed", "arm", "mean")
-    return (means["hinton"] - means["fine_tuning"]).to_numpy()
+    return recipes.difference(rows, "arm", "hinton", "fine_tuning")
 
 
 def words(runs):
     """``[seeds]``, points that DistilBERT's loss adds to layers, mean over tasks."""
     rows = runs[(runs["student"] == WIDE) & (runs["arm"] == "fine_tuning")]
-    means = rows.pivot_table("score", "seed", "start", "mean")
-    return (means["distilbert"] - means["layers"]).to_numpy()
+    return recipes.difference(rows, "start", "distilbert", "layers")
 
 
 MEAN = "percentage points of GLUE's score, mean over SST-2 and STS-B,"

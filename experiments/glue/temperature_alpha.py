@@ -6,7 +6,7 @@ The baseline is fine-tuning without a teacher, on which the learning rate is sel
 a tenth of the training texts, with a separate seed. Errors are those on GLUE's
 validation split, which is never used for selection.
 
-    python -m experiments.glue.temperature_alpha    # 80 minutes of one core
+    python -m experiments.glue.temperature_alpha    # estimate: 80 minutes of one core
 """
 
 from dataclasses import dataclass

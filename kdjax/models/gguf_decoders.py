@@ -38,7 +38,7 @@ _QWEN2 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-_CONTROL = 3  # the type of tokens that no text has
+_CONTROL, _USER = 3, 4  # types of tokens that are never split; no text has the first
 
 
 def load(path: str | Path) -> LanguageModel:
@@ -112,8 +112,16 @@ def tokenizer(path: str | Path) -> Any:
     )
     found.pre_tokenizer = pre_tokenizers.Sequence([first, in_bytes])
     found.decoder = decoders.ByteLevel()
-    control = [t for t, its in zip(tokens, types, strict=True) if its == _CONTROL]
-    found.add_special_tokens([AddedToken(t, normalized=False) for t in control])
+    control, user = (
+        [
+            AddedToken(token, normalized=False)
+            for token, its in zip(tokens, types, strict=True)
+            if its == each
+        ]
+        for each in (_CONTROL, _USER)
+    )
+    found.add_special_tokens(control)
+    found.add_tokens(user)
     return found
 
 
@@ -143,16 +151,20 @@ def _shape(
         raise InvalidCheckpoint(
             f"general.architecture is {family} in {path}, but takes {takes}"
         )
-    scaling = reader.get_field(f"{family}.rope.scaling.type")
-    if scaling is not None and scaling.contents() != "none":
-        raise InvalidCheckpoint(
-            f"{family}.rope.scaling.type is {scaling.contents()} in {path}, but takes "
-            f"none"
-        )
 
     def own(name: str) -> Any:
         return _setting(reader, f"{family}.{name}", path)
 
+    for name, takes in (
+        ("rope.scaling.type", "none"),
+        (
+            "rope.dimension_count",
+            own("embedding_length") // own("attention.head_count"),
+        ),
+    ):
+        field = reader.get_field(f"{family}.{name}")
+        if field is not None and (its := field.contents()) != takes:
+            raise InvalidCheckpoint(f"{name} is {its} in {path}, but takes {takes}")
     try:
         return DecoderShape(
             vocabulary=found.get(_NAMES["words"], (0,))[0],
