@@ -225,6 +225,18 @@ def test_every_loss_falls_as_the_student_learns(name):
     assert np.mean(values[-10:]) < np.mean(values[:5]) and np.isfinite(values).all()
 
 
+@pytest.mark.parametrize("name", ["similarity", "rkd", "pkt", "cka"])
+def test_gradients_are_far_above_the_epsilon_of_adam(name):
+    objective = embedding_losses.ways(128)[name].objective
+    teacher = outputs(unit(128, 64))
+
+    def loss(x):
+        return jnp.mean(objective(outputs(x), teacher, {}))
+
+    gradient = jax.grad(loss)(jnp.asarray(unit(128, 32)))
+    assert jnp.median(jnp.abs(gradient)) > 1e-6  # Adam's epsilon is 1e-8
+
+
 def test_students_are_by_width_by_layers_and_by_teacher():
     config = embeddings.Config()
     found = [each[:3] for each in embeddings.cells(config)]

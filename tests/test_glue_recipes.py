@@ -20,7 +20,7 @@ from experiments.glue import (
 )
 from experiments.glue.students import WIDE, Student, students
 from kdjax import models
-from kdjax.data import Data, glue
+from kdjax.data import Data, Info, glue
 from kdjax.models import Outputs, hugging_face
 from tests import encoders
 from tests.encoders import SHAPE
@@ -113,6 +113,17 @@ def test_a_task_has_its_labels_and_metric(sentences):
     assert sentences.in_batches(5).train.steps == 5
     stream = sentences.in_batches().train
     assert stream.steps == sentences.info.train // setup.BATCH_SIZE
+
+
+def test_scores_stay_with_their_texts_and_are_centred(encoder, monkeypatch):
+    words, label = np.array([7, 2, 5]), np.array([5.0, 0.0, 2.5], np.float32)
+    split = glue.Texts([" ".join(n * ["yes"]) for n in words], None, label)
+    splits = dict.fromkeys(("train", "validation", "test"), split)
+    info = Info("stsb", "1", 0, 3, 3, 3)
+    monkeypatch.setattr(setup, "opened", lambda *_: (splits, info))
+    found = setup.task("stsb", encoder).data.test
+    assert found["mask"].sum(1).tolist() == [4, 7, 9]  # with two special tokens
+    assert found["score"].tolist() == [-1, 0, 1]
 
 
 def test_a_missing_package_is_named(monkeypatch):
@@ -317,3 +328,6 @@ def test_the_best_two_recipes_are_those_on_held_out_texts(sentences):
     rows = [row for row in rows if row["arm"] != "minilm"]
     found = cells.best_two(own, 0.5, pd.DataFrame(rows))
     assert found.axes["weight"] == [1.0] and found.training.epochs == own.epochs
+    (term,) = found.training.objective.args
+    pkd, rkd = (each.term for each in term.args[0])  # not both of PKD's
+    assert pkd is terms.first_tokens and rkd.func is terms.on_pooled

@@ -84,5 +84,5 @@ def test_a_range_is_compared_with_what_is_outside_by_other_seeds():
 def test_the_largest_score_is_selected_and_the_smaller_setting_of_two():
     search = pd.DataFrame({"weight": [3.0, 2.0, 1.0, 0.5], "f1": [0.7, 0.9, 0.9, None]})
     assert largest(search, ["weight"], score="f1")["weight"].tolist() == [1.0]
-    tied = search.assign(f1=0.5, validation_nll_last=[0.3, 0.2, 0.4, 0.1])
-    assert largest(tied, ["weight"], score="f1").equals(tied.tail(1))
+    tied = search.assign(f1=0.5, validation_nll_last=[0.3, 0.1, 0.4, 0.2])
+    assert largest(tied, ["weight"], score="f1").equals(tied[1:2])
