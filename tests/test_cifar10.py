@@ -464,5 +464,5 @@ def test_all_students_have_the_arms_of_their_learning_rate(digits):
     assert [n[1:] for n in names[:5]] == [n[1:] for n in names[5:]]
     assert [arm.seeds for arm in arms] == [5] * 5 + [3] * 5
     assert [arm.axes["learning_rate"] for arm in arms] == [[0.1]] * 5 + [[0.2]] * 5
-    assert [arm.training.epochs for arm in arms] == [6, 12, 6, 6, 6] * 2
+    assert [arm.training.epochs for arm in arms] == [3, 6, 3, 3, 3] * 2
     assert arms[2].data is teachers[0].data and arms[3].data is teachers[1].data

@@ -67,9 +67,9 @@ def test_every_question_is_listed_with_its_cost_and_its_results():
         assert f"python -m {module}\n" in listed
         if (results.ROOT / study.name / "meta.json").exists():
             minutes = math.ceil(results.meta(study.name)["seconds"] / 60)
-            assert f"    {minutes} minutes on 2 cores; results/{study.name}\n" in listed
+            assert f"    {minutes} minutes; results/{study.name}\n" in listed
         else:
-            assert f"    {study.cost} on 2 cores; no results yet\n" in listed
+            assert f"    about {study.cost}; no results yet\n" in listed
 
 
 def test_committed_rates_are_those_that_the_search_selected():
