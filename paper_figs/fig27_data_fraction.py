@@ -10,7 +10,7 @@ import matplotlib.pyplot as plt
 
 from kdjax import results
 from paper_figs import figures
-from paper_figs.fig23_recipes import NAMES, START
+from paper_figs.fig24_recipes import NAMES, START
 
 RESULTS = "data_fraction"
 MADE_BY = "experiments.glue.data_fraction"
