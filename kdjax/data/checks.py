@@ -71,7 +71,10 @@ def _converted(array: Any) -> Any:
 
 
 def check_labels(name: str, split: Batch, outputs: Outputs) -> None:
-    """Raises ValueError unless all labels are classes of the model."""
+    """Raises ValueError unless all labels are classes of the model.
+
+    Labels of tokens may also be -1, where none is to be predicted.
+    """
     if "label" not in split:
         return
     *leading, classes = outputs.logits.shape
@@ -82,10 +85,11 @@ def check_labels(name: str, split: Batch, outputs: Outputs) -> None:
             f"{name} labels have shape {labels.shape} and type {labels.dtype}, but a "
             f"model with logits {outputs.logits.shape} takes integers of shape {wanted}"
         )
-    if labels.min() < 0 or labels.max() >= classes:
+    least = -1 if labels.ndim > 1 else 0
+    if labels.min() < least or labels.max() >= classes:
         raise ValueError(
             f"{name} labels are in [{labels.min()}, {labels.max()}], but a model with "
-            f"{classes} classes takes [0, {classes - 1}]"
+            f"{classes} classes takes [{least}, {classes - 1}]"
         )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from kdjax.data.checks import with_arrays
@@ -75,6 +76,18 @@ def tokenized(
         arrays["mask"][row, :count] = 1
         arrays["segments"][row, :count] = each.type_ids
     return arrays
+
+
+def next_tokens(tokens: Any, counts: Any) -> jax.Array:
+    """What a decoder is to predict at each place: the token after it, ``[B, L]``.
+
+    Args:
+      tokens: ``[B, L]``.
+      counts: ``[B, L]``, nonzero for tokens that are to be predicted. Where the next
+        token is not, and at the last place, it is -1.
+    """
+    following = jnp.where(jnp.asarray(counts) != 0, jnp.asarray(tokens), -1)
+    return jnp.pad(following[:, 1:], ((0, 0), (0, 1)), constant_values=-1)
 
 
 def lengths_of(split: Batch) -> np.ndarray:

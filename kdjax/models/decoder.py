@@ -166,7 +166,7 @@ def _apply(
             f"tokens has {length} places, but the context is {shape.context}"
         )
     positions = jnp.broadcast_to(jnp.arange(length), tokens.shape)
-    seen = np.tri(length, dtype=bool) & (batch["mask"] != 0)[:, None]
+    seen = np.tri(length, dtype=bool)[None] & (batch["mask"] != 0)[:, None]
     x = jnp.take(params["words"], tokens, axis=0)
 
     def body(x: jax.Array, own: Any) -> tuple[jax.Array, Any]:

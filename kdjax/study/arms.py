@@ -23,6 +23,7 @@ from kdjax.training import Training
 from kdjax.units import Extras
 
 SEARCH_SEED = 1000  # for the search, not among the seeds that are measured
+_NUMBER = "number: "  # begins the names of extras that are columns
 Choose = Callable[[pd.DataFrame, Sequence[str]], pd.DataFrame]
 
 
@@ -41,6 +42,9 @@ class Arm:
         arms.
       select_on: Examples to select on, instead of the validation split.
       extras: As in `kdjax.sweep.sweep`, for the students that are measured.
+      numbers: ``numbers(variables, data)`` returns numbers by name, which become
+        columns of the students' rows, also in the search, where settings can be
+        selected by them.
       fixed: As in `kdjax.sweep.sweep`.
       only: A query for `pandas.DataFrame.query` that restricts the grid.
     """
@@ -53,6 +57,7 @@ class Arm:
     choose: Choose = best_rates
     select_on: Batch | None = None
     extras: Extras | None = None
+    numbers: Extras | None = None
     fixed: Any = None
     only: str = ""
 
@@ -139,15 +144,9 @@ def tuned(arm: Arm, place: str = "", rate: float | None = None) -> Tuned:
         rows = rows if rate is None else rows[rows["learning_rate"] == rate]
         chosen = arm.choose(rows, list(arm.axes))
         searched, seconds = search.runs, search.seconds
-    measured = sweep(
-        arm.training,
-        chosen[list(arm.axes)],
-        data=arm.data,
-        seeds=range(arm.seeds),
-        name=f"{place}{arm.name}",
-        fixed=arm.fixed,
-        extras=arm.extras,
-    )
+    seeds, name = range(arm.seeds), f"{place}{arm.name}"
+    settings = chosen[list(arm.axes)]
+    measured = _swept(arm, settings, arm.data, seeds, name, arm.extras)
     seconds += measured.seconds
     own = chosen[[name for name in arm.columns if name in chosen]]
     runs, curves = (_with_own(rows, own) for rows in (measured.runs, measured.curves))
@@ -164,14 +163,42 @@ def _is_chosen(arm: Arm) -> bool:
 
 def _search(arm: Arm, place: str) -> SweepResult:
     select_on = arm.data.validation if arm.select_on is None else arm.select_on
-    return sweep(
+    data = arm.data._replace(validation=select_on, test=None)
+    return _swept(arm, arm.settings, data, [SEARCH_SEED], f"{place}{arm.name}: search")
+
+
+def _swept(
+    arm: Arm,
+    settings: pd.DataFrame,
+    data: Data,
+    seeds: Sequence[int],
+    name: str,
+    extras: Extras | None = None,
+) -> SweepResult:
+    """A sweep over settings, with the arm's numbers as columns of its runs."""
+    if arm.numbers is not None:
+        extras = partial(_with_numbers, arm.numbers, extras)
+    swept = sweep(
         arm.training,
-        arm.settings,
-        data=arm.data._replace(validation=select_on, test=None),
-        seeds=[SEARCH_SEED],
-        name=f"{place}{arm.name}: search",
+        settings,
+        data=data,
+        seeds=seeds,
+        name=name,
         fixed=arm.fixed,
+        extras=extras,
     )
+    named = {
+        n.removeprefix(_NUMBER): a for n, a in swept.extras.items() if _NUMBER in n
+    }
+    others = {n: array for n, array in swept.extras.items() if _NUMBER not in n}
+    return swept._replace(runs=swept.runs.assign(**named), extras=others)
+
+
+def _with_numbers(
+    numbers: Extras, extras: Extras | None, variables: Variables, data: Data
+) -> dict[str, jax.Array]:
+    found = {_NUMBER + n: each for n, each in numbers(variables, data).items()}
+    return found | (extras(variables, data) if extras else {})
 
 
 def _with_own(rows: pd.DataFrame, own: pd.DataFrame) -> pd.DataFrame:

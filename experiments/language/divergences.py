@@ -1,0 +1,256 @@
+"""Does reverse KL seek a mode and forward KL cover all, and whose texts matter more?
+
+The teacher is a mixture of four grammars, of which the probability of every text is
+known. Students are small decoders: a starved one, which cannot represent the mixture, a
+middle one, and an ample one, which nearly can. All begin by learning from the same
+texts of the teacher by likelihood. Then they learn by one of nine divergences between
+the distributions of the next token, summed over each text: of texts that the teacher
+wrote, of texts that the student writes in each step, or half of each. Controls have
+likelihood alone, and forward KL for twice the steps, since a step in which the student
+writes takes longer.
+
+The learning rate is selected for each loss and texts, with a separate seed, by the sum
+of both KL divergences between whole texts, which favours neither. All numbers are of
+4,096 texts: of the teacher, for coverage risk and forward KL, or of the student, for
+likelihood risk and reverse KL; risks are as in f-distill (Wen et al. 2023).
+
+    python -m experiments.language.divergences    # estimate: 2 hours of one core
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from experiments.language import grammars, students
+from kdjax import losses
+from kdjax.study import types
+from kdjax.study.arms import Arm, all_tuned, gather
+from kdjax.study.claims import Claim, above, below
+from kdjax.study.command import main
+from kdjax.study.statistics import format_mean
+from kdjax.study.study import Outcome, Study, print_table
+from kdjax.study.types import Count, Fractions, Positive, Positives
+
+
+@dataclass(frozen=True)
+class Config(types.Config):
+    betas: Fractions = (0.1, 0.5, 0.9)
+    """Betas of the Jensen-Shannon divergence."""
+    learning_rates: Positives = (1e-3, 3e-3, 1e-2)
+    """Peak learning rates (Adam, cosine decay) to select from."""
+    warm_rate: Positive = 3e-3
+    """Learning rate at the beginning (Adam)."""
+    warm_epochs: Count = 1
+    """Epochs of learning by likelihood at the beginning."""
+    epochs: Count = 4
+    """Epochs of learning by a divergence."""
+    train: Count = 16_384
+    """Number of training texts of the teacher."""
+    measured: Count = 4096
+    """Number of texts, of each kind, to measure with."""
+    seeds: Count = 5
+    """Number of seeds, each with one student per setting."""
+
+
+LOSSES = {
+    "forward_kl": losses.forward_kl,
+    "skew_forward_kl": losses.skew_forward_kl,
+    "jensen_shannon": losses.jensen_shannon,
+    "total_variation": losses.total_variation,
+    "adaptive_kl": losses.adaptive_kl,
+    "skew_reverse_kl": losses.skew_reverse_kl,
+    "reverse_kl": losses.reverse_kl,
+}
+
+
+def arms(config, data) -> Iterator[Arm]:
+    for size in students.SIZES:
+        yield arm(config, data, size, "likelihood", students.likelihood, "teacher")
+        long = partial(students.divergence, losses.forward_kl)
+        yield arm(config, data, size, "long", long, "teacher", times=2)
+        for name, texts in product(LOSSES, students.TEXTS):
+            objective, axes = partial(students.divergence, LOSSES[name]), {}
+            if name == "jensen_shannon":
+                objective, axes = students.jensen_shannon, {"beta": config.betas}
+            yield arm(config, data, size, name, objective, texts, axes)
+
+
+def arm(
+    config: Config,
+    data: Any,
+    size: str,
+    name: str,
+    objective: Callable,
+    texts: str,
+    axes: dict[str, Any] | None = None,
+    times: int = 1,
+) -> Arm:
+    return Arm(
+        {"size": size, "loss": name, "texts": texts},
+        students.training(config, size, objective, texts, times * config.epochs),
+        data,
+        config.seeds,
+        {**(axes or {}), "learning_rate": config.learning_rates},
+        students.lowest,
+        numbers=partial(students.numbers, size, config.measured),
+    )
+
+
+def run(config):
+    data = grammars.splits(students.MIXTURE, config.train, config.measured)
+    tables, seconds = gather(all_tuned(partial(arms, config, data)))
+    tables = {name: tables[name] for name in ("runs", "search")}
+    entropy = -float(grammars.log_probability(students.MIXTURE, data.test).mean())
+    return Outcome(tables, {"teacher_entropy": entropy, "seconds": round(seconds)})
+
+
+def values(runs, size, loss, texts, name="both_kl", beta=0.5):
+    """``[seeds]``, a number of the students of a loss and texts."""
+    rows = runs.query("size == @size and loss == @loss and texts == @texts")
+    if loss == "jensen_shannon":
+        rows = rows[np.isclose(rows["beta"], beta)]
+    return rows.sort_values("seed")[f"test_{name}"].to_numpy()
+
+
+def difference(runs, one, other, size="starved", name="both_kl"):
+    """``[seeds]``, a number of one loss and texts minus that of another."""
+    return values(runs, size, *one, name) - values(runs, size, *other, name)
+
+
+def at_the_optimum(runs):
+    """``[seeds]``, how far two ample students are apart, in nats of both KL."""
+    return np.abs(difference(runs, FORWARD, REVERSE, "ample"))
+
+
+def rarest(runs):
+    """``[seeds]``, the rarest template's share of texts over its true one."""
+    number = int(np.argmin(students.MIXTURE.weights))
+    found = values(runs, "starved", *REVERSE, f"template_{number}")
+    return found / students.MIXTURE.weights[number]
+
+
+def texts_over_losses(runs):
+    """``[seeds]``, the deviation between texts minus that between losses, in nats.
+
+    Deviations are of means over the other of both.
+    """
+    rows = runs[(runs["size"] == "starved") & runs["loss"].isin(LOSSES)]
+    loss = rows["loss"].where(rows["beta"].isna(), rows["loss"] + rows["beta"].map(str))
+    cells = rows.assign(loss=loss)
+    each = [
+        cells.pivot_table("test_both_kl", "seed", column).std(axis=1, ddof=1)
+        for column in ("texts", "loss")
+    ]
+    return (each[0] - each[1]).to_numpy()
+
+
+def compromise(runs):
+    """``[seeds]``, nats of the better of two KL divergences over Jensen-Shannon."""
+    best = min(FORWARD, REVERSE, key=lambda cell: values(runs, "starved", *cell).mean())
+    return difference(runs, best, ("jensen_shannon", "mixed"))
+
+
+def show(tables, meta):
+    runs = tables["runs"]
+    loss = runs["loss"].where(
+        runs["beta"].isna(), runs["loss"] + " " + runs["beta"].map("{:.1f}".format)
+    )
+    for size, rows in runs.groupby("size", sort=False):
+        for name, title in (("forward_kl", "forward"), ("reverse_kl", "reverse")):
+            keys = [loss[rows.index], rows["texts"]]
+            means = rows[f"test_{name}"].groupby(keys, sort=False)
+            table = means.agg(partial(format_mean, digits=2)).unstack().fillna("-")
+            print_table(table, f"{size} student: {title} KL between texts (nats)")
+
+
+FORWARD, REVERSE = ("forward_kl", "teacher"), ("reverse_kl", "student")
+ON = "of a starved student that learns by"
+CLAIMS = {
+    "seeks": Claim(
+        "Reverse KL seeks a mode: it writes more probable texts",
+        f"nats of likelihood risk {ON} forward KL of the teacher's texts, over that by "
+        "reverse KL of its own",
+        partial(difference, one=FORWARD, other=REVERSE, name="likelihood_risk"),
+        above(0.0),
+    ),
+    "covers": Claim(
+        "Forward KL covers all of the teacher's texts",
+        f"nats of coverage risk {ON} reverse KL of its own texts, over that by forward "
+        "KL of the teacher's",
+        partial(difference, one=REVERSE, other=FORWARD, name="coverage_risk"),
+        above(0.0),
+    ),
+    "drops": Claim(
+        "Reverse KL drops a mode",
+        "share of its true probability that the rarest grammar has in the texts of a "
+        "starved student, by reverse KL of its own texts",
+        rarest,
+        below(0.5),
+    ),
+    "same_texts": Claim(
+        "On the same texts, too, reverse KL writes more probable ones than forward KL",
+        f"nats of likelihood risk {ON} forward KL of its own texts, over that by "
+        "reverse KL",
+        partial(
+            difference,
+            one=("forward_kl", "student"),
+            other=REVERSE,
+            name="likelihood_risk",
+        ),
+        above(0.0),
+    ),
+    "texts": Claim(
+        "Whose texts a student learns from matters more than the divergence",
+        "nats that the sum of both KL deviates between three kinds of texts, over the "
+        "same between nine divergences, starved student",
+        texts_over_losses,
+        above(0.0),
+    ),
+    "compromise": Claim(
+        "A symmetric divergence is the best compromise",
+        "nats of the sum of both KL, the lower of forward KL of the teacher's texts "
+        "and reverse KL of the student's, over Jensen-Shannon of mixed texts, starved",
+        compromise,
+        above(0.0),
+    ),
+    "ample": Claim(
+        "A student that is large enough learns the same by forward and by reverse KL",
+        "absolute difference in the sum of both KL, in nats, between forward KL of the "
+        "teacher's texts and reverse KL of the student's, ample student",
+        at_the_optimum,
+        below(0.1),
+    ),
+    "worth": Claim(
+        "The student's own texts are worth the time to write them",
+        "nats of the sum of both KL, forward KL of the teacher's texts for twice the "
+        "steps, over reverse KL of the student's, starved",
+        partial(difference, one=("long", "teacher"), other=REVERSE),
+        above(0.0),
+    ),
+    "soft": Claim(
+        "The teacher's distribution teaches more than its texts",
+        "nats of the sum of both KL, likelihood over forward KL of the same texts, "
+        "starved",
+        partial(difference, one=("likelihood", "teacher"), other=FORWARD),
+        above(0.0),
+    ),
+}
+STUDY = Study(
+    "divergences",
+    __doc__,
+    Config,
+    run,
+    show,
+    cost="2 hours of one core",
+    published={},
+    quick={"betas": (0.5,), "learning_rates": (3e-3,), "train": 2048}
+    | {"measured": 512, "seeds": 1, "epochs": 1},
+    claims=CLAIMS,
+)
+
+if __name__ == "__main__":
+    main(STUDY)

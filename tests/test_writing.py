@@ -1,0 +1,78 @@
+"""Students write the texts that they learn from, and are told what comes next."""
+
+import jax
+import numpy as np
+import pytest
+
+from kdjax import losses, models
+from kdjax.data.text import next_tokens
+from kdjax.models.generation import Written, generate
+from kdjax.training import writing
+
+SHAPE = models.DecoderShape(7, 1, 8, 2, 1, 8, context=9)
+PROMPTS = np.array([[1, 2, 3], [4, 0, 0], [5, 6, 0]], np.int32)
+MASK = (PROMPTS > 0).astype(np.int32)
+
+
+@pytest.fixture(scope="module")
+def params():
+    rows = {n: np.zeros((1, 2), np.int32) for n in ("tokens", "mask")}
+    return models.decoder(SHAPE).init(jax.random.key(0), rows)["params"]
+
+
+def test_what_is_written_follows_each_prompt_without_a_gap():
+    tokens = np.array([[6, 5, 0], [3, 2, 1], [4, 0, 0]], np.int32)
+    mask = np.array([[1, 1, 0], [1, 1, 1], [1, 0, 0]], np.int32)
+    found = writing.continued(PROMPTS, MASK, Written(tokens, mask, np.zeros((3, 3))))
+    np.testing.assert_array_equal(
+        found["tokens"], [[1, 2, 3, 6, 5, 0], [4, 3, 2, 1, 0, 0], [5, 6, 4, 0, 0, 0]]
+    )
+    np.testing.assert_array_equal(
+        found["mask"], [[1, 1, 1, 1, 1, 0], [1, 1, 1, 1, 0, 0], [1, 1, 1, 0, 0, 0]]
+    )
+    np.testing.assert_array_equal(
+        found["label"],
+        [[-1, -1, 6, 5, -1, -1], [3, 2, 1, -1, -1, -1], [-1, 4, -1, -1, -1, -1]],
+    )
+    np.testing.assert_array_equal(found["prompt_length"], [3, 1, 2])
+
+
+def test_the_student_writes_its_share(params):
+    rng = np.random.default_rng(0)
+    tokens = np.pad(rng.integers(1, 7, (3, 6)).astype(np.int32), ((0, 0), (0, 3)))
+    tokens[:, :3] = PROMPTS
+    batch = {"tokens": tokens, "mask": (tokens > 0).astype(np.int32)}
+    batch |= {"prompt_length": MASK.sum(1), "other": np.arange(3)}
+    batch["label"] = np.asarray(next_tokens(tokens, batch["mask"]))
+    view = writing.by_student(SHAPE, prompt=3, end=2, share=2 / 3)
+    seen = view(jax.random.key(1), batch, params, None)
+    assert seen["from_student"].tolist() == [True, True, False]
+    for name in batch:
+        np.testing.assert_array_equal(seen[name][2], batch[name][2])
+    args = PROMPTS[:2], MASK[:2]
+    written = generate(SHAPE, params, *args, jax.random.key(1), new=6, end=2)
+    expected = writing.continued(*args, written)
+    for name, array in expected.items():
+        np.testing.assert_array_equal(seen[name][:2], array)
+    compiled = jax.jit(view)(jax.random.key(1), batch, params, None)
+    jax.tree.map(np.testing.assert_array_equal, compiled, seen)
+    for share, all_or_none in ((0.0, False), (1.0, True)):
+        view = writing.by_student(SHAPE, prompt=3, end=2, share=share)
+        seen = view(jax.random.key(1), batch, params, None)
+        assert (seen["from_student"] == all_or_none).all()
+        assert np.array_equal(seen["tokens"], tokens) != all_or_none
+    with pytest.raises(ValueError, match=r"share is 1.5, but takes a number in \[0, 1"):
+        writing.by_student(SHAPE, prompt=3, share=1.5)
+
+
+def test_labels_are_the_next_tokens():
+    tokens = np.array([[3, 1, 2, 0], [5, 6, 4, 2]], np.int32)
+    mask = np.array([[1, 1, 1, 0], [1, 1, 1, 1]], np.int32)
+    label = np.asarray(next_tokens(tokens, mask))
+    np.testing.assert_array_equal(label, [[1, 2, -1, -1], [6, 4, 2, -1]])
+    logits = np.random.default_rng(0).normal(size=(2, 4, 7)).astype(np.float32)
+    log_q = jax.nn.log_softmax(logits)[:, :-1]
+    shifted = np.take_along_axis(np.asarray(log_q), tokens[:, 1:, None], -1)[..., 0]
+    nll = np.asarray(losses.cross_entropy(logits, label))
+    np.testing.assert_allclose(nll[:, :-1][mask[:, 1:] > 0], -shifted[mask[:, 1:] > 0])
+    assert (nll[label < 0] == 0).all()
