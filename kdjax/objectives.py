@@ -18,6 +18,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from kdjax.losses.sequences import sequence_mean
 from kdjax.models import Batch, Outputs
 
 Objective = Callable[..., jax.Array]
@@ -41,6 +42,18 @@ def on_logits(loss: Callable[..., jax.Array]) -> Objective:
     parameters = inspect.signature(loss).parameters.values()
     takes = _takes([p.name for p in parameters if p.kind <= p.POSITIONAL_OR_KEYWORD])
     return _OnLogits(loss, takes)
+
+
+def on_tokens(loss: Callable[..., jax.Array]) -> Objective:
+    """Makes an objective of a loss of tokens: its mean over each text.
+
+    As `on_logits`, with logits ``[B, L, V]``. Places whose ``label`` is negative, where
+    no token is to be predicted, do not count.
+
+    Args:
+      loss: With one value per token, such as `kdjax.losses.reverse_kl`.
+    """
+    return _OnTokens(on_logits(loss))
 
 
 def from_several(objective: Objective) -> Objective:
@@ -78,6 +91,25 @@ class _OnLogits:
         own = [p for p in parameters if p.kind is p.KEYWORD_ONLY]
         own = [p for p in own if p.name not in _NO_AXES]
         return _signature(("student", "teacher", "batch"), own)
+
+
+@dataclass(frozen=True)
+class _OnTokens:
+    objective: Objective
+
+    def __call__(
+        self, student: Outputs, teacher: Outputs, batch: Batch, **hyperparameters: Any
+    ) -> jax.Array:
+        values = self.objective(student, teacher, batch, **hyperparameters)
+        return sequence_mean(values, batch["label"] >= 0)
+
+    @property
+    def __name__(self) -> str:
+        return name_of(self.objective)
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        return inspect.signature(self.objective)
 
 
 @dataclass(frozen=True)

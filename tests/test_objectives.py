@@ -143,3 +143,17 @@ def test_a_function_is_called_by_its_name_in_messages():
     assert objectives.name_of(objectives.on_logits(halves)) == "jensen_shannon"
     several = objectives.from_several(objectives.on_logits(losses.soft_kl))
     assert objectives.name_of(partial(several, teacher=0)) == "soft_kl"
+
+
+def test_a_loss_of_tokens_is_a_mean_over_those_to_predict():
+    logits, other = RNG.normal(size=(2, 3, 4, 5)).astype(np.float32)
+    label = np.array([[1, 2, -1, -1], [0, 0, 0, 3], [-1, -1, -1, -1]], np.int32)
+    both, batch = (Outputs(logits), Outputs(other)), {"label": label}
+    objective = pickle.loads(pickle.dumps(objectives.on_tokens(losses.skew_reverse_kl)))
+    values = np.asarray(losses.skew_reverse_kl(logits, other, skew=0.3))
+    expected = [values[0, :2].mean(), values[1].mean(), 0]
+    np.testing.assert_allclose(objective(*both, batch, skew=0.3), expected, rtol=1e-6)
+    assert taken(objective) == {"skew"}
+    nll = objectives.on_tokens(losses.cross_entropy)(*both, batch)
+    own = np.asarray(jax.nn.log_softmax(logits))
+    assert float(nll[0]) == pytest.approx(-(own[0, 0, 1] + own[0, 1, 2]) / 2)

@@ -1,13 +1,18 @@
 """README and the page of results agree with the code and the results."""
 
 import itertools
+import json
 from pathlib import Path
 import re
+import shutil
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import WhitespaceSplit
 
 from experiments import __main__ as listing
 from experiments import claims
@@ -31,11 +36,17 @@ README = (ROOT / "README.md").read_text()
 RESULTS = (ROOT / "results/README.md").read_text()
 PAGES = (
     *("README.md", "CONTRIBUTING.md", "SECURITY.md", "docs/claims.md"),
-    *("docs/losses.md", "results/README.md", "kdjax/losses/README.md"),
+    *(
+        "docs/language.md",
+        "docs/losses.md",
+        "results/README.md",
+        "kdjax/losses/README.md",
+    ),
     "paper_figs/README.md",
     "experiments/README.md",
     "results/cifar10.md",
 )
+DECODER = ROOT / "peers/decoders/llama"
 ERRORS = "test_errors_last"
 SIZES, ASSISTANT = "size_equivalence_cifar10", "teacher_assistant"
 LOSSES = "losses_cifar10"
@@ -49,15 +60,23 @@ def in_words(found, places, sign=1):
     return "{} ({} to {})".format(*each)
 
 
-def test_the_code_runs_and_prints_what_it_says(tmp_path):
-    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert len(blocks) == 3
-    done = subprocess.run(
-        [sys.executable, "-c", "\n".join([*blocks, "print(len(runs), len(hints))"])],
-        cwd=tmp_path,
+def blocks_of(page):
+    return re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+
+
+def run_in(folder, *blocks):
+    return subprocess.run(
+        [sys.executable, "-c", "\n".join(blocks)],
+        cwd=folder,
         capture_output=True,
         text=True,
     )
+
+
+def test_the_code_runs_and_prints_what_it_says(tmp_path):
+    blocks = blocks_of(README)
+    assert len(blocks) == 3
+    done = run_in(tmp_path, *blocks, "print(len(runs), len(hints))")
     assert done.returncode == 0, done.stderr
     first, *table, last = done.stdout.splitlines()
     assert (first, last) == ("(8,) (8, 10)", "60 2") and first in README
@@ -65,6 +84,26 @@ def test_the_code_runs_and_prints_what_it_says(tmp_path):
     assert [line.split()[:1] for line in table] == [line.split()[:1] for line in shown]
     here, there = (np.loadtxt(lines[2:])[:, 1:] for lines in (table, shown))
     np.testing.assert_allclose(here, there, atol=0.01)  # another processor's rounding
+
+
+def test_two_language_models_of_ones_own_train(tmp_path):
+    config = json.loads((DECODER / "config.json").read_text())
+    words = {"<|endoftext|>": 0, "a": 1, "b": 2, "?": 3}
+    tokenizer = Tokenizer(WordLevel(words, unk_token="?"))
+    tokenizer.pre_tokenizer = WhitespaceSplit()
+    for name in ("teacher", "student"):
+        shutil.copytree(DECODER, folder := tmp_path / name)
+        long = json.dumps(config | {"max_position_embeddings": 128})
+        (folder / "config.json").write_text(long)
+        tokenizer.save(str(folder / "tokenizer.json"))
+    (tmp_path / "texts.txt").write_text("a b b a a b\n\nb a ?\n\n" * 200)
+    blocks = blocks_of((ROOT / "docs/language.md").read_text())
+    first = "print(trained.curves)" + "".join(
+        f"\nassert trained.curves['validation_{name}'].notna().all()"
+        for name in ("nll", "teacher_kl")
+    )
+    done = run_in(tmp_path, *(line for block in blocks for line in (block, first)))
+    assert done.returncode == 0, done.stderr
 
 
 def test_readme_is_short_enough_to_be_read():

@@ -105,7 +105,8 @@ def run(config):
     tables, seconds = gather(all_tuned(partial(arms, config, data)))
     tables = {name: tables[name] for name in ("runs", "search")}
     entropy = -float(grammars.log_probability(students.MIXTURE, data.test).mean())
-    return Outcome(tables, {"teacher_entropy": entropy, "seconds": round(seconds)})
+    facts = {"teacher_entropy": entropy, "weights": students.MIXTURE.weights}
+    return Outcome(tables, facts | {"seconds": round(seconds)})
 
 
 def values(runs, size, loss, texts, name="both_kl", beta=0.5):

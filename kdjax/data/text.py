@@ -44,8 +44,6 @@ def tokenized(
       ValueError: if the tokenizer has more tokens than the vocabulary, if ``longest``
         leaves no place for text, or if there are no texts, or not as many second ones.
     """
-    from tokenizers import Tokenizer
-
     for name, given in (("texts", texts), ("others", others)):
         if isinstance(given, str):
             raise TypeError(f"{name} is a string, but takes a sequence of them")
@@ -53,16 +51,10 @@ def tokenized(
         raise ValueError("texts is empty, but takes at least one text")
     if others is not None and len(others) != len(texts):
         raise ValueError(f"others has {len(others)} texts, but takes {len(texts)}")
-    opened = Tokenizer.from_file(str(tokenizer))
+    opened = _opened(tokenizer, vocabulary)
     special = opened.num_special_tokens_to_add(others is not None)
     if longest <= special:
         raise ValueError(f"longest is {longest}, but takes more than {special}")
-    size = 1 + max(opened.get_vocab().values())
-    if vocabulary is not None and size > vocabulary:
-        raise ValueError(
-            f"tokenizer {tokenizer} has {size} tokens, but the table of embeddings has "
-            f"{vocabulary} rows"
-        )
     opened.enable_truncation(longest)
     opened.no_padding()
     rows = list(texts) if others is None else list(zip(texts, others, strict=True))
@@ -76,6 +68,69 @@ def tokenized(
         arrays["mask"][row, :count] = 1
         arrays["segments"][row, :count] = each.type_ids
     return arrays
+
+
+def _opened(tokenizer: Any, vocabulary: int | None) -> Any:
+    """A tokenizer, if it fits the table of embeddings."""
+    from tokenizers import Tokenizer
+
+    if not isinstance(tokenizer, Tokenizer):
+        tokenizer = Tokenizer.from_file(str(tokenizer))
+    size = 1 + max(tokenizer.get_vocab().values())
+    if vocabulary is not None and size > vocabulary:
+        raise ValueError(
+            f"tokenizer has {size} tokens, but the table of embeddings has "
+            f"{vocabulary} rows"
+        )
+    return tokenizer
+
+
+def packed(
+    tokenizer: Any,
+    texts: Sequence[str],
+    *,
+    length: int,
+    end: str,
+    vocabulary: int | None = None,
+) -> Batch:
+    """Texts one after another, cut into rows of equal length, for a decoder.
+
+    Args:
+      tokenizer: A ``tokenizer.json``, or a Tokenizer of the package tokenizers.
+      texts: In their order; what is left of them after the last whole row is dropped.
+      length: Number of tokens of a row.
+      end: The token after each text, such as ``<|endoftext|>``.
+      vocabulary: Number of rows of the table of embeddings, if it is to be checked.
+
+    Returns:
+      ``tokens``, ``mask`` and ``label``, ``[N, length]``; see `next_tokens`.
+
+    Raises:
+      TypeError: if a single string is given instead of texts.
+      ValueError: if the tokenizer has no such token or more tokens than the vocabulary,
+        or the texts do not fill a row.
+    """
+    if isinstance(texts, str):
+        raise TypeError("texts is a string, but takes a sequence of them")
+    opened = _opened(tokenizer, vocabulary)
+    if (last := opened.token_to_id(end)) is None:
+        raise ValueError(f"end is {end!r}, which is no token of the tokenizer")
+    opened.no_padding()
+    opened.no_truncation()
+    encoded = opened.encode_batch(list(texts), add_special_tokens=False)
+    every = np.array([i for each in encoded for i in (*each.ids, last)], np.int32)
+    rows = len(every) // length
+    if not rows:
+        raise ValueError(
+            f"length is {length}, but the texts have {len(every)} tokens in all"
+        )
+    tokens = every[: rows * length].reshape(rows, length)
+    mask = np.ones_like(tokens)
+    return {
+        "tokens": tokens,
+        "mask": mask,
+        "label": np.asarray(next_tokens(tokens, mask)),
+    }
 
 
 def next_tokens(tokens: Any, counts: Any) -> jax.Array:

@@ -169,6 +169,13 @@ def classes(
     student_logits: Array, teacher_logits: Array, class_mask: Array | None
 ) -> tuple[Array, Array, Array]:
     """Logits in float32 or wider, and the mask of classes in their shape."""
+    *ours, own = jnp.shape(student_logits) or (0,)
+    *theirs, other = jnp.shape(teacher_logits) or (0,)
+    if ours == theirs and own != other:
+        raise ValueError(
+            f"student_logits has {own} classes and teacher_logits {other}, but takes "
+            f"the same; vocabularies that differ can be compared by uld alone"
+        )
     chex.assert_equal_shape([student_logits, teacher_logits])
     student, teacher = widen(student_logits, teacher_logits)
     return student, teacher, checks.mask(class_mask, student.shape, "class_mask")

@@ -1,8 +1,8 @@
 """Views in which the student writes the texts that it learns from.
 
 A batch of texts has ``tokens``, ``mask`` and ``label`` ``[B, L]``, and the length of
-each prompt, ``prompt_length`` ``[B]``. The label at a place is the next token, or -1
-where none is to be predicted.
+each prompt, ``prompt_length`` ``[B]``, if they differ. The label at a place is the next
+token, or -1 where none is to be predicted.
 """
 
 from functools import partial
@@ -33,8 +33,8 @@ def by_student(
 
     Args:
       shape: The sizes of the student.
-      prompt: The largest number of tokens of a prompt. The student writes at most as
-        many as there are other places in a text.
+      prompt: The largest number of tokens of a prompt, and that of all if they have no
+        length. The student writes at most as many as a text has places beside.
       end: The token that ends a text, if any.
       share: Share of the texts that the student writes, in [0, 1].
       temperature: At which it samples.
@@ -63,15 +63,16 @@ def _by_student(
     texts = dict(batch, from_student=jnp.arange(count) < own)
     if own == 0:
         return texts
-    tokens, lengths = batch["tokens"][:own, :prompt], batch["prompt_length"][:own]
-    mask = jnp.arange(prompt)[None] < lengths[:, None]
+    tokens, mask = batch["tokens"][:own, :prompt], jnp.ones((own, prompt), bool)
+    if "prompt_length" in batch:
+        mask = jnp.arange(prompt)[None] < batch["prompt_length"][:own, None]
     new = length - prompt
     settings = {"new": new, "end": end, "temperature": temperature}
     written = continued(
         tokens, mask, generate(shape, params, tokens, mask, key, **settings)
     )
-    for name, array in written.items():
-        texts[name] = jnp.concatenate([array, batch[name][own:]])
+    for name in ("tokens", "mask", "label"):
+        texts[name] = jnp.concatenate([written[name], batch[name][own:]])
     return texts
 
 
@@ -84,7 +85,7 @@ def continued(prompts: jax.Array, mask: jax.Array, written: Written) -> Batch:
       written: At most ``N`` tokens, which are to be predicted.
 
     Returns:
-      ``tokens``, ``mask`` and ``label``, ``[B, P + N]``, and ``prompt_length`` ``[B]``.
+      ``tokens``, ``mask`` and ``label``, ``[B, P + N]``.
     """
     longest, new = prompts.shape[1], written.tokens.shape[1]
     lengths = jnp.sum(mask != 0, 1)
@@ -101,5 +102,4 @@ def continued(prompts: jax.Array, mask: jax.Array, written: Written) -> Batch:
         "tokens": tokens.astype(prompts.dtype),
         "mask": ((place < 0) | counts).astype(jnp.int32),
         "label": next_tokens(tokens, counts),
-        "prompt_length": lengths.astype(jnp.int32),
     }

@@ -89,6 +89,8 @@ def test_a_class_the_student_rules_out_is_absent_from_forward_kl():
 def test_shapes_and_kinds_that_do_not_fit_are_refused(loss):
     z, i = np.zeros((2, 3), np.float32), np.zeros((2, 3), int)
     with pytest.raises(AssertionError, match="shape"):
+        jax.eval_shape(loss, z, np.zeros((3, 3), np.float32))
+    with pytest.raises(ValueError, match="has 3 classes and teacher_logits 4.* by uld"):
         jax.eval_shape(loss, z, np.zeros((2, 4), np.float32))
     with pytest.raises(AssertionError, match="type"):
         jax.eval_shape(loss, i, i)
