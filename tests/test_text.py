@@ -7,9 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
-from tokenizers.pre_tokenizers import WhitespaceSplit
 
 from kdjax import data, losses, models
 from kdjax.data import Data, text
@@ -37,39 +34,6 @@ def test_texts_and_pairs_have_the_tokens_of_bert():
     ]
     assert pairs["segments"][0].tolist() == 5 * [0] + 4 * [1]
     assert all(array.dtype == np.int32 for array in pairs.values())
-
-
-def five_words():
-    """A tokenizer of five words."""
-    known = {name: i for i, name in enumerate(("<end>", "a", "b", "c", "?"))}
-    opened = Tokenizer(WordLevel(known, unk_token="?"))
-    opened.pre_tokenizer = WhitespaceSplit()
-    return opened
-
-
-def test_texts_follow_one_another_in_rows_of_a_decoder(tmp_path):
-    texts = ["a b", "c", "b b b", "a"]
-    found = text.packed(five_words(), texts, length=4, end="<end>")
-    assert found["tokens"].tolist() == [[1, 2, 0, 3], [0, 2, 2, 2]]
-    assert found["label"].tolist() == [[2, 0, 3, -1], [2, 2, 2, -1]]
-    assert found["mask"].all() and found["tokens"].dtype == np.int32
-    five_words().save(str(path := tmp_path / "tokenizer.json"))
-    again = text.packed(path, texts, length=4, end="<end>", vocabulary=5)
-    jax.tree.map(np.testing.assert_array_equal, again, found)
-
-
-def test_texts_that_cannot_be_packed_are_refused():
-    for says, changed in (
-        ("length is 99, but the texts have 3 tokens", {"length": 99}),
-        ("end is '</s>', which is no token", {"end": "</s>"}),
-        ("5 tokens, but the table of embeddings has 4 rows", {"vocabulary": 4}),
-    ):
-        with pytest.raises(ValueError, match=says):
-            text.packed(
-                five_words(), ["a b"], **{"length": 2, "end": "<end>"} | changed
-            )
-    with pytest.raises(TypeError, match="texts is a string"):
-        text.packed(five_words(), "a b", length=2, end="<end>")
 
 
 @needs_minilm

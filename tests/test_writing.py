@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from kdjax import losses, models
-from kdjax.data.text import next_tokens
+from kdjax.data.language import next_tokens
 from kdjax.models.generation import Written, generate
 from kdjax.training import writing
 

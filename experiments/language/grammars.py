@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kdjax.data import Data, text
+from kdjax.data import Data
+from kdjax.data.language import next_tokens
 from kdjax.models import Batch, Outputs
 
 END = 0  # ends a text, and begins it
@@ -82,7 +83,7 @@ def batch(written: np.ndarray, mask: np.ndarray) -> Batch:
     first = np.full((len(written), 1), END)
     tokens = np.concatenate([first, np.where(mask, written, 0)], 1).astype(np.int32)
     mask = np.concatenate([np.ones_like(first), mask], 1).astype(np.int32)
-    label = np.asarray(text.next_tokens(tokens, mask))
+    label = np.asarray(next_tokens(tokens, mask))
     length = np.ones(len(tokens), np.int32)
     return {"tokens": tokens, "mask": mask, "label": label, "prompt_length": length}
 

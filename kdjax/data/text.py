@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from kdjax.data.checks import with_arrays
@@ -15,8 +14,35 @@ from kdjax.data.source import Stream
 from kdjax.data.types import Data
 from kdjax.models import Batch
 
-TOKEN_ARRAYS = ("tokens", "mask", "segments")  # arrays [N, L]
+TOKEN_ARRAYS = ("tokens", "mask", "segments")  # arrays [N, L] of an encoder
 _MULTIPLE = 2  # of the lengths of buckets
+
+
+def opened(tokenizer: Any, vocabulary: int | None = None) -> Any:
+    """A Tokenizer of the package tokenizers, from a file or a copy of one.
+
+    Args:
+      tokenizer: A ``tokenizer.json``, or such a Tokenizer.
+      vocabulary: Number of rows of the table of embeddings, if it is to be checked.
+
+    Raises:
+      ValueError: if the tokenizer has more tokens than the vocabulary.
+    """
+    from tokenizers import Tokenizer
+
+    if isinstance(tokenizer, Tokenizer):
+        found = Tokenizer.from_str(tokenizer.to_str())
+    else:
+        found = Tokenizer.from_file(str(tokenizer))
+    size = 1 + max(found.get_vocab().values())
+    if vocabulary is not None and size > vocabulary:
+        raise ValueError(
+            f"tokenizer has {size} tokens, but the table of embeddings has "
+            f"{vocabulary} rows"
+        )
+    found.no_padding()
+    found.no_truncation()
+    return found
 
 
 def tokenized(
@@ -51,14 +77,13 @@ def tokenized(
         raise ValueError("texts is empty, but takes at least one text")
     if others is not None and len(others) != len(texts):
         raise ValueError(f"others has {len(others)} texts, but takes {len(texts)}")
-    opened = _opened(tokenizer, vocabulary)
-    special = opened.num_special_tokens_to_add(others is not None)
+    its = opened(tokenizer, vocabulary)
+    special = its.num_special_tokens_to_add(others is not None)
     if longest <= special:
         raise ValueError(f"longest is {longest}, but takes more than {special}")
-    opened.enable_truncation(longest)
-    opened.no_padding()
+    its.enable_truncation(longest)
     rows = list(texts) if others is None else list(zip(texts, others, strict=True))
-    encoded = opened.encode_batch(rows)
+    encoded = its.encode_batch(rows)
     length = max(len(each.ids) for each in encoded)
     # Padding is 0, whatever the tokenizer's own is: the mask excludes it.
     arrays = {name: np.zeros((len(rows), length), np.int32) for name in TOKEN_ARRAYS}
@@ -68,81 +93,6 @@ def tokenized(
         arrays["mask"][row, :count] = 1
         arrays["segments"][row, :count] = each.type_ids
     return arrays
-
-
-def _opened(tokenizer: Any, vocabulary: int | None) -> Any:
-    """A tokenizer, if it fits the table of embeddings."""
-    from tokenizers import Tokenizer
-
-    if not isinstance(tokenizer, Tokenizer):
-        tokenizer = Tokenizer.from_file(str(tokenizer))
-    size = 1 + max(tokenizer.get_vocab().values())
-    if vocabulary is not None and size > vocabulary:
-        raise ValueError(
-            f"tokenizer has {size} tokens, but the table of embeddings has "
-            f"{vocabulary} rows"
-        )
-    return tokenizer
-
-
-def packed(
-    tokenizer: Any,
-    texts: Sequence[str],
-    *,
-    length: int,
-    end: str,
-    vocabulary: int | None = None,
-) -> Batch:
-    """Texts one after another, cut into rows of equal length, for a decoder.
-
-    Args:
-      tokenizer: A ``tokenizer.json``, or a Tokenizer of the package tokenizers.
-      texts: In their order; what is left of them after the last whole row is dropped.
-      length: Number of tokens of a row.
-      end: The token after each text, such as ``<|endoftext|>``.
-      vocabulary: Number of rows of the table of embeddings, if it is to be checked.
-
-    Returns:
-      ``tokens``, ``mask`` and ``label``, ``[N, length]``; see `next_tokens`.
-
-    Raises:
-      TypeError: if a single string is given instead of texts.
-      ValueError: if the tokenizer has no such token or more tokens than the vocabulary,
-        or the texts do not fill a row.
-    """
-    if isinstance(texts, str):
-        raise TypeError("texts is a string, but takes a sequence of them")
-    opened = _opened(tokenizer, vocabulary)
-    if (last := opened.token_to_id(end)) is None:
-        raise ValueError(f"end is {end!r}, which is no token of the tokenizer")
-    opened.no_padding()
-    opened.no_truncation()
-    encoded = opened.encode_batch(list(texts), add_special_tokens=False)
-    every = np.array([i for each in encoded for i in (*each.ids, last)], np.int32)
-    rows = len(every) // length
-    if not rows:
-        raise ValueError(
-            f"length is {length}, but the texts have {len(every)} tokens in all"
-        )
-    tokens = every[: rows * length].reshape(rows, length)
-    mask = np.ones_like(tokens)
-    return {
-        "tokens": tokens,
-        "mask": mask,
-        "label": np.asarray(next_tokens(tokens, mask)),
-    }
-
-
-def next_tokens(tokens: Any, counts: Any) -> jax.Array:
-    """What a decoder is to predict at each place: the token after it, ``[B, L]``.
-
-    Args:
-      tokens: ``[B, L]``.
-      counts: ``[B, L]``, nonzero for tokens that are to be predicted. Where the next
-        token is not, and at the last place, it is -1.
-    """
-    following = jnp.where(jnp.asarray(counts) != 0, jnp.asarray(tokens), -1)
-    return jnp.pad(following[:, 1:], ((0, 0), (0, 1)), constant_values=-1)
 
 
 def lengths_of(split: Batch) -> np.ndarray:
@@ -156,7 +106,14 @@ def cut(batch: Batch) -> Batch:
     Few lengths mean few compilations.
     """
     length = 8 * -(-int(lengths_of(batch).max()) // 8)
-    return {**batch, **{name: batch[name][:, :length] for name in TOKEN_ARRAYS}}
+    return {**batch, **_shortened(batch, length)}
+
+
+def _shortened(batch: Batch, length: int) -> Batch:
+    """The arrays of tokens ``[B, L]`` up to this length; a label may be one."""
+    size = batch["tokens"].shape
+    names = [n for n in (*TOKEN_ARRAYS, "label") if n in batch]
+    return {n: batch[n][:, :length] for n in names if batch[n].shape == size}
 
 
 def bucket_lengths(lengths: np.ndarray, *, padding: float, most: int = 8) -> list[int]:
@@ -199,7 +156,7 @@ def bucketed(
     batch are left out, of an order drawn anew in each epoch.
 
     Args:
-      split: Arrays of ``N`` texts; `TOKEN_ARRAYS` are cut to the length of a batch.
+      split: Arrays of ``N`` texts; those of tokens are cut to the length of a batch.
       batch_size: Texts per batch.
       lengths: Lengths of the buckets, ascending, as of `bucket_lengths`.
       steps: Batches of an epoch. By default, as many as the texts fill.
@@ -252,8 +209,7 @@ class _Bucketed:
         rows, length = self._order[1][step]
         self.read += 1
         batch: dict[str, Any] = jax.tree.map(lambda a: a[rows], dict(self.split))
-        cut = {name: batch[name][:, :length] for name in TOKEN_ARRAYS}
-        return batch | cut | {"index": rows.astype(np.int32)}
+        return batch | _shortened(batch, length) | {"index": rows.astype(np.int32)}
 
     def _batches(self, epoch: int, steps: int) -> list[tuple[np.ndarray, int]]:
         rng = np.random.default_rng((self.seed, epoch))

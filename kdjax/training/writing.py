@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from kdjax.data.text import next_tokens
+from kdjax.data.language import next_tokens
 from kdjax.losses.ranges import Positive
 from kdjax.models import Batch, DecoderShape
 from kdjax.models.generation import Written, generate
