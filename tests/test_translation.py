@@ -8,9 +8,9 @@ import shutil
 import pytest
 
 from kdjax.data import translation
+from tests.published import SHARED
 
-SHARED = Path(__file__).parents[2] / "shared/data/text/multi30k"
-FOLDER = Path(os.environ.get("KDJAX_MULTI30K", SHARED))
+FOLDER = Path(os.environ.get("KDJAX_MULTI30K", SHARED / "text/multi30k"))
 needs_it = pytest.mark.skipif(not FOLDER.is_dir(), reason="needs KDJAX_MULTI30K")
 
 

@@ -80,7 +80,7 @@ def adam(*, learning_rate, clip, steps):
     """Adam that keeps the norm of the gradient, and clips it."""
 
     def update(updates, state, params=None):
-        return updates, Norm(optax.global_norm(updates))
+        return updates, Norm(optax.tree.norm(updates))
 
     keep = optax.GradientTransformation(lambda params: Norm(jnp.zeros(())), update)
     descend = optimizers.adam(learning_rate=learning_rate, steps=steps)
