@@ -11,7 +11,7 @@ from scipy import stats
 
 from kdjax import models
 from kdjax.models import hugging_face_decoders
-from kdjax.models.generation import beam_search, generate
+from kdjax.models.generation import beam_search, candidates, generate
 from tests.test_decoder import FAMILIES, STORED, applied, given
 
 TINY = models.DecoderShape(5, 1, 8, 2, 1, 8, context=16)
@@ -126,7 +126,8 @@ def test_a_wide_beam_finds_the_best_of_all_texts(tiny, ends_early, penalty):
     both = TINY, tiny, prompts, np.ones_like(prompts)
     greedy = np.asarray(generate(*both, new=new).tokens)
     end = int(greedy[0, 0]) if ends_early else None
-    found = beam_search(*both, new=new, beams=125, end=end, length_penalty=penalty)
+    settings = {"new": new, "beams": 125, "end": end, "length_penalty": penalty}
+    found = beam_search(*both, **settings)
     every = np.array(list(itertools.product(range(5), repeat=new)), np.int32)
     ends = every == (-1 if end is None else end)
     lengths = np.where(ends.any(1), ends.argmax(1) + 1, new)
@@ -141,6 +142,12 @@ def test_a_wide_beam_finds_the_best_of_all_texts(tiny, ends_early, penalty):
     np.testing.assert_array_equal(found.mask.sum(1), lengths[best])
     own = found.log_probabilities.sum(1) / lengths[best] ** penalty
     np.testing.assert_allclose(own, scores.max(1), atol=1e-4)
+    if not ends_early:
+        all_of_them = candidates(*both, **settings)
+        from_best = -np.sort(-scores, 1)
+        sums = all_of_them.log_probabilities.sum(-1)
+        np.testing.assert_allclose(sums, from_best, atol=1e-4)
+        np.testing.assert_array_equal(all_of_them.tokens[:, 0], found.tokens)
     assert (expected != greedy).any()  # which a search without candidates would write
     if ends_early:
         assert (lengths[best] != lengths[sums.argmax(1)]).any() == (penalty > 0)

@@ -93,12 +93,36 @@ def beam_search(
     end: int | None = None,
     length_penalty: float = 1.0,
 ) -> Written:
-    """Searches for the most probable text, with this number of candidates at a time.
+    """Searches for the most probable text: the first of `candidates`."""
+    every = candidates(
+        shape,
+        params,
+        prompts,
+        mask,
+        new=new,
+        beams=beams,
+        end=end,
+        length_penalty=length_penalty,
+    )
+    return Written(*(each[:, 0] for each in every))
+
+
+def candidates(
+    shape: DecoderShape,
+    params: Any,
+    prompts: jax.Array,
+    mask: jax.Array,
+    *,
+    new: int,
+    beams: int,
+    end: int | None = None,
+    length_penalty: float = 1.0,
+) -> Written:
+    """Texts of beam search, ``[B, beams, N]``, from the best to the worst.
 
     A candidate that has ended stays one, while its probability is among the highest. In
-    the end, that with the highest log-probability is taken, divided by the number of
-    tokens to the power of ``length_penalty``: 0 for that of the whole text, 1 for the
-    mean.
+    the end they are ordered by the log-probability, divided by the number of tokens to
+    the power of ``length_penalty``: 0 for that of the whole text, 1 for the mean.
 
     Args:
       shape: The sizes of the decoder.
@@ -153,8 +177,10 @@ def beam_search(
     state = 0, logits, cache, scores, written, jnp.ones((count, beams), bool)
     *_, scores, written, _ = jax.lax.while_loop(unfinished, write, state)
     tokens = jnp.maximum(written.mask.sum(-1), 1)
-    best = jnp.argmax(scores / tokens**length_penalty, -1)
-    return Written(*(each[jnp.arange(count), best] for each in written))
+    order = jnp.argsort(scores / tokens**length_penalty, -1, descending=True)
+    return Written(
+        *(jnp.take_along_axis(each, order[..., None], 1) for each in written)
+    )
 
 
 def _nothing(size: tuple[int, ...]) -> Written:
