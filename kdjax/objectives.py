@@ -9,7 +9,7 @@ two `Outputs` and the batch. One with several terms takes three lines::
         return soft + weight * hint
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 import inspect
@@ -22,7 +22,14 @@ from kdjax.losses.sequences import sequence_mean
 from kdjax.models import Batch, Outputs
 
 Objective = Callable[..., jax.Array]
-_NO_AXES = ("class_mask", "mask", "axis_name")  # arguments that cannot be swept
+# Arguments that cannot be swept.
+_NO_AXES = ("class_mask", "mask", "axis_name", "length_normalized")
+_LOGITS = {"teacher_logits": "teacher", "labels": "label"}
+_TEXTS = {
+    "teacher_logits": "teacher",
+    "tokens": "label",
+    "from_student": "from_student",
+}
 
 
 def on_logits(loss: Callable[..., jax.Array]) -> Objective:
@@ -40,8 +47,11 @@ def on_logits(loss: Callable[..., jax.Array]) -> Objective:
       TypeError: if an argument of the loss cannot be identified.
     """
     parameters = inspect.signature(loss).parameters.values()
-    takes = _takes([p.name for p in parameters if p.kind <= p.POSITIONAL_OR_KEYWORD])
-    return _OnLogits(loss, takes)
+    names = [p.name for p in parameters if p.kind <= p.POSITIONAL_OR_KEYWORD]
+    own = len(names) == 3 and not {*names[:2]} & _LOGITS.keys()  # a user's names
+    if own and names[2] != "teacher_logits":
+        return _OnLogits(loss, ("student", "teacher", "label"))
+    return _OnLogits(loss, _takes("on_logits", names, _LOGITS))
 
 
 def on_tokens(loss: Callable[..., jax.Array]) -> Objective:
@@ -54,6 +64,27 @@ def on_tokens(loss: Callable[..., jax.Array]) -> Objective:
       loss: With one value per token, such as `kdjax.losses.reverse_kl`.
     """
     return _OnTokens(on_logits(loss))
+
+
+def on_texts(loss: Callable[..., jax.Array]) -> Objective:
+    """Makes an objective of a loss of whole texts.
+
+    The loss takes the student's logits ``[B, L, V]`` first, then ``teacher_logits``,
+    the ``tokens`` to predict or ``from_student``, identified by these names, and a
+    ``mask`` by keyword. Its other keyword-only arguments are hyperparameters.
+
+    Args:
+      loss: Such as `kdjax.losses.sequence_nll`, `kdjax.losses.gkd` or, of texts that
+        the student wrote, `kdjax.losses.minillm`.
+
+    Raises:
+      TypeError: if an argument of the loss cannot be identified, or it takes no mask.
+    """
+    parameters = inspect.signature(loss).parameters
+    if "mask" not in parameters:
+        raise TypeError(f"on_texts: {name_of(loss)} takes no mask; use on_tokens")
+    kinds = [p.name for p in parameters.values() if p.kind <= p.POSITIONAL_OR_KEYWORD]
+    return _OnLogits(loss, _takes("on_texts", kinds, _TEXTS), masked=True)
 
 
 def from_several(objective: Objective) -> Objective:
@@ -69,17 +100,17 @@ def from_several(objective: Objective) -> Objective:
 class _OnLogits:
     # Not a partial with a signature, because annotations do not pickle.
     loss: Callable[..., jax.Array]
-    takes: tuple[str, ...]  # some of "student", "teacher" and "label", in order
+    takes: tuple[str, ...]  # "student" and some of "teacher" and arrays of the batch
+    masked: bool = False  # whether it takes the mask of the labels
 
     def __call__(
         self, student: Outputs, teacher: Outputs, batch: Batch, **hyperparameters: Any
     ) -> jax.Array:
-        gives = {
-            "student": lambda: student.logits,
-            "teacher": lambda: teacher.logits,
-            "label": lambda: batch["label"],
-        }
-        return self.loss(*(gives[name]() for name in self.takes), **hyperparameters)
+        of = {"student": student, "teacher": teacher}
+        given = (of[n].logits if n in of else batch[n] for n in self.takes)
+        if self.masked:
+            hyperparameters["mask"] = batch["label"] >= 0
+        return self.loss(*given, **hyperparameters)
 
     @property
     def __name__(self) -> str:
@@ -162,16 +193,16 @@ def name_of(function: Callable) -> str:
     return getattr(function, "__name__", type(function).__name__)
 
 
-def _takes(names: list[str]) -> tuple[str, ...]:
-    known = {"teacher_logits": "teacher", "labels": "label"}
-    own = len(names) == 3 and not {*names[:2]} & known.keys()  # a user's names
-    if own and names[2] != "teacher_logits":
-        return ("student", "teacher", "label")
+def _takes(
+    adapter: str, names: Sequence[str], known: Mapping[str, str]
+) -> tuple[str, ...]:
+    """What the positional arguments of a loss are."""
     unknown = [name for name in names[1:] if name not in known]
     if not names or unknown or names[0] in known:
+        *some, last = known
         raise TypeError(
-            f"on_logits: the loss takes {', '.join(names) or 'nothing'}, but after the "
-            f"student's logits it may only take arguments named teacher_logits and "
-            f"labels; hyperparameters must be keyword-only"
+            f"{adapter}: the loss takes {', '.join(names) or 'nothing'}, but after the "
+            f"student's logits it may only take arguments named {', '.join(some)} and "
+            f"{last}; hyperparameters must be keyword-only"
         )
     return ("student", *(known[name] for name in names[1:]))

@@ -157,3 +157,25 @@ def test_a_loss_of_tokens_is_a_mean_over_those_to_predict():
     nll = objectives.on_tokens(losses.cross_entropy)(*both, batch)
     own = np.asarray(jax.nn.log_softmax(logits))
     assert float(nll[0]) == pytest.approx(-(own[0, 0, 1] + own[0, 1, 2]) / 2)
+
+
+def test_a_loss_of_texts_is_given_what_it_takes():
+    q, p = RNG.normal(size=(2, 3, 4, 5)).astype(np.float32)
+    label = np.array([[1, 2, -1, -1], [0, 4, 0, 3], [-1, -1, -1, -1]], np.int32)
+    own = np.array([True, False, True])
+    batch = {"label": label, "from_student": own}
+    both, mask = (Outputs(q), Outputs(p)), label >= 0
+    for loss, chosen, expected in (
+        (losses.sequence_nll, {}, (q, label)),
+        (losses.gkd, {"student_share": 0.2, "beta": 0.4}, (q, p, own)),
+        (losses.minillm, {"teacher_share": 0.1}, (q, p, label)),
+    ):
+        objective = pickle.loads(pickle.dumps(objectives.on_texts(loss)))
+        got = objective(*both, batch, **chosen)
+        np.testing.assert_array_equal(got, loss(*expected, mask=mask, **chosen))
+        assert got.shape == (3,) and taken(objective) == set(chosen)
+    with pytest.raises(TypeError, match="forward_kl takes no mask; use on_tokens"):
+        objectives.on_texts(losses.forward_kl)
+    says = "on_texts: the loss takes student_logits, tokens, old.* named teacher_logits"
+    with pytest.raises(TypeError, match=says):
+        objectives.on_texts(losses.clipped_policy_loss)
