@@ -28,6 +28,9 @@ MODULES = (
     "glue.data_fraction",
     "glue.temperature_alpha",
     "glue.embeddings",
+    "language.divergences",
+    "language.skew_stability",
+    "language.translation",
     "toy.mode_covering",
 )
 

@@ -19,6 +19,7 @@ STUDIES = experiments.studies()
 SIZES = {  # of training, validation and test splits
     "mnist": ([55_000, 5_000, 10_000], [60_000, 0, 10_000]),
     "cifar10_10k": ([10_000, 5_000, 10_000],),
+    "cifar10": ([45_000, 5_000, 10_000],),
 }
 
 

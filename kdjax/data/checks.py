@@ -80,6 +80,8 @@ def check_labels(name: str, split: Batch, outputs: Outputs) -> None:
     *leading, classes = outputs.logits.shape
     labels = np.asarray(split["label"])
     wanted = (len(labels), *leading[1:])
+    if len(wanted) == 2 and "tokens" in split:  # texts of each split have own lengths
+        wanted = np.shape(split["tokens"])
     if labels.dtype.kind not in "iu" or labels.shape != wanted:
         raise ValueError(
             f"{name} labels have shape {labels.shape} and type {labels.dtype}, but a "

@@ -1,0 +1,64 @@
+"""The largest gradient, how soon a student learns, and the cosine with reverse KL.
+
+Students learn by skewed forward KL, from random weights or after likelihood. Left and
+middle: dots are means over {config[seeds]} seeds, with 95 % intervals; open dots are
+divided by the square of one minus the skew, the dashed line is forward KL with its
+gradient clipped, from random weights. Middle: both KL divergences between texts, at the
+end. Right: the cosine between the gradients of skewed and of reverse KL, of students
+that have learned by likelihood.
+"""
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+
+from kdjax import results
+from kdjax.study.statistics import interval
+from paper_figs import figures
+
+RESULTS = "skew_stability"
+MADE_BY = "experiments.language.skew_stability"
+STARTS = {"cold": ("random weights", figures.RED), "warm": ("likelihood", figures.BLUE)}
+COLUMNS = {
+    "largest_norm": "largest norm of the gradient",
+    "test_both_kl": "sum of both KL (nats)",
+}
+
+
+def draw(name: str) -> Figure:
+    runs, cosines = results.load(name), results.load(name, "cosines")
+    fig, axes = plt.subplots(1, 3, figsize=(figures.PAGE, 2.4))
+    skews = sorted(runs["skew"].unique())
+    for ax, (column, label) in zip(axes, COLUMNS.items(), strict=False):
+        for start, (_, colour) in STARTS.items():
+            own = runs[(runs["start"] == start) & np.isinf(runs["clip"])]
+            for power, fill in ((0, "full"), (2, "none")):
+                rows = own[own["power"] == power]
+                points(ax, rows, column, skews, color=colour, fillstyle=fill)
+        clipped = runs[np.isfinite(runs["clip"]) & (runs["start"] == "cold")]
+        ax.axhline(clipped[column].mean(), color="0.4", linestyle="--", linewidth=0.8)
+        ax.set(yscale="log", ylabel=label)
+    points(axes[2], cosines, "cosine", skews, color=figures.BLUE, fillstyle="full")
+    axes[2].set(ylabel="cosine with reverse KL")
+    for ax in axes:
+        ax.set(xlabel="skew")
+        ax.set_xticks(range(len(skews)), [f"{s:g}" for s in skews])
+    marks = [figures.mark(label, colour, "o") for label, colour in STARTS.values()]
+    marks.append(figures.mark("same scale", "0.3", "o", fillstyle="none"))
+    fig.legend(handles=marks, loc="outside lower center", ncols=3)
+    return fig
+
+
+def points(
+    ax: Axes, rows: pd.DataFrame, column: str, skews: list[float], **look: str
+) -> None:
+    """Plots the mean of a column at each skew, at equal distances."""
+    for skew, values in rows.groupby("skew")[column]:
+        mean, half = interval(values)
+        ax.errorbar(skews.index(skew), mean, yerr=half, marker="o", **look)
+
+
+if __name__ == "__main__":
+    figures.main(draw, __file__, RESULTS, MADE_BY)
