@@ -100,7 +100,7 @@ def test_translations_are_scored_by_their_words(task, teacher):
     assert row["bleu_greedy"] == pytest.approx(100) and row["coverage_risk"] == 2.5
     swapped = [ENGLISH[i] for i in (1, 0, 2, 4, 3, 5)]
     expected = BLEU().corpus_score(swapped, [ENGLISH]).score
-    assert row["bleu_beam"] == pytest.approx(expected) and expected < 60
+    assert row["bleu_beam"] == pytest.approx(expected) and expected < 90
     model = models.decoder(teacher.shape)
     # The sampled translations are the true ones, of which the teacher has this risk.
     risk = translation.nll(model, teacher.params, task.data.train)

@@ -109,7 +109,7 @@ def cut(batch: Batch) -> Batch:
     return {**batch, **_shortened(batch, length)}
 
 
-def _shortened(batch: Batch, length: int) -> Batch:
+def _shortened(batch: Batch, length: int) -> dict[str, Any]:
     """The arrays of tokens ``[B, L]`` up to this length; a label may be one."""
     size = batch["tokens"].shape
     names = [n for n in (*TOKEN_ARRAYS, "label") if n in batch]

@@ -226,6 +226,8 @@ def _begun(
 
 def _most_probable(logits: jax.Array, top_p: Fraction) -> jax.Array:
     """The logits ``[B, V]``, with minus infinity for tokens that are not sampled."""
+    if isinstance(top_p, float | int) and top_p == 1:
+        return logits  # without sorting the vocabulary in every step
     probabilities = jax.nn.softmax(logits)
     ordered = jnp.sort(probabilities, -1, descending=True)
     before = jnp.cumsum(ordered, -1) - ordered

@@ -50,7 +50,11 @@ def stored(
     size = min(batch_size, count)
     # Parts of equal length compile once: the last one has some prompts again.
     rows = np.resize(np.arange(count), (-(-count // size), size))
-    program = jax.jit(lambda *given: continued(*given[1:3], write(*given)))
+
+    @jax.jit
+    def program(params: Any, prompts: Any, mask: Any, key: jax.Array) -> Batch:
+        return continued(prompts, mask, write(params, prompts, mask, key))
+
     first = params, prompts[rows[0]], mask[rows[0]], key
     mark = checkpoint.fingerprint(
         [program.lower(*first)], params, prompts, mask, jax.random.key_data(key)
