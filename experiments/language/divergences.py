@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -35,9 +35,34 @@ from kdjax.study.statistics import format_mean
 from kdjax.study.study import Outcome, Study, print_table
 from kdjax.study.types import Count, Fractions, Positive, Positives
 
+LOSSES = {
+    "forward_kl": losses.forward_kl,
+    "skew_forward_kl": losses.skew_forward_kl,
+    "jensen_shannon": losses.jensen_shannon,
+    "total_variation": losses.total_variation,
+    "adaptive_kl": losses.adaptive_kl,
+    "skew_reverse_kl": losses.skew_reverse_kl,
+    "reverse_kl": losses.reverse_kl,
+}
+Name = Literal[
+    "forward_kl",
+    "skew_forward_kl",
+    "jensen_shannon",
+    "total_variation",
+    "adaptive_kl",
+    "skew_reverse_kl",
+    "reverse_kl",
+]
+
 
 @dataclass(frozen=True)
 class Config(types.Config):
+    sizes: tuple[students.Size, ...] = ("starved", "middle", "ample")
+    """Sizes of the students."""
+    losses: tuple[Name, ...] = tuple(LOSSES)
+    """Divergences to learn by."""
+    texts: tuple[students.Whose, ...] = ("teacher", "mixed", "student")
+    """Whose texts to learn from."""
     betas: Fractions = (0.1, 0.5, 0.9)
     """Betas of the Jensen-Shannon divergence."""
     learning_rates: Positives = (1e-3, 3e-3, 1e-2)
@@ -56,23 +81,12 @@ class Config(types.Config):
     """Number of seeds, each with one student per setting."""
 
 
-LOSSES = {
-    "forward_kl": losses.forward_kl,
-    "skew_forward_kl": losses.skew_forward_kl,
-    "jensen_shannon": losses.jensen_shannon,
-    "total_variation": losses.total_variation,
-    "adaptive_kl": losses.adaptive_kl,
-    "skew_reverse_kl": losses.skew_reverse_kl,
-    "reverse_kl": losses.reverse_kl,
-}
-
-
 def arms(config, data) -> Iterator[Arm]:
-    for size in students.SIZES:
+    for size in config.sizes:
         yield arm(config, data, size, "likelihood", students.likelihood, "teacher")
         long = partial(students.divergence, losses.forward_kl)
         yield arm(config, data, size, "long", long, "teacher", times=2)
-        for name, texts in product(LOSSES, students.TEXTS):
+        for name, texts in product(config.losses, config.texts):
             objective, axes = partial(students.divergence, LOSSES[name]), {}
             if name == "jensen_shannon":
                 objective, axes = students.jensen_shannon, {"beta": config.betas}
@@ -248,8 +262,9 @@ STUDY = Study(
     show,
     cost="2 hours of one core",
     published={},
-    quick={"betas": (0.5,), "learning_rates": (3e-3,), "train": 2048}
-    | {"measured": 512, "seeds": 1, "epochs": 1},
+    quick={"sizes": ("middle",), "losses": ("reverse_kl",), "texts": ("student",)}
+    | {"learning_rates": (3e-3,), "train": 2048, "measured": 512, "seeds": 1}
+    | {"epochs": 1},
     claims=CLAIMS,
 )
 

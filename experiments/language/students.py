@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,8 @@ MIXTURE = grammars.Mixture()
 SIZES = {"starved": (1, 4), "middle": (1, 12), "ample": (2, 48)}  # layers and width
 TEXTS = {"teacher": 0.0, "mixed": 0.5, "student": 1.0}  # share that the student writes
 BATCH_SIZE = 64
+Size = Literal["starved", "middle", "ample"]
+Whose = Literal["teacher", "mixed", "student"]
 
 
 def likelihood(student, teacher, batch):
