@@ -7,6 +7,8 @@ for twice the steps. Marks are means over {config[seeds]} seeds, with 95 % inter
 Axes are logarithmic.
 """
 
+import math
+
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 import matplotlib.pyplot as plt
@@ -59,8 +61,9 @@ def draw(name: str) -> Figure:
 
 def named(runs: pd.DataFrame) -> pd.DataFrame:
     """Runs with the ``name`` of their loss, which has its beta."""
-    beta = runs["beta"].map(" {:.1f}".format).where(runs["beta"].notna(), "")
-    return runs.assign(name=runs["loss"] + beta)
+    beta = runs.get("beta", pd.Series(math.nan, runs.index))
+    words = beta.map(" {:.1f}".format).where(beta.notna(), "")
+    return runs.assign(name=runs["loss"] + words)
 
 
 def point(ax: Axes, rows: pd.DataFrame, **look: str) -> None:

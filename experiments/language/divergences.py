@@ -24,6 +24,7 @@ from itertools import product
 from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 
 from experiments.language import grammars, students
 from kdjax import losses
@@ -131,6 +132,12 @@ def values(runs, size, loss, texts, name="both_kl", beta=0.5):
     return rows.sort_values("seed")[f"test_{name}"].to_numpy()
 
 
+def names_of(runs):
+    """The loss of each run, with its beta if it has one."""
+    beta = runs.get("beta", pd.Series(np.nan, runs.index))
+    return runs["loss"].where(beta.isna(), runs["loss"] + beta.map(" {:.1f}".format))
+
+
 def difference(runs, one, other, size="starved", name="both_kl"):
     """``[seeds]``, a number of one loss and texts minus that of another."""
     return values(runs, size, *one, name) - values(runs, size, *other, name)
@@ -154,8 +161,7 @@ def texts_over_losses(runs):
     Deviations are of means over the other of both.
     """
     rows = runs[(runs["size"] == "starved") & runs["loss"].isin(LOSSES)]
-    loss = rows["loss"].where(rows["beta"].isna(), rows["loss"] + rows["beta"].map(str))
-    cells = rows.assign(loss=loss)
+    cells = rows.assign(loss=names_of(rows))
     each = [
         cells.pivot_table("test_both_kl", "seed", column).std(axis=1, ddof=1)
         for column in ("texts", "loss")
@@ -171,9 +177,7 @@ def compromise(runs):
 
 def show(tables, meta):
     runs = tables["runs"]
-    loss = runs["loss"].where(
-        runs["beta"].isna(), runs["loss"] + " " + runs["beta"].map("{:.1f}".format)
-    )
+    loss = names_of(runs)
     for size, rows in runs.groupby("size", sort=False):
         for name, title in (("forward_kl", "forward"), ("reverse_kl", "reverse")):
             keys = [loss[rows.index], rows["texts"]]
