@@ -30,7 +30,7 @@ import tyro
 from kdjax import data, files, losses, models, objectives, progress
 from kdjax.data.source import feeder
 from kdjax.study import flags
-from kdjax.training import Training, checkpoint, programs
+from kdjax.training import Training, checkpoint, programs, strategy
 
 BATCH, EPOCHS = 128, 10
 
@@ -66,7 +66,7 @@ class Kdjax:
             batch_size=BATCH,
         )
         feed, device = feeder(images.train, BATCH), jax.devices()[0]
-        self.runs = programs.runs_per_program(training, feed.example(), device)
+        self.runs = strategy.runs_per_program(training, feed.example(), device)
         lift = partial(_side_by_side, self.runs)
         self.phase = programs.phase(training, feed, lift=lift)
         hyperparameters = {

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from kdjax import data, progress
 from kdjax.data.source import feeder
-from kdjax.training import Training, programs
+from kdjax.training import Training, programs, strategy
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Student:
 
     def __init__(self, training: Training, examples: data.Data, **settings: float):
         feed = feeder(examples.train, training.batch_size)
-        scanned = programs.scans_well(training, examples, jax.devices()[0])
+        scanned = strategy.scans_well(training, examples, jax.devices()[0])
         self.phase = programs.phase(training, feed, scanned=scanned)
         self.arrays = jax.device_put(feed.arrays)
         self.run = self.phase.begin(

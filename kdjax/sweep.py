@@ -18,7 +18,7 @@ import pandas as pd
 from kdjax import checks, files, units, workers
 from kdjax.data.source import feeder
 from kdjax.data.types import Data
-from kdjax.training import programs
+from kdjax.training import strategy
 from kdjax.training.step import Training
 
 
@@ -116,7 +116,7 @@ def sweep(
     most = 1
     if vectorized:
         most = runs_per_program or min(
-            programs.runs_per_program(t, _example(t, d), devices[0])
+            strategy.runs_per_program(t, _example(t, d), devices[0])
             for t, d in zip(trainings, datas, strict=True)
         )
     groups = -(-rows // most)
@@ -149,7 +149,7 @@ def _example(training: Training, data: Data) -> Any:
 
 
 def _convolves(training: Training, data: Data) -> bool:
-    return programs.convolves(training, _example(training, data))
+    return strategy.convolves(training, _example(training, data))
 
 
 def _tables(

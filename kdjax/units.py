@@ -17,7 +17,7 @@ from kdjax.data.source import feeder
 from kdjax.data.types import Data
 from kdjax.models import Variables
 from kdjax.progress import console
-from kdjax.training import checkpoint, programs
+from kdjax.training import checkpoint, programs, strategy
 from kdjax.training.loop import Loop
 from kdjax.training.programs import Phase, Run
 from kdjax.training.step import Training
@@ -127,7 +127,7 @@ def compiled(job: Job, device: jax.Device) -> Compiled:
             training,
             feeder(data.train, training.batch_size),
             lift=lift,
-            scanned=programs.scans_well(training, data, device),
+            scanned=strategy.scans_well(training, data, device),
             steps_a_call=job.checkpoint_steps,
         )
         for training, data in zip(job.trainings, job.datas, strict=True)

@@ -13,7 +13,7 @@ import pytest
 from kdjax import losses, models, objectives
 from kdjax.models import Outputs
 from kdjax.sweep import grid
-from kdjax.training import Measure, programs, train
+from kdjax.training import Measure, strategy, train
 from tests import small
 from tests.small import ONE, assert_close, assert_same, swept
 
@@ -337,7 +337,7 @@ def test_fewer_runs_share_a_program_where_they_leave_more_activations():
 
     example = {"image": np.ones((100, 8), np.float32)}
     few, many = (
-        programs.runs_per_program(
+        strategy.runs_per_program(
             small.training(model=model(n)), example, jax.devices()[0]
         )
         for n in (1, 100_000)  # 2 x 120 MB a run, of 2**32

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from kdjax import files, models
-from kdjax.training import Measure, checkpoint, programs, train
+from kdjax.training import Measure, checkpoint, programs, strategy, train
 from kdjax.training.programs import Phase
 from tests import small
 
@@ -251,7 +251,7 @@ def test_two_at_the_same_run_are_one_after_the_other(tmp_path, capsys):
 
 @pytest.mark.parametrize("scanned", [True, False])
 def test_each_program_is_compiled_once(scanned, tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(programs, "scans_well", lambda *_: scanned)
+    monkeypatch.setattr(strategy, "scans_well", lambda *_: scanned)
 
     def weak(learning_rate):  # its state becomes weakly typed in the first step
         def update(gradients, state, params=None):

@@ -98,20 +98,21 @@ def _by_kernel(stride: int, x: jax.Array, by: jax.Array) -> jax.Array:
     images = _IMAGES if len(x) % _IMAGES == 0 else 1
     (height, width, channels), features = x.shape[1:], by.shape[-1]
 
-    def add(total: jax.Array, part: tuple[jax.Array, jax.Array]) -> tuple:
-        x, by = part
-        x = jnp.pad(x.transpose(3, 0, 1, 2), ((0, 0), (0, 0), (1, 1), (1, 1)))
-        by = by.reshape(-1, features)
-        rows = [x[:, :, i : i + height : stride] for i in range(3)]
+    def add(total: jax.Array, first: jax.Array) -> tuple[jax.Array, None]:
+        # Slices: to reshape the arrays, XLA would compute them a second time.
+        some = lax.dynamic_slice_in_dim(x, first, images).transpose(3, 0, 1, 2)
+        some = jnp.pad(some, ((0, 0), (0, 0), (1, 1), (1, 1)))
+        gradient = lax.dynamic_slice_in_dim(by, first, images).reshape(-1, features)
+        rows = [some[:, :, i : i + height : stride] for i in range(3)]
         patches = [
             jnp.concatenate([row[..., j : j + width : stride] for j in range(3)])
             for row in rows
         ]
-        return total + jnp.stack([p.reshape(-1, len(by)) @ by for p in patches]), None
+        products = [p.reshape(-1, len(gradient)) @ gradient for p in patches]
+        return total + jnp.stack(products), None
 
-    parts = x.reshape(-1, images, *x.shape[1:]), by.reshape(-1, images, *by.shape[1:])
     zero = jnp.zeros((3, 3 * channels, features), by.dtype)
-    total, _ = lax.scan(add, zero, parts)
+    total, _ = lax.scan(add, zero, jnp.arange(0, len(x), images))
     return total.reshape(3, 3, channels, features)
 
 

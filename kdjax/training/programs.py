@@ -8,8 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.stages import Wrapped
 
-from kdjax.data.source import ResidentFeed, Stream, StreamFeed, feeder
-from kdjax.data.types import Data
+from kdjax.data.source import ResidentFeed, StreamFeed
 from kdjax.models import Batch, Variables
 from kdjax.training import step as stepping
 from kdjax.training.metrics import Metrics
@@ -246,45 +245,3 @@ def _finish(
         (run.best, run.best_value),
     )
     return run._replace(best=best, best_value=best_value), named
-
-
-def scans_well(training: Training, data: Data, device: jax.Device) -> bool:
-    """Whether programs loop over steps.
-
-    All do but those of ragged streams, and those with convolutions on a CPU.
-    """
-    if isinstance(data.train, Stream) and data.train.ragged:
-        return False
-    example = feeder(data.train, training.batch_size).example()
-    return device.platform != "cpu" or not convolves(training, example)
-
-
-def convolves(training: Training, example: Batch) -> bool:
-    """Whether the model has convolutions, which are slow under vmap and scan.
-
-    Under `jax.vmap` over weights they become grouped convolutions, which are slow on
-    every device. On a CPU, their gradient is twenty times slower inside `jax.lax.scan`.
-    """
-    variables = jax.eval_shape(training.model.init, jax.random.key(0), example)
-    jaxpr = jax.make_jaxpr(training.model.apply)(variables, example)
-    return "conv_general_dilated" in str(jaxpr)
-
-
-def runs_per_program(training: Training, example: Batch, device: jax.Device) -> int:
-    """How many runs to vectorize for the highest throughput that memory allows.
-
-    On a CPU, weights and moments should fit in its cache: a step per run took 0.76 ms
-    with 4 runs of 300 units and 0.96 ms with 16, but 0.054 ms with 16 runs of 16 units
-    and 0.046 ms with 96. The memory is needed for weights, moments, best weights,
-    gradients, and the activations saved for the backward pass.
-    """
-    variables = jax.eval_shape(training.model.init, jax.random.key(0), example)
-    jaxpr = jax.make_jaxpr(training.model.apply)(variables, example)
-    parameters = sum(leaf.size for leaf in jax.tree.leaves(variables))
-    activations = sum(getattr(v.aval, "size", 0) for e in jaxpr.eqns for v in e.outvars)
-    cpu = device.platform == "cpu"
-    stats = None if cpu else device.memory_stats()
-    memory = (stats or {}).get("bytes_limit", 8 * 2**30) / 2
-    fastest = (1_500_000 if cpu else 100_000_000) // parameters
-    fitting = memory / 4 // (6 * parameters + 2 * activations)
-    return int(max(1, min(64, fastest, fitting)))

@@ -20,7 +20,7 @@ from kdjax import checks, files, progress
 from kdjax.data.source import ResidentFeed, StreamFeed, feeder
 from kdjax.data.types import Data
 from kdjax.models import Variables
-from kdjax.training import checkpoint, programs
+from kdjax.training import checkpoint, programs, strategy
 from kdjax.training.loop import Loop
 from kdjax.training.step import Training
 
@@ -126,7 +126,7 @@ def _phases(
             training,
             feed,
             lift=partial(_placed, state),
-            scanned=programs.scans_well(training, one, devices[0]),
+            scanned=strategy.scans_well(training, one, devices[0]),
             steps_a_call=steps_a_call,
         )
         for training, feed, one in zip(trainings, feeds, datas, strict=True)
