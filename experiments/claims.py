@@ -4,12 +4,13 @@ Popular articles on knowledge distillation repeat many claims in numbers. These 
 ones tested so far, in their usual words, with a few from Hinton's paper; some are
 tested in two ways. Each has a rule in the file of its experiment. It is supported if
 all of the 95 % interval of its statistic satisfies "supported if", refuted if none of
-it does, and otherwise undecided at this scale. Bounds are such that an effect too small
-to matter does not count: a gap of accuracy, for example, must exceed 0.2 percentage
-points. Verdicts are computed from the tables in results/. The rules were written before
-the experiments were run, with these exceptions: temperature_gradients and hinton_mnist
-were run again after their rules were written; the rules of temperature_width were set
-after temperature_alpha, a smaller version of the same experiment; and the rule of
+it does, and otherwise undecided at this scale. Where a claim is about a gap of
+accuracy, an effect too small to matter does not count: it must exceed 0.2 percentage
+points. Where it is about which of two is better, any difference counts. Verdicts are
+computed from the tables in results/. The rules were written before the experiments were
+run, with these exceptions: temperature_gradients and hinton_mnist were run again after
+their rules were written; the rules of temperature_width were set after
+temperature_alpha, a smaller version of the same experiment; and the rule of
 hinton_refit is that of the first claim, whose verdict was known. Two statistics became
 stricter after their runs: shares of a gain in what_is_dark have Fieller's interval (for
 the ratio of two means), and in alpha_teacher settings are selected for each seed by the

@@ -5,7 +5,7 @@ import math
 import pandas as pd
 import pytest
 
-from kdjax.study.claims import Claim, above, below, report, verdict
+from kdjax.study.claims import Claim, above, below, measured, report, verdict
 from kdjax.study.statistics import Estimate
 
 
@@ -20,6 +20,9 @@ def claim(bounds, measure=lambda runs: runs["x"]):
         (above(0.4), 0.4, 0.6, "supported"),
         (above(0.4), 0.3, 0.6, "undecided"),
         (above(0.4), 0.3, 0.4, "refuted"),
+        (above(0.4), 0.4, 0.4, "undecided"),
+        (below(0.4), 0.4, 0.4, "undecided"),
+        (below(0.4), 0.3, 0.3, "supported"),
         (below(0.0), -2, -1, "supported"),
         (below(0.0), -2, 1, "undecided"),
         (below(0.0), 1, 2, "refuted"),
@@ -36,6 +39,14 @@ def test_a_rule_is_said_in_words_and_recorded():
     assert claim(above(0.5)).rule == "above 0.5" and claim(below(2)).rule == "below 2"
     assert claim(below(2)).record() == {"supported": (None, 2)}
     assert claim(above(2)).refuted == (None, 2)
+
+
+def test_a_run_that_diverged_leaves_claims_not_evaluated():
+    runs = pd.DataFrame({"x": [1.0, 1.1, 0.9], "diverged": [False, True, False]})
+    found = measured(claim(above(0.5)), {"runs": runs})
+    assert verdict(claim(above(0.5)), found) == "not evaluated"
+    found = measured(claim(above(0.5)), {"runs": runs.assign(diverged=False)})
+    assert verdict(claim(above(0.5)), found) == "supported"
 
 
 def test_a_report_has_the_verdict_and_the_number():
@@ -57,5 +68,5 @@ def test_what_cannot_be_measured_is_an_error_of_the_published_results_alone():
 
 def test_a_claim_may_be_of_another_table():
     of_other = claim(above(0.5))._replace(table="other")
-    tables = {"runs": None, "other": pd.DataFrame({"x": [1.0, 1.0]})}
+    tables = {"runs": pd.DataFrame(), "other": pd.DataFrame({"x": [1.0, 1.0]})}
     assert "supported" in report(of_other, tables, decides=True)

@@ -57,24 +57,35 @@ def above(bound: float) -> Bounds:
 
 
 def measured(claim: Claim, tables: Tables) -> Estimate:
-    """The statistic of a claim with its interval."""
+    """The statistic of a claim with its interval; NaN if a run diverged."""
+    if diverged(tables):
+        return Estimate(math.nan, math.nan, math.nan)
     found = claim.measure(tables[claim.table])
     return found if isinstance(found, Estimate) else estimate(np.asarray(found, float))
+
+
+def diverged(tables: Tables) -> int:
+    """The number of runs that diverged."""
+    runs = tables.get("runs", pd.DataFrame())
+    return int(runs.get("diverged", pd.Series(dtype=bool)).sum())
 
 
 def verdict(claim: Claim, found: Estimate) -> str:
     """``supported``, ``refuted``, ``undecided`` or ``not evaluated``."""
     if not (math.isfinite(found.low) and math.isfinite(found.high)):
         return NOT_EVALUATED
-    for name in ("supported", "refuted"):
-        low, high = getattr(claim, name)
-        low, high = (
-            -math.inf if low is None else low,
-            math.inf if high is None else high,
-        )
-        if low <= found.low and found.high <= high:
-            return name
-    return "undecided"
+    held = [
+        name
+        for name in ("supported", "refuted")
+        if _within(found, getattr(claim, name))
+    ]
+    # Both hold where all seeds are exactly at the bound, which decides nothing.
+    return held[0] if len(held) == 1 else "undecided"
+
+
+def _within(found: Estimate, bounds: Bounds) -> bool:
+    low, high = bounds
+    return (low is None or low <= found.low) and (high is None or found.high <= high)
 
 
 def report(claim: Claim, tables: Tables, *, decides: bool) -> str:

@@ -192,12 +192,11 @@ def run(
     else:
         rich.print(f"nothing to do: results/{folder} has the results of this config")
     tables, meta = study.tables(folder), results.meta(folder)
-    diverged = int(tables["runs"].get("diverged", pd.Series(dtype=bool)).sum())
-    if diverged:
+    if diverged := claims.diverged(tables):
         console.print(f"{diverged} runs diverged: not in means, and no claim decided")
     study.show(tables, meta)
     if not quick:
-        decides = study.is_published(config) and not diverged
+        decides = study.is_published(config)
         for claim in study.claims.values():
             rich.print(claims.report(claim, tables, decides=decides))
 
