@@ -33,7 +33,7 @@ class Config(turns.Config):
 
 
 def images() -> data.Data:
-    """The embedded digits in three colours, with a margin, and a teacher's logits."""
+    """5,000 digits in three colours, with a margin, and a teacher's logits."""
     digits, _ = data.load("mnist5k")
     image = np.pad(digits.train["image"], ((0, 0), (2, 2), (2, 2)))
     labels = digits.train["label"]

@@ -2,7 +2,7 @@
 
     make bench    # three minutes, on an otherwise idle machine
 
-Both train students with Hinton's loss on the embedded digits, with Adam and batches of
+Both train students with Hinton's loss on 5,000 digits, with Adam and batches of
 128, for ten epochs per turn, with validation after each. PyTorch trains one student at
 a time, kdjax as many as a sweep vectorizes. Times are per student, and the minimum over
 turns, since other load on the machine can only increase them.
@@ -46,7 +46,7 @@ class Config:
 
 
 def digits() -> data.Data:
-    """The embedded digits, with random teacher logits."""
+    """5,000 digits, with random teacher logits."""
     images, _ = data.load("mnist5k")
     labels = images.train["label"]
     rng = np.random.default_rng(0)

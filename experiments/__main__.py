@@ -1,10 +1,10 @@
 """Experiments on distillation: what each asks, and what came out.
 
 Each is one file: a question, a config, what is trained, and claims with rules that
-decide them. `python -m experiments.MODULE` runs one (those on MNIST as published with
-`--dataset mnist`); `--quick` takes about a minute, and `--help` explains the rest.
-Listed are those with committed results; their minutes are the sum over processes, which
-had two CPU cores on MNIST and one elsewhere. A second process started on the same
+decide them. `python -m experiments.MODULE` runs one (on MNIST, add `--dataset mnist`:
+the default is 5,000 digits); `--quick` takes about a minute, and `--help` explains the
+rest. Listed are those with committed results; minutes are summed over processes, each
+with two CPU cores on MNIST and one elsewhere. A second process started on the same
 experiment shares its work. `python -m experiments` lists all.
 
     python -m experiments            # lists all

@@ -14,9 +14,9 @@ temperature_alpha, a smaller version of the same experiment; and the rule of
 hinton_refit is that of the first claim, whose verdict was known. Two statistics became
 stricter after their runs: shares of a gain in what_is_dark have Fieller's interval (for
 the ratio of two means), and in alpha_teacher settings are selected for each seed by the
-other seeds. Intervals are over seeds; those of teachers' beliefs, which have none, over
-test images. They leave out the variation of what all runs share: the test set, the
-teacher, and the selected learning rates.
+other seeds. Intervals are over seeds, or over test images for teachers' beliefs, since
+each teacher was trained once. They leave out the variation of what all runs share: the
+test set, the teacher, and the selected learning rates.
 
     python -m experiments.claims            # prints the table
     python -m experiments.claims --write    # writes docs/claims.md

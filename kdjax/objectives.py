@@ -74,8 +74,8 @@ def on_texts(loss: Callable[..., jax.Array]) -> Objective:
     ``mask`` by keyword. Its other keyword-only arguments are hyperparameters.
 
     Args:
-      loss: Such as `kdjax.losses.sequence_nll`, `kdjax.losses.gkd` or, of texts that
-        the student wrote, `kdjax.losses.minillm`.
+      loss: Such as `kdjax.losses.sequence_nll`, `kdjax.losses.gkd` or, with
+        ``teacher_share`` 0 for the student's own texts, `kdjax.losses.minillm`.
 
     Raises:
       TypeError: if an argument of the loss cannot be identified, or it takes no mask.

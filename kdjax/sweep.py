@@ -81,7 +81,7 @@ def sweep(
         by all phases or one per phase. Without a test split there are no test columns.
       seeds: Each determines the initial weights and the order of batches.
       name: Label of the progress bar.
-      fixed: Constants passed to view and teacher, such as the teacher's weights.
+      fixed: Constants passed to view, teacher and start, such as the teacher's weights.
       extras: ``extras(variables, data)`` returns further arrays to compute from the
         final variables, such as logits. The data are those of the last phase.
       vectorized: Whether to vectorize runs; by default, unless they have convolutions.

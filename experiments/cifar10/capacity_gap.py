@@ -3,10 +3,10 @@
 A plain network with two convolutions learns CIFAR-10 from published residual networks,
 and from plain networks of four to ten convolutions that are trained on the same images
 as the student. The losses are Hinton's at T = 4, Hinton's at a temperature selected for
-each teacher, and, with the first and the last teacher, DIST and KL between standardised
+each teacher, and, with plain-4 and ResNet-56, DIST and KL between standardised
 logits, with the default weights of their authors' code. Controls without a teacher are
-hard labels, label smoothing, and hard labels with twice the epochs. The last teacher
-also teaches for twice the epochs.
+hard labels, label smoothing, and hard labels with twice the epochs. ResNet-56 also
+teaches for twice the epochs.
 
 Learning rates and temperatures are selected on the validation set with a separate seed:
 one rate for each loss, by the median over teachers at T = 4, and then a temperature for

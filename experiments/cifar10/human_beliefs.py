@@ -13,11 +13,11 @@ validation images, because the published teachers were trained on them. Learning
 are selected on the validation set with a separate seed. Intervals are over seeds; those
 of teachers, which were trained once, are over test images.
 
-The embedded digits have no such answers. With them, networks are compared with the
+The digits have no such answers. With them, networks are compared with the
 first teacher at T = 1 instead, and no claim is evaluated. The file
 experiments/cifar10/people.py says where CIFAR-10H comes from.
 
-    python -m experiments.cifar10.human_beliefs --quick    # embedded digits
+    python -m experiments.cifar10.human_beliefs --quick    # 5,000 digits
     python -m experiments.cifar10.human_beliefs    # 2 hours of one core
 """
 

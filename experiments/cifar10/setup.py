@@ -41,7 +41,7 @@ Name = Literal[
 class Images(Config):
     dataset: Literal["mnist5k", "cifar10_10k", "cifar10"] = "cifar10_10k"
     """Data set: cifar10_10k (10,000 of CIFAR-10's training images), cifar10 (all), or
-    mnist5k (5,000 embedded digits, in colour)."""
+    mnist5k (5,000 digits, in a package, in colour)."""
 
     def check_data(self, info: data.Info) -> None:
         if info.name != "mnist5k":
@@ -157,7 +157,7 @@ WORTH = {
     "hard": ("makes a small network better", "hard labels"),
     "hard_long": ("is worth more than twice the epochs", "twice the epochs"),
 }
-# A run of about a minute on the embedded digits, for ``quick`` of every experiment.
+# A run of about a minute on 5,000 digits, for ``quick`` of every experiment.
 QUICK = {"dataset": "mnist5k", "teacher_epochs": 1, "epochs": 1, "seeds": 1}
 
 

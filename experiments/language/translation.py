@@ -1,14 +1,15 @@
 """Does a teacher's translation teach more than its distribution of the next word?
 
-A small decoder learns to translate German into English (Multi30k) by likelihood of the
-true translations, by the teacher's distribution of each next token of these (word-level
-distillation), by likelihood of what the teacher writes (sequence-level): found by beam
-search, greedily, or sampled once or four times; or the candidate of the beam that is
-most like the true translation (interpolation); or by both distributions and beam
-search. All train for the same number of steps, with the learning rate selected for
-likelihood of the true translations, with a separate seed. Hinton's loss has T = 1 and
-equal weights. Translations of the test pairs are decoded greedily and by beam search,
-with five candidates. There is one teacher, a decoder twice as deep and wide.
+A small decoder learns to translate German into English (Multi30k) in one of five ways:
+by likelihood of the true translations; by the teacher's distribution of each of their
+tokens (word-level distillation); by likelihood of the teacher's translations
+(sequence-level), found by beam search, greedily, or sampled once or four times; by
+likelihood of the beam's candidate most like the true translation (interpolation); or by
+word-level distillation on the translations of beam search. All train for the same
+number of steps, with the learning rate selected for likelihood of the true
+translations, with a separate seed. Hinton's loss has T = 1 and equal weights.
+Translations of the test pairs are decoded greedily and by beam search, with five
+candidates. There is one teacher, a decoder twice as deep and wide.
 
     python -m experiments.language.translation    # estimate: 8 hours of one core
 """

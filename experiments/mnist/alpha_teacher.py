@@ -9,7 +9,7 @@ regularisation, which is worse than its students. Students on hard labels (alpha
 have no teacher and are trained once per subset. The learning rate is selected on the
 validation set for every alpha, teacher and subset, with a separate seed.
 
-    python -m experiments.mnist.alpha_teacher                    # embedded digits
+    python -m experiments.mnist.alpha_teacher                    # 5,000 digits
     python -m experiments.mnist.alpha_teacher --dataset mnist    # 30 minutes, 2 cores
 """
 

@@ -6,7 +6,7 @@ Here, ten students of each kind are trained without augmentation. The learning r
 the teacher's weight are selected on 5,000 held-out images, with a seed that is not
 measured. `hinton_refit` then trains on all 60,000 images, as the paper does.
 
-    python -m experiments.mnist.hinton                    # embedded digits
+    python -m experiments.mnist.hinton                    # 5,000 digits
     python -m experiments.mnist.hinton --dataset mnist    # 70 minutes on 2 cores
 """
 

@@ -5,7 +5,7 @@ weight. Here, the teacher and the students are trained again on all 60,000 image
 the settings selected there. Since no images are held out, students are measured at the
 last epoch.
 
-    python -m experiments.mnist.hinton_refit                    # embedded digits
+    python -m experiments.mnist.hinton_refit                    # 5,000 digits
     python -m experiments.mnist.hinton_refit --dataset mnist    # 100 minutes on 2 cores
 """
 

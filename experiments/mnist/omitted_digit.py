@@ -15,7 +15,7 @@ which makes those errors optimistic. The learning rate is selected on validation
 without the digit. All students take about as many steps as in ``epochs`` passes over
 all images.
 
-    python -m experiments.mnist.omitted_digit                    # embedded digits
+    python -m experiments.mnist.omitted_digit                    # 5,000 digits
     python -m experiments.mnist.omitted_digit --dataset mnist    # 90 minutes, 2 cores
 """
 

@@ -5,7 +5,7 @@ Three baselines have the same budget: hard labels (alpha = 0), label smoothing, 
 teacher's most probable class as the label. The learning rate of every cell is selected
 on the validation set with a separate seed.
 
-    python -m experiments.mnist.temperature_alpha                    # embedded digits
+    python -m experiments.mnist.temperature_alpha                    # 5,000 digits
     python -m experiments.mnist.temperature_alpha --dataset mnist    # 1 hour, 2 cores
 """
 

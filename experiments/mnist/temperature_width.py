@@ -7,7 +7,7 @@ set with a separate seed. The table of best temperatures is descriptive and uses
 test set. Claims use temperatures selected on the validation set, for each seed by the
 other seeds.
 
-    python -m experiments.mnist.temperature_width                    # embedded digits
+    python -m experiments.mnist.temperature_width                    # 5,000 digits
     python -m experiments.mnist.temperature_width --dataset mnist    # 1,450 runs
 """
 

@@ -13,7 +13,7 @@ per example, so that the targets are fixed, as those of a teacher are. Since a s
 may memorise false similarities, there is also an arm with the mean over all
 permutations: the same confidence, with uniform non-target classes.
 
-    python -m experiments.mnist.what_is_dark                    # embedded digits
+    python -m experiments.mnist.what_is_dark                    # 5,000 digits
     python -m experiments.mnist.what_is_dark --dataset mnist    # 2 hours, 2 cores
 """
 

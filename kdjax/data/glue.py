@@ -1,7 +1,8 @@
 """Tasks of GLUE, labelled subsets of three more, and sentences without a download.
 
-GLUE's test sets have no labels. So a tenth of the training split is held out for
-selection, as ``validation``, and GLUE's validation split is the ``test`` split here.
+GLUE's test sets have no labels. So a tenth of the training split, or of a large one
+about 1,000 texts, is held out as ``validation``, for selection, and GLUE's validation
+split is the ``test`` split here.
 """
 
 from importlib import import_module

@@ -71,8 +71,8 @@ def with_copies(
 ) -> Batch:
     """The texts, then copies of all of them with some words replaced.
 
-    A word is replaced with this probability, by one of its neighbours; of a word in
-    several pieces, none is. Lengths, labels and all other arrays stay as they are.
+    Each word is replaced with probability ``share`` by one of its neighbours; words of
+    several tokens never are. Lengths, labels and all other arrays stay as they are.
 
     Args:
       split: Arrays of ``N`` texts, with ``tokens`` ``[N, L]``.

@@ -32,7 +32,7 @@ class Stream:
       ragged: Whether shapes may differ between batches, as of texts in buckets of
         length. A step is compiled for each of them, and runs by itself.
       content: Arrays and numbers that the batches are made of, so that a cached result
-        is not taken for that of other data. By default only the first batch says it.
+        is not taken for that of other data. By default, one batch stands for all.
     """
 
     make: Callable[[int], Iterable[Batch]]

@@ -101,7 +101,7 @@ def lengths_of(split: Batch) -> np.ndarray:
 
 
 def cut(batch: Batch) -> Batch:
-    """The batch without the places after its longest text, rounded up to eight.
+    """The batch cut to its longest text, rounded up to a multiple of eight.
 
     Few lengths mean few compilations.
     """
@@ -117,9 +117,9 @@ def _shortened(batch: Batch, length: int) -> dict[str, Any]:
 
 
 def bucket_lengths(lengths: np.ndarray, *, padding: float, most: int = 8) -> list[int]:
-    """The fewest lengths of buckets with which at most this share is padding.
+    """The fewest bucket lengths that keep the share of padding within ``padding``.
 
-    They are even. Of equally many, those with the least padding are taken.
+    They are even. Among sets of equal size, the one with the least padding is taken.
 
     Args:
       lengths: ``[N]``, the numbers of tokens of the texts.
@@ -151,9 +151,9 @@ def bucketed(
 ) -> Stream:
     """Batches of texts of similar length, shuffled in each epoch.
 
-    The texts of an epoch are sorted by bucket and cut into batches, which are then
-    shuffled. A batch has the length of its longest text's bucket. Texts beyond the last
-    batch are left out, of an order drawn anew in each epoch.
+    Texts are drawn in a new order in each epoch; those beyond the last batch are left
+    out. They are sorted by bucket and cut into batches, which are then shuffled. A
+    batch is as long as the bucket of its longest text.
 
     Args:
       split: Arrays of ``N`` texts; those of tokens are cut to the length of a batch.

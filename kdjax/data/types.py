@@ -8,10 +8,11 @@ from kdjax.models import Batch
 class Data(NamedTuple):
     """Splits of examples: arrays by name, all of the same length.
 
-    A split has ``image`` ``[N, ...]`` or ``tokens`` ``[N, length]``, ``label`` ``[N]``,
-    and optionally the `Outputs` of a teacher as ``teacher`` (see
-    `kdjax.training.teacher`). ``train`` may be a `kdjax.data.Stream` of batches.
-    ``validation`` is used for selection, ``test`` only once, at the end.
+    A split has ``image`` ``[N, ...]`` or ``tokens`` ``[N, length]``; ``label`` ``[N]``,
+    or ``[N, length]`` with -1 where no token is to be predicted; and optionally the
+    `Outputs` of a teacher as ``teacher`` (see `kdjax.training.teacher`). ``train`` may
+    be a `kdjax.data.Stream` of batches. ``validation`` is used for selection, ``test``
+    only once, at the end.
     """
 
     train: Batch | Any

@@ -1,10 +1,10 @@
 """A 3 x 3 convolution that is fast on a CPU, too.
 
-XLA's own gradient by the kernel is twenty times slower on a CPU inside a loop than
-outside. Here it is a sum of matrix products over a few images at a time, so that their
-patches stay in the cache. A convolution of a few channels, such as red, green and blue,
-is a product of blocks of pixels, at least twice as fast as XLA's own. On accelerators
-all is XLA's own.
+XLA's own gradient with respect to the kernel is twenty times slower on a CPU inside a
+loop than outside. Here it is a sum of matrix products over a few images at a time, so
+that their patches stay in the cache. A convolution of a few channels, such as red,
+green and blue, is a product of blocks of pixels, at least twice as fast as XLA's own.
+On accelerators all is XLA's own.
 """
 
 from functools import partial
@@ -94,7 +94,7 @@ def _gradients_on_cpu(stride: int, x: jax.Array, kernel: jax.Array, by: jax.Arra
 
 
 def _by_kernel(stride: int, x: jax.Array, by: jax.Array) -> jax.Array:
-    """The gradient by the kernel ``[3, 3, I, O]``, from patches with channels first."""
+    """The kernel's gradient ``[3, 3, I, O]``, from patches with channels first."""
     images = _IMAGES if len(x) % _IMAGES == 0 else 1
     (height, width, channels), features = x.shape[1:], by.shape[-1]
 

@@ -1,8 +1,8 @@
 """Transformer decoders in the form of Llama and Qwen2, with a cache for generation.
 
-The parameters are plain arrays: of the layers stacked, for a loop over them that
-compiles once, and of each matrix ``[outputs, inputs]``, the order in which a CPU reads
-them fastest when one token is generated at a time.
+The parameters are plain arrays. Those of all layers are stacked, so that one loop over
+them is compiled once. Matrices are ``[outputs, inputs]``, which a CPU reads fastest
+when one token is generated at a time.
 """
 
 from dataclasses import dataclass
@@ -79,7 +79,7 @@ class LanguageModel(NamedTuple):
 class Cache(NamedTuple):
     """Keys and values of all tokens so far, ``[layers, B, S, key_heads, head_width]``.
 
-    The token at a position has the row of this index.
+    Row ``i`` of the axis ``S`` belongs to the token at position ``i``.
     """
 
     keys: jax.Array

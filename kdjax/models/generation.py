@@ -45,8 +45,8 @@ def generate(
       new: The largest number of tokens to write.
       end: The token that ends a text, if any.
       temperature: Of the distribution from which tokens are sampled.
-      top_p: Only the most probable tokens are sampled, of which the probabilities at
-        this temperature add up to this; the most probable one always is.
+      top_p: Tokens are sampled from the fewest most probable ones whose probabilities,
+        at this temperature, add up to at least this.
 
     Returns:
       The text; log-probabilities are those of the decoder itself, at temperature 1.

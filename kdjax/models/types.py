@@ -15,7 +15,7 @@ class Outputs(NamedTuple):
 
     logits: Array  # [B, classes], or [B, tokens, vocabulary]
     features: tuple[Array, ...] = ()  # hidden activations, from the first layer
-    attention: tuple[Array, ...] = ()  # attention maps, from the first layer
+    attention: tuple[Array, ...] = ()  # scores before the softmax, from the first layer
     extras: Mapping[str, Any] = {}  # added by projectors: a memory, variances
 
 

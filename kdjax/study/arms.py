@@ -95,9 +95,9 @@ def all_tuned(
     Args:
       arms: Returns an iterable of arms. It is called repeatedly, and should create the
         arms lazily, since the data of all of them may not fit in memory.
-      alike: Columns of arms that share one learning rate if these are equal: that of
-        `kdjax.study.selection.shared_rate`, by the settings that were tried at all
-        rates. By default, each arm has its own.
+      alike: Columns of arms. Arms with equal values there share one learning rate, the
+        `kdjax.study.selection.shared_rate` of the settings tried at all rates. By
+        default, each arm has its own.
     """
     total = sum(1 for _ in arms())
 
@@ -128,8 +128,8 @@ def _rates(arms: Iterable[tuple[Arm, str]], alike: Sequence[str]) -> dict[tuple,
 def tuned(arm: Arm, place: str = "", rate: float | None = None) -> Tuned:
     """Selects settings in a search with a separate seed, and measures the arm there.
 
-    The search never sees the test images. An arm with one setting needs none, nor does
-    one that selects learning rates alone, of which there is one.
+    The search never sees the test images. An arm with a single setting, or with a
+    single learning rate and no other choice to make, needs no search.
 
     Args:
       arm: The arm to measure.

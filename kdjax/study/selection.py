@@ -66,7 +66,7 @@ def tried_at_all_rates(search: pd.DataFrame, axes: Sequence[str]) -> pd.DataFram
 
 
 def best_row(search: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
-    """The best row."""
+    """The row with the fewest validation errors; ties go to the lower NLL."""
     return _ranked(search, axes).head(1)
 
 

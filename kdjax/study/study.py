@@ -73,7 +73,7 @@ class Study:
       show: ``show(tables, meta)`` prints the main results.
       claims: Claims by name.
       paper: Numbers of the paper, for figures and tables.
-      cost: Approximate time of the published run on two CPU cores, in words.
+      cost: Approximate time of the published run, in words; on two cores by default.
       load: ``load(config, data_dir)`` returns the data, as `Loaded`.
     """
 

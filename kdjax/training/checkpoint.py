@@ -1,8 +1,8 @@
 """Atomic checkpoints by orbax, each sealed with a digest.
 
 The directory of a checkpoint is named after a fingerprint of the programs and their
-inputs. A change of model, loss, data, hyperparameters or jax therefore starts anew, and
-nothing else does.
+inputs. Any change of these, such as of the model, the data, the key or the number of
+steps per call, therefore starts anew.
 """
 
 from collections.abc import Callable, Sequence

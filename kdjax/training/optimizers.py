@@ -35,11 +35,12 @@ def adamw(
     """Adam with decoupled weight decay, warm-up and cosine decay to 0.
 
     Args:
-      learning_rate: Peak learning rate, after the warm-up.
+      learning_rate: Factor of the schedule; the peak is lower with a long warm-up,
+        because the cosine decay begins at the first step.
       steps: Total number of steps.
       weight_decay: Fraction of the weights, times the learning rate, subtracted in each
         step.
-      warmup: Fraction of the steps over which the learning rate rises from 0.
+      warmup: Fraction of the steps over which the learning rate rises.
 
     References:
       Loshchilov and Hutter, `Decoupled Weight Decay Regularization
@@ -64,11 +65,12 @@ def sgd(
     """SGD with momentum, L2 weight decay, warm-up and cosine decay to 0.
 
     Args:
-      learning_rate: Peak learning rate, after the warm-up.
+      learning_rate: Factor of the schedule; the peak is lower with a long warm-up,
+        because the cosine decay begins at the first step.
       steps: Total number of steps.
       momentum: Decay rate of the velocity.
       weight_decay: Factor of the weights that is added to their gradient.
-      warmup: Fraction of the steps over which the learning rate rises from 0.
+      warmup: Fraction of the steps over which the learning rate rises.
     """
     return optax.chain(
         optax.add_decayed_weights(weight_decay),

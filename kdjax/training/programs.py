@@ -40,7 +40,7 @@ class Phase(NamedTuple):
     steps_a_call: int
 
     def beside(self) -> tuple:
-        """What a fingerprint needs beside the text of the programs."""
+        """What a fingerprint needs besides the text of the programs."""
         known: list[Any] = [self.training.epochs, self.feed.steps, self.feed.example()]
         if self.training.measure_epochs != 1:
             known.append(self.training.measure_epochs)

@@ -30,14 +30,15 @@ class Training:
       model: The student.
       objective: ``(student, teacher, batch, *, hyperparameters) -> [B]``, whose mean is
         minimised; see `kdjax.objectives`.
-      epochs: Passes over the training examples.
-      batch_size: Examples per step. A last partial batch is dropped.
+      epochs: Passes over the training examples, or over the ``steps`` of a `Stream`.
+      batch_size: Examples per step; ignored for a `Stream`. A last partial batch is
+        dropped.
       optimizer: A function of hyperparameters, and of the number of ``steps`` if it has
         such an argument, as in `kdjax.training.optimizers`; or an optax transformation.
       teacher: ``(fixed, batch) -> Outputs``, stored in the batch or computed live.
       projector: Maps the outputs of student and teacher before the objective, and
         learns with the student; see `kdjax.models.projectors`.
-      view: Augments each batch before teacher and student see it.
+      view: Changes each batch before the student and a live teacher see it.
       start: ``start(variables, fixed)`` returns the variables at the first step, given
         those that the model draws; see `kdjax.training.start.pretrained`.
       constrain: ``constrain(params)``, applied to the student after every step; see

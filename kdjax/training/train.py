@@ -59,7 +59,7 @@ def train(
       hyperparameters: Of objective, optimizer and projector, by name, for all phases.
       data: Splits for training and validation, either shared or one per phase.
       key: Random key for initial parameters, order of examples, dropout and views.
-      fixed: Constants passed to view and teacher, such as the teacher's weights.
+      fixed: Constants passed to view, teacher and start, such as the teacher's weights.
       name: Label of the progress bar.
       devices: Devices to split each batch over; by default only one.
       directory: For checkpoints; ``runs`` in the cache by default.

@@ -1,8 +1,9 @@
 """Views: transformations of a batch, such as augmentation.
 
 A view is a function ``(key, batch, params, fixed) -> batch`` that keeps the number of
-examples. It augments images, or generates text with the student's ``params``. Teacher
-and student both see its result, and no gradient flows through it.
+examples. It augments images, or generates text with the student's ``params``. The
+student and a live teacher see its result, and no gradient flows through it. Stored
+outputs do not follow it, except with `of_stored`.
 """
 
 from collections.abc import Callable, Sequence
@@ -66,7 +67,7 @@ def masked_words(
       share: Share of words that are drawn, in (0, 1]; 0.15 in BERT.
 
     Raises:
-      ValueError: if the share is not.
+      ValueError: if the share is outside this range.
 
     References:
       Devlin et al., `BERT <https://arxiv.org/abs/1810.04805>`_, 2019, section 3.1.

@@ -28,19 +28,19 @@ def by_student(
 ) -> View:
     """A view in which the student continues the prompts, of some of the texts.
 
-    These are the first ones of the batch, so that their number is always the same. The
-    batch gets ``from_student`` ``[B]``, as `kdjax.losses.gkd` takes it.
+    The first texts of the batch are continued, a fixed number of them. The batch gets
+    ``from_student`` ``[B]``, as `kdjax.losses.gkd` takes it.
 
     Args:
       shape: The sizes of the student.
-      prompt: The largest number of tokens of a prompt, and that of all if they have no
-        length. The student writes at most as many as a text has places beside.
+      prompt: Number of tokens of each prompt, or, with ``prompt_length``, the largest.
+        The student writes at most ``L - prompt`` more, for texts of ``L`` places.
       end: The token that ends a text, if any.
       share: Share of the texts that the student writes, in [0, 1].
       temperature: At which it samples.
 
     Raises:
-      ValueError: if the share is not.
+      ValueError: if the share is outside this range.
     """
     if not 0 <= share <= 1:
         raise ValueError(f"share is {share!r}, but takes a number in [0, 1]")
