@@ -347,7 +347,7 @@ def test_what_is_said_of_peoples_beliefs_is_so():
     for name, places, sign, more in (
         ("confusions_hard", 3, 1, "over hard labels"),
         ("confusions_where_right", 3, 1, "on images that both get right"),
-        ("kl", 2, -1, "nats nearer to people than those of hard labels"),
+        ("kl", 2, -1, "nats nearer to people than those trained on hard labels"),
         ("kl_larger", 2, 1, "nats nearer still"),
         ("cat_learned", 3, 1, ""),
     ):
