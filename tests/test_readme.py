@@ -18,6 +18,7 @@ from tokenizers.pre_tokenizers import WhitespaceSplit
 from experiments import __main__ as listing
 from experiments import claims
 from experiments.cifar10 import (
+    all_images,
     capacity_gap,
     human_beliefs,
     losses,
@@ -30,6 +31,7 @@ from experiments.mnist import hinton, omitted_digit, temperature_alpha
 from kdjax import results
 from kdjax.study.claims import measured, verdict
 from kdjax.study.statistics import Estimate, estimate, format_mean, interval
+from paper_figs import fig23_all_images
 from paper_figs.fig16_losses import GROUPS, LOOKS
 
 ROOT = Path(__file__).parents[1]
@@ -178,6 +180,40 @@ def test_the_table_of_the_gap_on_cifar10_comes_from_the_committed_results():
     assert f"DIST is undecided, {points('dist')}" in words
     assert f"usual number by {points('gain_hard_long', -1)} points" in words
     assert f"twice the epochs adds another {points('gain_long')}." in words
+
+
+def test_what_is_said_of_all_images_is_so():
+    page = (ROOT / "results/cifar10.md").read_text()
+    words, tables = " ".join(page.split()), all_images.STUDY.tables("all_images")
+    runs, teachers = tables["runs"], tables["teachers"].set_index("teacher")
+    scores = (100 * runs["test_accuracy_last"]).groupby(
+        [runs["arm"], runs["teacher"], runs["student"]]
+    )
+    shown = scores.agg(format_mean)
+    for (arm, teacher), _ in runs.groupby(["arm", "teacher"]):
+        row = fig23_all_images.words(arm, teacher)
+        own = (shown[arm, teacher, name] for name in all_images.Config.students)
+        assert f"| {row} | {' | '.join(own)} |" in page
+    found = {n: measured(c, tables) for n, c in all_images.CLAIMS.items()}
+
+    def both(name, places, sign=1):
+        names = (f"{name}_plain_2", f"{name}_resnet_8")
+        return [in_words(found[n], places, sign) for n in names]
+
+    one, other = both("gap", 2)
+    assert f"costs its students {one} points (plain-2) and {other} (ResNet-8)" in words
+    assert f"costs a ResNet-8 {other} points" in README
+    better = 100 * (
+        teachers["accuracy"]["resnet-56"] - teachers["accuracy"]["resnet-20"]
+    )
+    assert f"itself {better:.1f} points better" in words
+    assert "than no teacher: {} and {} points".format(*both("gain_hard", 1)) in words
+    longer = both("gain_hard_long", 1, -1)
+    assert "are worth {} and {} points more".format(*longer) in words
+    verdicts = {n: verdict(all_images.CLAIMS[n], each) for n, each in found.items()}
+    names = ("dist_plain_2", "dist_resnet_8", "gain_hard_plain_2", "gain_hard_resnet_8")
+    assert {verdicts[name] for name in names} == {"undecided"}
+    assert f"from commit {results.meta('all_images')['commit']}:" in words
 
 
 def test_what_is_said_of_losses_is_so():

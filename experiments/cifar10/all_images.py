@@ -9,7 +9,7 @@ epochs. Each student's learning rate is selected on the validation set with hard
 and a separate seed, which favours hard labels. A gap must exceed 0.2 percentage points,
 since there is one teacher of each size.
 
-    python -m experiments.cifar10.all_images    # estimate: 4 hours of one core
+    python -m experiments.cifar10.all_images    # 8 hours of one core
 """
 
 from dataclasses import dataclass
@@ -173,7 +173,7 @@ STUDY = Study(
     Config,
     run,
     show,
-    cost="4 hours of one core",
+    cost="8 hours of one core",
     published={"dataset": "cifar10"},
     quick=setup.QUICK
     | {"students": ("plain-2",), "teachers": ("plain-2", "plain-4")}
