@@ -20,7 +20,8 @@ MADE_BY = "experiments.glue.recipes"
 NAMES = {
     "hinton": "Hinton",
     "alone": "teacher alone",
-    "alone_reworded": "… with words replaced",
+    "alone_long": "… for four times the epochs",
+    "alone_long_reworded": "… and words replaced",
     "logit_mse": "logit MSE",
     "pkd_skip": "PKD-Skip",
     "pkd_last": "PKD-Last",

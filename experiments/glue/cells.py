@@ -19,6 +19,7 @@ from kdjax.training import Training, start
 from kdjax.training.teacher import live
 
 CONTROLLED: tuple[terms.Name, ...] = ("pkd_last", "similarity")
+LONG = 4  # times the usual epochs, so that copies can replace texts seen many times
 USUAL = "tinybert"  # the distillation without labels from which all recipes begin
 Start = terms.Name | Literal["none"]
 
@@ -28,7 +29,7 @@ class Config(setup.Tasks):
     students: tuple[Name, ...] = ("2x128",)
     """Layers and widths of the students."""
     recipes: tuple[terms.Name, ...] = terms.ALL
-    """Recipes to try; the best two are also tried together."""
+    """Recipes to try; with controls, the best two are also tried together."""
     controls: bool = False
     """Whether to try fine-tuning for twice the epochs, PKD-Last and similarities with a
     teacher that was never trained, and the best two recipes together."""
@@ -166,9 +167,13 @@ def others(cell: Cell, rate: float) -> Iterator[Arm]:
         training = phases(cell, recipes[name])
         yield arm(cell, f"{name}_untrained", cell.usual, training, own, cell.untrained)
     if cell.reworded is not None:
-        training = phase(cell, terms.predicted, cell.epochs, cell.usual)
         axes = {"temperature": [1.0], "alpha": [1.0]} | rate
-        for name, data in (("alone", None), ("alone_reworded", cell.reworded)):
+        for name, times, data in (
+            ("alone", 1, None),
+            ("alone_long", LONG, None),
+            ("alone_long_reworded", LONG, cell.reworded),
+        ):
+            training = phase(cell, terms.predicted, times * cell.epochs, cell.usual)
             yield arm(cell, name, cell.usual, training, axes, data)
 
 

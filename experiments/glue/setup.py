@@ -64,6 +64,8 @@ class Tasks(Config):
     """Steps of each of these epochs, at most."""
     general_rate: Positive = 5e-4
     """Peak learning rate of the distillation without labels."""
+    words_rate: Positive = 1e-4
+    """The same, for a student that begins from layers of its teacher."""
 
 
 # A run of about a minute without a download, for ``quick`` of every experiment.

@@ -64,7 +64,9 @@ def beginning(
         projector=recipe.projector,
     )
     fixed = {"teacher": own.beginning(its, texts.train.example)}
-    return trained(learned, config, texts, fixed, f"{name} without labels, {way}")
+    return trained(
+        learned, config.general_rate, texts, fixed, f"{name} without labels, {way}"
+    )
 
 
 def without_labels(
@@ -77,12 +79,12 @@ def without_labels(
 
 
 def trained(
-    training: Training, config: Tasks, texts: Data, fixed: Any, name: str
+    training: Training, rate: float, texts: Data, fixed: Any, name: str
 ) -> Beginning:
     """What a student has learned, without its heads."""
     found = train(
         training,
-        {"learning_rate": config.general_rate},
+        {"learning_rate": rate},
         data=texts,
         key=jax.random.key(0),
         fixed=fixed,
@@ -112,7 +114,7 @@ def of_masked_words(
         start=start.pretrained,
     )
     fixed = {"start": own.params}
-    encoder = trained(head, config, texts, fixed, "head for masked words")
+    encoder = trained(head, config.general_rate, texts, fixed, "head for masked words")
     whole = hugging_face.Pretrained(shape, encoder.params)
     less = hugging_face.with_layers(whole, layers)
     learned = without_labels(
@@ -126,7 +128,8 @@ def of_masked_words(
     example = texts.train.example
     teacher = own._replace(params=encoder.params).beginning(its, example)
     fixed = {"teacher": teacher, "start": less.params}
-    found = trained(learned, config, texts, fixed, "student without labels, distilbert")
+    name = "student without labels, distilbert"
+    found = trained(learned, config.words_rate, texts, fixed, name)
     params = {n: p for n, p in found.params.items() if not n.startswith(WORD_HEAD)}
     return Beginning(params, encoder.seconds + found.seconds)
 
