@@ -51,7 +51,7 @@ def batch(rows, length=6):
 def sentences():
     splits, _ = glue.load("sentences")
     names = {"corpus": ["sentences"], "scored": "sentences", "retrieved": ["sentences"]}
-    return gathered({"sentences": splits}, count=100, **names)
+    return gathered({"sentences": splits}, count=80, **names)
 
 
 def test_sentences_of_pairs_are_in_turns(sentences):
@@ -67,10 +67,11 @@ def test_sentences_of_pairs_are_in_turns(sentences):
         assert texts[1 : known.sum() : 2] == pairs.second
         np.testing.assert_array_equal(scores[known], np.repeat(pairs.label, 2))
         assert len(texts) == len(scores) and len(texts) % 2 == 0
-    assert len(sentences.train) == len(set(sentences.train)) == 100
+    assert len(sentences.train) == len(set(sentences.train)) == 80
     lengths = [len(each.split()) for each in sentences.train]
     assert lengths == sorted(lengths) and lengths[0] < lengths[-1]
     assert not set(sentences.train) - {*splits["train"].first, *splits["train"].second}
+    assert not set(sentences.train) & {*sentences.validation, *sentences.test}
 
 
 def test_a_paraphrase_is_the_answer_to_its_query(sentences):
@@ -272,8 +273,10 @@ def test_a_small_run_has_all_students(tmp_path, monkeypatch):
     runs, teachers = outcome.tables["runs"], outcome.tables["teachers"]
     assert runs["arm"].tolist() == ["none"] * 2 + ["pkt"] * 2
     assert teachers["width"].tolist() == [8, 4]
+    drawn = outcome.tables["drawn"]
+    assert drawn["width"].tolist() == [4] and np.isfinite(drawn["spearman"]).all()
     assert runs["spearman"].nunique() == 4
-    assert facts["sentences"]["train"] == 265
+    assert facts["sentences"]["train"] == 87
 
 
 def table():

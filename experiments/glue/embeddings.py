@@ -7,13 +7,14 @@ teacher's embeddings reduced to the student's width by a singular value decompos
 Losses on relations compare similarities or distances within a batch, or push other
 sentences away (CRD), and so take any width.
 
-Controls are students without a teacher, which learn to tell their sentences apart under
-dropout (SimCSE); the losses with a teacher that was never trained; and a student that
-keeps its linear map, whose embeddings are as wide as the teacher's. Learning rates, and
-the temperature of neighbours, are selected on held-out training pairs of STS-B with a
-separate seed. Embeddings are means over tokens, of length one. They are judged by the
-rank correlation of their cosines with the scores of STS-B, and by how often the
-paraphrase of a sentence is the nearest of all second sentences of its task.
+Controls are students that have not learned anything; students without a teacher, which
+learn to tell their sentences apart under dropout (SimCSE); the losses with a teacher
+that was never trained; and a student that keeps its linear map, whose embeddings are as
+wide as the teacher's. Learning rates, and the temperature of neighbours, are selected
+on held-out training pairs of STS-B with a separate seed. Embeddings are means over
+tokens, of length one. They are judged by the rank correlation of their cosines with the
+scores of STS-B, and by how often the paraphrase of a sentence is the nearest of all
+second sentences of its task.
 
 Set KDJAX_MPNET and KDJAX_GLUE_SUBSETS to the folders of the larger teacher and of the
 subsets.
@@ -62,6 +63,7 @@ from kdjax.study.types import Count, Counts, Positives
 from kdjax.training import Training
 
 HEADS = 4
+MIXED = 0.4  # share of padding: relations need sentences of all lengths in a batch
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ class Config(Checked):
     """Numbers of layers to try at the last width."""
     teachers: tuple[Teacher, ...] = ("minilm", "mpnet", "untrained")
     """Teachers to try, with two layers at the last width."""
-    learning_rates: Positives = (1e-3, 4e-3)
+    learning_rates: Positives = (1e-3, 4e-3, 1.6e-2)
     """Peak learning rates (AdamW, cosine decay) to select from."""
     temperatures: Positives = (0.02, 0.05, 0.1)
     """Temperatures of neighbours to select from."""
@@ -151,7 +153,7 @@ def arms(config: Config, cell: Cell, data: Data, shape: Shape) -> Iterator[Arm]:
     every = ways(len(data.train["tokens"]))
     encoder = models.bert(shape, classes=1, dropout=0.1)
     judge = partial(selection.largest, score="validation_pearson_last")
-    lengths = setup.buckets(data.train)
+    lengths = setup.buckets(data.train, MIXED)
     stream = text.bucketed(data.train, config.batch_size, lengths=lengths)
     for name in cell.losses:
         network = as_sentences(encoder)
@@ -195,7 +197,7 @@ def _embedding(network: Model, variables: Any, row: Batch) -> jax.Array:
 def run(config: Config, texts: Sentences) -> Outcome:
     its_tokens = texts.tokens(own := setup.encoder())
     stored: dict[Teacher, Data] = {}
-    found, teachers = [], []
+    found, teachers, drawn = [], [], []
     for cell in cells(config):
         if cell.teacher not in stored:
             stored[cell.teacher] = embedded(cell.teacher, texts)
@@ -211,6 +213,7 @@ def run(config: Config, texts: Sentences) -> Outcome:
             heads=HEADS,
             feed_forward=4 * cell.width,
         )
+        drawn.append(at_the_start(cell, shape, data, texts))
         for arm, each in all_tuned(partial(arms, config, cell, data, shape)):
             scores = [judged(x, texts) for x in each.extras["embeddings"]]
             runs = each.runs.assign(**pd.DataFrame(scores))
@@ -218,7 +221,18 @@ def run(config: Config, texts: Sentences) -> Outcome:
     tables, seconds = gather(found)
     tables = {title: tables[title] for title in ("runs", "search")}
     tables["teachers"] = pd.DataFrame(teachers).drop_duplicates()
+    tables["drawn"] = pd.DataFrame(drawn).drop_duplicates()
     return Outcome(tables, {"seconds": round(seconds)})
+
+
+def at_the_start(
+    cell: Cell, shape: Shape, data: Data, texts: Sentences
+) -> dict[str, Any]:
+    """How a student is judged whose weights have been drawn, but not trained."""
+    network = as_sentences(models.bert(shape, classes=1))
+    variables = network.init(jax.random.key(0), data.validation)
+    x = jax.jit(partial(embeddings, network))(variables, data)["embeddings"]
+    return {"layers": cell.layers, "width": cell.width, **judged(x, texts)}
 
 
 def lead(
@@ -244,6 +258,8 @@ def show(tables: dict[str, pd.DataFrame], meta: dict[str, Any]) -> None:
     print_table(table, "Students: rank correlation and recall (%)")
     teachers = tables["teachers"].set_index(["teacher", "width"])[scores].round(1)
     print_table(teachers, "Teachers, also reduced to widths of students")
+    drawn = tables["drawn"].set_index(["layers", "width"])[scores].round(1)
+    print_table(drawn, "Students before they learn")
 
 
 CLAIMS = {
@@ -286,7 +302,7 @@ STUDY = Study(
         "corpus": ("sentences",),
         "scored": "sentences",
         "retrieved": ("sentences",),
-        "batch_size": 64,
+        "batch_size": 32,
         "seeds": 1,
         "other_seeds": 1,
     },

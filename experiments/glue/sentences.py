@@ -78,20 +78,23 @@ def gathered(
 
     Args:
       tasks: The splits of all tasks by name.
-      corpus: Tasks whose training sentences are to train on.
+      corpus: Tasks whose training sentences are to train on, but for those by which
+        students are judged.
       count: Number of sentences to draw from these, if there are more.
       scored: Task with scores of pairs.
       retrieved: Tasks in which paraphrases are retrieved.
     """
-    found = setup.distinct(tasks[name]["train"] for name in corpus)
-    drawn = np.random.default_rng(SEED).permutation(len(found))[:count]
-    train = sorted((found[i] for i in drawn), key=by_length)
     validation, selected = in_turns(tasks[scored]["validation"])
     test, judging = in_turns(tasks[scored]["test"])
     searches = {}
     for name in retrieved:
         searches[name], new = search(tasks[name], len(test))
         test += new
+    known = {*validation, *test}
+    texts = setup.distinct(tasks[name]["train"] for name in corpus)
+    found = [each for each in texts if each not in known]
+    drawn = np.random.default_rng(SEED).permutation(len(found))[:count]
+    train = sorted((found[i] for i in drawn), key=by_length)
     none = np.full(len(test) - len(judging), np.nan, np.float32)
     scores = selected, np.concatenate([judging, none])
     return Sentences(train, validation, test, scores, searches)

@@ -181,11 +181,11 @@ def task(name: str, own: Encoder, data_dir: str | None = None) -> Task:
     return Task(info, data, buckets(data.train))
 
 
-def buckets(split: Batch) -> tuple[int, ...]:
+def buckets(split: Batch, padding: float = PADDING) -> tuple[int, ...]:
     """Lengths of buckets; few for few batches, because each takes a compilation."""
     lengths = text.lengths_of(split)
     most = min(12, max(1, len(lengths) // (8 * BATCH_SIZE)))
-    return tuple(text.bucket_lengths(lengths, padding=PADDING, most=most))
+    return tuple(text.bucket_lengths(lengths, padding=padding, most=most))
 
 
 def check_directory(tasks: Sequence[str], data_dir: str | None) -> None:
