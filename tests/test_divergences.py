@@ -49,9 +49,21 @@ def test_divergences_are_what_the_texts_say(found, data):
     assert run["test_both_kl"] == pytest.approx(
         run["test_forward_kl"] + run["test_reverse_kl"]
     )
-    shares = [run[f"test_template_{i}"] for i in range(4)]
-    assert sum(shares) == pytest.approx(1)
     assert 0 <= run["test_valid"] < 1 and 0 < run["test_distinct_3"] < 1
+
+
+def test_shares_of_templates_are_of_valid_texts(data):
+    texts = {name: np.array(array[:50]) for name, array in data.test.items()}
+    before = grammars.is_valid(students.MIXTURE, texts)
+    nowhere = students.MIXTURE.allowed[:, 0].sum(0) == 0  # first in no template
+    texts["tokens"][:10, 1] = np.argmax(nowhere)
+    valid = np.asarray(grammars.is_valid(students.MIXTURE, texts))
+    assert before[:10].any() and not valid[:10].any() and valid.any()
+    template = np.asarray(grammars.template_of(students.MIXTURE, texts))
+    expected = np.bincount(template[valid], minlength=4) / valid.sum()
+    np.testing.assert_allclose(students.shares(texts), expected, atol=1e-6)
+    none = {name: array[:10] for name, array in texts.items()}
+    assert np.isnan(students.shares(none)).all()
 
 
 def test_distinct_counts_trigrams_of_a_text():

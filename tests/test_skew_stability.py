@@ -66,19 +66,19 @@ def test_a_student_is_traced_in_every_step(fast_compile):
 
 
 def test_a_row_has_percentiles_spikes_and_steps():
-    config = replace(CONFIG, steps=200, parts=4, target=2.0)
+    config = replace(CONFIG, steps=200, parts=4)
     norm = np.full(200, 3.0)
     norm[7] = 30.0
     loss = np.full(200, 1.0)
     loss[[10, 120, 160]] = [9.0, 2.5, 1.9]  # the first has too few before it
     forward = np.array([5.0, 3.0, 1.5, 1.0])
     found = skew_stability.row(
-        config, {"norm": norm, "loss": loss, "test_forward_kl": forward}
+        config, {"norm": norm, "loss": loss, "test_forward_kl": forward}, 2.0
     )
     assert (found["median_norm"], found["largest_norm"], found["spikes"]) == (3, 30, 1)
     assert found["steps_to_target"] == 150 and found["test_forward_kl"] == 1.0
     never = {"norm": norm, "loss": loss, "test_forward_kl": 9 + forward}
-    assert skew_stability.row(config, never)["steps_to_target"] == 200
+    assert skew_stability.row(config, never, 2.0)["steps_to_target"] == 200
 
 
 def test_claims_compare_what_they_say():

@@ -17,6 +17,7 @@ from experiments.glue import cells, recipes, setup, terms
 from experiments.glue.students import WIDE, Name
 from kdjax.study.claims import Claim, above
 from kdjax.study.command import main
+from kdjax.study.statistics import strict_mean
 from kdjax.study.types import Count, Positives
 
 # Millions of parameters of a student and its teacher, and the share of the teacher's
@@ -62,7 +63,7 @@ def kept(runs):
     """
     rows = runs[(runs["arm"] == "hinton") & (runs["start"] == "layers")]
     shares = rows["score"] / rows["teacher_score"]
-    return shares.groupby(rows["seed"]).agg(recipes.strict_mean).to_numpy()
+    return shares.groupby(rows["seed"]).agg(strict_mean).to_numpy()
 
 
 def gain(runs, student, way):

@@ -37,7 +37,7 @@ from kdjax.study import selection
 from kdjax.study.arms import gather
 from kdjax.study.claims import Claim, above
 from kdjax.study.command import main
-from kdjax.study.statistics import format_mean
+from kdjax.study.statistics import format_mean, strict_mean
 from kdjax.study.study import Outcome, Study, print_table
 
 ATTENTION = ("minilm", "minilm_v2")
@@ -135,11 +135,6 @@ def difference(rows, column, one, other):
     """
     means = rows.groupby(["seed", column])["score"].agg(strict_mean).unstack()
     return (means[one] - means[other]).to_numpy()
-
-
-def strict_mean(scores):
-    """The mean, or NaN if there is one among the scores."""
-    return scores.mean(skipna=False)
 
 
 def show(tables, meta):

@@ -15,7 +15,7 @@ from kdjax.models.generation import generate
 from kdjax.training import Training, writing
 
 MIXTURE = grammars.Mixture()
-SIZES = {"starved": (1, 4), "middle": (1, 12), "ample": (2, 48)}  # layers and width
+SIZES = {"starved": (1, 12), "middle": (1, 24), "ample": (2, 48)}  # layers and width
 TEXTS = {"teacher": 0.0, "mixed": 0.5, "student": 1.0}  # share that the student writes
 BATCH_SIZE = 64
 Size = Literal["starved", "middle", "ample"]
@@ -97,9 +97,8 @@ def numbers(size, count, variables, data):
         "distinct_3": distinct(own, 3),
     }
     found["both_kl"] = found["forward_kl"] + found["reverse_kl"]
-    template = grammars.template_of(MIXTURE, own)
-    for number in range(len(MIXTURE.weights)):
-        found[f"template_{number}"] = jnp.mean(template == number)
+    for number, share in enumerate(shares(own)):
+        found[f"template_{number}"] = share
     return {f"{split}_{name}": value for name, value in found.items()}
 
 
@@ -110,6 +109,14 @@ def written(shape, variables, count):
     mask, key = jnp.ones_like(first), jax.random.key(0)
     texts = generate(shape, variables["params"], first, mask, key, **settings)
     return writing.continued(first, mask, texts)
+
+
+def shares(texts):
+    """``[templates]``, shares of the valid texts; NaN if there are none."""
+    template = grammars.template_of(MIXTURE, texts)
+    each = jax.nn.one_hot(template, len(MIXTURE.weights))
+    valid = grammars.is_valid(MIXTURE, texts)[:, None]
+    return jnp.mean(each, 0, where=valid)
 
 
 def distinct(texts, n):

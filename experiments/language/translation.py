@@ -30,6 +30,7 @@ from experiments.language.translating import BEAMS, MLE, Task, Teacher
 from kdjax import losses, models, objectives
 from kdjax.models import Batch, DecoderShape
 from kdjax.models.generation import Written
+from kdjax.progress import console
 from kdjax.study import selection
 from kdjax.study.arms import Arm, Tuned, all_tuned, gather, tuned
 from kdjax.study.claims import Claim, above
@@ -114,7 +115,7 @@ def true_pairs(config: Config, task: Task, extras: Callable) -> Arm:
         task.in_batches(),
         config.seeds,
         {"learning_rate": config.learning_rates},
-        selection.best_row,
+        partial(selection.smallest, score="validation_nll_last"),
         extras=extras,
     )
 
@@ -226,10 +227,13 @@ def with_scores(task: Task, its: Teacher, one: Arm, each: Tuned) -> tuple[Arm, T
 
 def run(config, task):
     its = translating.teacher(config, task)
-    texts = texts_to_learn(its, task, config)
     samples = translating.texts_of(
         its, task, translating.sampled, task.data.test, "test", config.samples
     )
+    scores = of_teacher(task, its, samples)
+    bleu = float(scores["bleu_greedy"].iloc[0])
+    console.print(f"the teacher has {bleu:.1f} points of BLEU, decoded greedily")
+    texts = texts_to_learn(its, task, config)
     extras = of_students(config, task, samples)
     first = true_pairs(config, task, extras)
     found = [with_scores(task, its, first, tuned(first))]
@@ -238,7 +242,7 @@ def run(config, task):
     found += [with_scores(task, its, one, each) for one, each in all_tuned(arms)]
     tables, seconds = gather(found)
     tables = {name: tables[name] for name in ("runs", "search")}
-    tables["teacher"] = of_teacher(task, its, samples)
+    tables["teacher"] = scores
     tables["texts"] = of_texts(task, texts)
     return Outcome(tables, {"teacher": its.facts, "seconds": round(seconds)})
 
@@ -278,9 +282,14 @@ def closes(runs):
 
 
 def together(runs):
-    """``[seeds]``, points of both over the better of word level and beam texts."""
-    means = runs.groupby("method")["bleu_greedy"].mean()
-    return lead(runs, "word_and_beam", means[["word", "beam"]].idxmax())
+    """``[seeds]``, points of both over the better of word level and beam texts.
+
+    Which is better is judged by the other seeds.
+    """
+    table = runs.pivot(index="seed", columns="method", values="bleu_greedy")
+    either = table[["word", "beam"]].to_numpy().T
+    best = selection.best_by_others(either, -either)
+    return table["word_and_beam"].to_numpy() - best
 
 
 def show(tables, meta):

@@ -81,6 +81,11 @@ def largest(search: pd.DataFrame, axes: Sequence[str], *, score: str) -> pd.Data
     return search.sort_values([score, *losses, *axes], ascending=first).head(1)
 
 
+def smallest(search: pd.DataFrame, axes: Sequence[str], *, score: str) -> pd.DataFrame:
+    """The row with the smallest score; ties go to the smaller setting."""
+    return search.sort_values([score, *axes]).head(1)
+
+
 def _ranked(search: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
     """Rows from the best to the worst; ties are ordered by setting."""
     return search.sort_values([*_SCORES, *axes])

@@ -121,6 +121,11 @@ def format_estimate(found: Estimate) -> str:
     return f"{value} ({low} to {high})"
 
 
+def strict_mean(values: pd.Series) -> float:
+    """The mean; NaN if there is one among the values."""
+    return float(values.mean(skipna=False))
+
+
 def format_mean(values: ArrayLike, digits: int = 1) -> str:
     """Formats the mean and half of its interval; "-" if there are no values."""
     mean, half = interval(values)
