@@ -19,7 +19,7 @@ without TinyBERT's augmentation, copies of the texts in which words are replaced
 neighbours. Scores are GLUE's metrics on its validation
 split, which is never used for selection.
 
-    python -m experiments.glue.recipes    # estimate: 3 hours of one core
+    python -m experiments.glue.recipes    # estimate: 5 hours of one core
 """
 
 from dataclasses import asdict, dataclass
@@ -206,7 +206,7 @@ STUDY = Study(
     Config,
     run,
     show,
-    cost="3 hours of one core",
+    cost="5 hours of one core",
     published={},
     quick=setup.QUICK
     | {"recipes": ("pkd_last",), "starts": (USUAL,), "copies": 0, "controls": False}
