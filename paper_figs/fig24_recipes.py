@@ -19,8 +19,7 @@ RESULTS = "recipes"
 MADE_BY = "experiments.glue.recipes"
 NAMES = {
     "hinton": "Hinton",
-    "alone": "teacher alone",
-    "alone_long": "… for four times the epochs",
+    "alone_long": "teacher alone, four times the epochs",
     "alone_long_reworded": "… and words replaced",
     "logit_mse": "logit MSE",
     "pkd_skip": "PKD-Skip",

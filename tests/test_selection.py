@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kdjax.study.selection import best_setting, largest, range_less_others
+from kdjax.study.selection import best_setting, largest, range_less_others, smallest
 
 RUNS = pd.DataFrame(
     {
@@ -86,3 +86,10 @@ def test_the_largest_score_is_selected_and_the_smaller_setting_of_two():
     assert largest(search, ["weight"], score="f1")["weight"].tolist() == [1.0]
     tied = search.assign(f1=0.5, validation_nll_last=[0.3, 0.1, 0.4, 0.2])
     assert largest(tied, ["weight"], score="f1").equals(tied[1:2])
+
+
+def test_the_smallest_score_is_selected_and_diverged_runs_never():
+    rates, nll = [1e-3, 2e-3, 4e-3, 8e-3], [3.0, 2.0, 2.0, np.nan]
+    search = pd.DataFrame({"learning_rate": rates, "nll": nll, "errors": [1, 9, 9, 0]})
+    best = smallest(search, ["learning_rate"], score="nll")
+    assert best["learning_rate"].tolist() == [2e-3]

@@ -36,7 +36,7 @@ TEST = "test_accuracy_last"
 class Config(setup.SelectedRates):
     dataset: Literal["mnist5k", "cifar10_10k", "cifar10"] = "cifar10"
     """Data set: cifar10 (all of CIFAR-10), cifar10_10k (10,000 of its training images),
-    or mnist5k (5,000 digits, in a package, in colour)."""
+    or mnist5k (5,000 digits from a package, in colour)."""
     students: tuple[setup.Name, ...] = ("plain-2", "resnet-8")
     """The students."""
     teachers: tuple[setup.Name, setup.Name] = ("resnet-20", "resnet-56")

@@ -41,7 +41,7 @@ Name = Literal[
 class Images(Config):
     dataset: Literal["mnist5k", "cifar10_10k", "cifar10"] = "cifar10_10k"
     """Data set: cifar10_10k (10,000 of CIFAR-10's training images), cifar10 (all), or
-    mnist5k (5,000 digits, in a package, in colour)."""
+    mnist5k (5,000 digits from a package, in colour)."""
 
     def check_data(self, info: data.Info) -> None:
         if info.name != "mnist5k":

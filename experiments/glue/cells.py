@@ -168,12 +168,11 @@ def others(cell: Cell, rate: float) -> Iterator[Arm]:
         yield arm(cell, f"{name}_untrained", cell.usual, training, own, cell.untrained)
     if cell.reworded is not None:
         axes = {"temperature": [1.0], "alpha": [1.0]} | rate
-        for name, times, data in (
-            ("alone", 1, None),
-            ("alone_long", LONG, None),
-            ("alone_long_reworded", LONG, cell.reworded),
+        training = phase(cell, terms.predicted, LONG * cell.epochs, cell.usual)
+        for name, data in (
+            ("alone_long", None),
+            ("alone_long_reworded", cell.reworded),
         ):
-            training = phase(cell, terms.predicted, times * cell.epochs, cell.usual)
             yield arm(cell, name, cell.usual, training, axes, data)
 
 

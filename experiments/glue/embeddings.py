@@ -63,7 +63,7 @@ from kdjax.study.types import Count, Counts, Positives
 from kdjax.training import Training
 
 HEADS = 4
-MIXED = 0.4  # share of padding: relations need sentences of all lengths in a batch
+MIXED = 0.4  # share of padding, so that relations are between more lengths
 
 
 @dataclass(frozen=True)

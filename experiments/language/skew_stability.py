@@ -66,6 +66,8 @@ class Config(types.Config):
         super().__post_init__()
         if self.steps % self.parts:
             raise ValueError(f"parts is {self.parts}, but must divide {self.steps}")
+        if self.skews[0] != 0:
+            raise ValueError(f"skews is {self.skews!r}, but must begin with 0")
 
 
 class Norm(NamedTuple):

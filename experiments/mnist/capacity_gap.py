@@ -9,11 +9,11 @@ default weights of their authors' code.
 Learning rates and temperatures are selected on the validation set with a separate seed.
 At each temperature, students of all teachers of a kind (2, 20 or 60 epochs) share one
 learning rate, selected by their median errors, so that chance in one search is not
-attributed to a teacher. Intervals are over the students'
-seeds. Each teacher is trained only once, which favours the best of seven, so a gap must
-exceed 0.2 percentage points. Claims are about the median student, because accuracies of
-the smallest students vary much between seeds. The logits of all teachers are stored
-together, so that one sweep trains the students of all of them.
+attributed to a teacher. Intervals are over the students' seeds. Each teacher is trained
+only once, which favours the best of seven, so a gap must exceed 0.2 percentage points.
+Claims are about the median student, because accuracies of the smallest students vary
+much between seeds. The logits of all teachers are stored together, so that one sweep
+trains the students of all of them.
 
     python -m experiments.mnist.capacity_gap                    # 5,000 digits
     python -m experiments.mnist.capacity_gap --dataset mnist    # 6,470 runs

@@ -22,7 +22,7 @@ HINTON = objectives.on_logits(losses.hinton)
 @dataclass(frozen=True)
 class Images(Config):
     dataset: Literal["mnist5k", "mnist"] = "mnist5k"
-    """Data set: mnist5k (5,000 digits, in a package), or mnist (all 70,000)."""
+    """Data set: mnist5k (5,000 digits from a package), or mnist (all 70,000)."""
 
     def check_data(self, info: data.Info) -> None:
         if (size := getattr(self, "batch_size", BATCH_SIZE)) > info.train:

@@ -1,7 +1,5 @@
 """How many steps and runs one program takes on a device."""
 
-from functools import partial
-
 import jax
 from jax.extend.core import Jaxpr, jaxprs_in_params
 
@@ -21,8 +19,9 @@ def scans_well(training: Training, data: Data, device: jax.Device) -> bool:
     if isinstance(data.train, Stream) and data.train.ragged:
         return False
     example = feeder(data.train, training.batch_size).example()
-    natively = partial(_convolves, beside=("custom_vjp_call",))
-    return device.platform != "cpu" or not natively(_forward(training, example))
+    if device.platform != "cpu":
+        return True
+    return not _convolves(_forward(training, example), own_gradients=False)
 
 
 def convolves(training: Training, example: Batch) -> bool:
@@ -39,13 +38,16 @@ def _forward(training: Training, example: Batch) -> Jaxpr:
     return jax.make_jaxpr(training.model.apply)(variables, example).jaxpr
 
 
-def _convolves(jaxpr: Jaxpr, beside: tuple[str, ...] = ()) -> bool:
-    """Whether there is a convolution outside of the primitives ``beside``."""
+def _convolves(jaxpr: Jaxpr, *, own_gradients: bool = True) -> bool:
+    """Whether there is a convolution, or one without a gradient of its own."""
     return any(
         e.primitive.name == "conv_general_dilated"
-        or any(_convolves(inner, beside) for inner in jaxprs_in_params(e.params))
+        or any(
+            _convolves(inner, own_gradients=own_gradients)
+            for inner in jaxprs_in_params(e.params)
+        )
         for e in jaxpr.eqns
-        if e.primitive.name not in beside
+        if own_gradients or e.primitive.name != "custom_vjp_call"
     )
 
 
