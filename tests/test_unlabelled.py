@@ -13,7 +13,8 @@ from tests import encoders
 from tests.published import needs_minilm
 
 pytestmark = [needs_minilm, pytest.mark.usefixtures("fast_compile")]
-CONFIG = replace(recipes.STUDY.quick_config(), general_epochs=2, general_rate=3e-3)
+RATES = {"general_rate": 3e-3, "words_rate": 3e-3}
+CONFIG = replace(recipes.STUDY.quick_config(), general_epochs=2, **RATES)
 
 
 def half(teacher):
