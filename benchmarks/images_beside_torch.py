@@ -2,9 +2,9 @@
 
     make bench    # on an idle machine
 
-Both train one student at a time with Hinton's loss on 32 x 32 colour images, in batches
-of 128, with SGD and momentum. They take turns, and the fastest turn of each counts,
-because other work on the machine can only add time.
+Both train students with Hinton's loss on 32 x 32 colour images, in batches of 128, with
+SGD and momentum. They take turns, and the fastest turn of each counts, because other
+work on the machine can only add time.
 """
 
 from dataclasses import dataclass
@@ -45,7 +45,7 @@ def images() -> data.Data:
     return data.Data(train)
 
 
-def student(name: str, examples: data.Data) -> turns.Student:
+def student(name: str, examples: data.Data) -> turns.Students:
     training = Training(
         STUDENTS[name](classes=10),
         objectives.on_logits(losses.hinton),
@@ -55,7 +55,7 @@ def student(name: str, examples: data.Data) -> turns.Student:
         select=None,
     )
     settings = {"temperature": 4.0, "alpha": 0.9, "learning_rate": 0.1}
-    return turns.Student(training, examples, **settings)
+    return turns.Students(training, examples, **settings)
 
 
 def main(config: Config) -> None:

@@ -2,9 +2,9 @@
 
     make bench    # on an idle machine
 
-Both train one encoder at a time with Hinton's loss on texts of 64 tokens, in batches of
-32, with dropout and AdamW. They take turns, and the fastest turn of each counts,
-because other work on the machine can only add time.
+Both train encoders with Hinton's loss on texts of 64 tokens, in batches of 32, with
+dropout and AdamW. They take turns, and the fastest turn of each counts, because other
+work on the machine can only add time.
 """
 
 from dataclasses import dataclass
@@ -48,7 +48,7 @@ def texts() -> data.Data:
     return data.Data(train)
 
 
-def student(name: str, examples: data.Data) -> turns.Student:
+def student(name: str, examples: data.Data) -> turns.Students:
     training = Training(
         models.bert(STUDENTS[name], dropout=0.1),
         objectives.on_logits(losses.hinton),
@@ -58,7 +58,7 @@ def student(name: str, examples: data.Data) -> turns.Student:
         select=None,
     )
     settings = {"temperature": 4.0, "alpha": 0.5, "learning_rate": 1e-4}
-    return turns.Student(training, examples, **settings)
+    return turns.Students(training, examples, **settings)
 
 
 def main(config: Config) -> None:

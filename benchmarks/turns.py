@@ -1,10 +1,16 @@
-"""Students of kdjax and of PyTorch, trained in turns and compared."""
+"""Students of kdjax and of PyTorch, trained in turns and compared.
+
+As in an experiment, kdjax trains a student on each core at once. PyTorch trains one
+after another with all cores.
+"""
 
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 import os
 import subprocess
 import time
+from typing import Any
 
 import jax
 import numpy as np
@@ -13,6 +19,7 @@ from rich.table import Table
 
 from kdjax import data, progress
 from kdjax.data.source import feeder
+from kdjax.study import command
 from kdjax.training import Training, programs, strategy
 
 
@@ -21,37 +28,44 @@ class Config:
     turns: int = 4
     """Number of turns of each."""
     cores: int = os.cpu_count() or 1
-    """Number of CPU cores for each; 1 as in one of several processes."""
+    """Number of CPU cores for each; kdjax trains a student on each of them."""
     torch_python: str = ".venv-torch/bin/python"
     """A Python with PyTorch."""
 
 
-class Student:
-    """A student in training; each call trains it for some steps."""
+class Students:
+    """A student in training on each device; a call trains all for some steps."""
 
     def __init__(self, training: Training, examples: data.Data, **settings: float):
         feed = feeder(examples.train, training.batch_size)
-        scanned = strategy.scans_well(training, examples, jax.devices()[0])
+        devices = jax.devices()
+        scanned = strategy.scans_well(training, examples, devices[0])
         self.phase = programs.phase(training, feed, scanned=scanned)
-        self.arrays = jax.device_put(feed.arrays)
-        self.run = self.phase.begin(
+        begun = self.phase.begin(
             jax.random.key(0), settings, feed.example(), None, None
         )
+        self.each = [jax.device_put((begun, feed.arrays), own) for own in devices]
         self(3)
 
     def __call__(self, steps: int) -> float:
         began = time.perf_counter()
+        with ThreadPoolExecutor(len(self.each)) as pool:
+            trained = pool.map(lambda one: self._train(steps, *one), self.each)
+            self.each = list(trained)
+        return time.perf_counter() - began
+
+    def _train(self, steps: int, run: programs.Run, arrays: Any) -> tuple:
         keys = jax.random.split(jax.random.key(0), steps)
         fed = self.phase.feed.feed(jax.random.key(1), 0, steps)
-        self.run, loss = self.phase.advance(self.run, fed, keys, self.arrays, None)
-        jax.block_until_ready((self.run, loss))
-        return time.perf_counter() - began
+        run, loss = self.phase.advance(run, fed, keys, arrays, None)
+        jax.block_until_ready((run, loss))
+        return run, arrays
 
 
 def compare(
     server: subprocess.Popen,
     students: Iterable[str],
-    make: Callable[[str], Student],
+    make: Callable[[str], Students],
     *,
     unit: str,
     per_step: int,
@@ -80,7 +94,7 @@ def compare(
         for _ in range(turns):
             print(name, steps(name), file=server.stdin, flush=True)
             theirs.append(float(server.stdout.readline()))
-            ours.append(student(steps(name)))
+            ours.append(student(steps(name)) / len(jax.devices()))
         a, b = (per_step * steps(name) / min(each) for each in (theirs, ours))
         table.add_row(name, f"{a:.0f}", f"{b:.0f}", f"{b / a:.2f}")
     server.stdin.close()
@@ -96,5 +110,6 @@ def teacher_logits(labels: np.ndarray, classes: int) -> np.ndarray:
 
 
 def limit(cores: int) -> None:
-    """Keeps this process, and those that it starts, on some cores."""
+    """Keeps this process, and those that it starts, on some cores, each a device."""
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-cores:])
+    command.one_device_per_core()

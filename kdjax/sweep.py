@@ -87,7 +87,8 @@ def sweep(
       vectorized: Whether to vectorize runs; by default, unless they have convolutions.
       runs_per_program: Maximum number of rows per group; by default, what is fastest on
         the device. With many devices, choose it so that each has a group.
-      devices: Devices to train on; all by default.
+      devices: Devices to train on. By default all; those of a CPU begin once the first
+        has trained for as long as its programs took to compile.
       executor: An object with ``submit``, to train units in other processes or on other
         machines with access to ``directory``. All parts of the trainings must then be
         picklable: module-level functions, and `functools.partial` of them.
@@ -109,6 +110,7 @@ def sweep(
     seeds = checks.seeds(seeds)
     columns = checks.columns(dict(columns), trainings)
     datas = checks.prepared(trainings, columns, datas, fixed)
+    patient = devices is None and jax.default_backend() == "cpu"
     devices = list(devices or jax.devices())
     rows = len(next(iter(columns.values()))) if columns else 1
     if vectorized is None:
@@ -138,6 +140,7 @@ def sweep(
         work,
         title=f"{name}: {rows} x {len(seeds)} runs",
         devices=devices,
+        patient=patient,
         executor=executor,
         directory=directory or files.cache("sweeps"),
     )

@@ -11,6 +11,7 @@ from pathlib import Path
 import pickle
 import shutil
 import threading
+import time
 
 import jax
 
@@ -26,15 +27,20 @@ def finish(
     *,
     title: str,
     devices: Sequence[jax.Device],
+    patient: bool = False,
     executor: Executor | None,
     directory: Path,
 ) -> list[Finished]:
-    """Trains the remaining units, here or with an executor, and reads them all."""
+    """Trains the remaining units, here or with an executor, and reads them all.
+
+    If ``patient``, the other devices begin once the first has trained for as long as
+    its programs took to compile: they are compiled again for each.
+    """
     own = compiled(job, devices[0])
     directory = directory / own.fingerprint(job)
     epochs = sum(training.epochs for training in job.trainings)
     with progress.epochs_done(title, epochs * len(units)) as show:
-        board = _Board(units, epochs, show)
+        board = _Board(units, epochs, show, patient)
         if executor is None:
             workers = [partial(Worker, job, own, device) for device in devices]
             _by_threads(workers, board, directory)
@@ -53,14 +59,29 @@ def _results(path: Path) -> Finished:
 class _Board:
     """Progress of all units, shown as one bar. The first error stops all workers."""
 
-    def __init__(self, units: Sequence[Unit], epochs: int, show: Callable[[int], None]):
+    def __init__(
+        self,
+        units: Sequence[Unit],
+        epochs: int,
+        show: Callable[[int], None],
+        patient: bool,
+    ):
         self.units, self.epochs, self.show = units, epochs, show
         self.done = dict.fromkeys(units, 0)
         self.failed = threading.Event()
+        self.created = time.monotonic()
+        self.began = None if patient else self.created  # to train
+
+    def takes_more(self) -> bool:
+        """Whether other workers may begin."""
+        if self.began is None:
+            return False
+        return time.monotonic() - self.began >= self.began - self.created
 
     def advance(self, unit: Unit, epochs: int) -> None:
         if self.failed.is_set():
             raise RuntimeError("stopped because another worker failed")
+        self.began = self.began or time.monotonic()
         self.done[unit] = epochs
         self.show(sum(self.done.values()))
 
@@ -89,6 +110,9 @@ def _work(
 ) -> None:
     """Claims units until all are finished, including those claimed by others."""
     make = cache(make)  # created only if there is something to train
+    while turn and board.left() and not board.takes_more():
+        if board.failed.wait(_POLL_SECONDS):
+            return
     while not board.failed.is_set() and (left := board.left()):
         first = turn % len(left)
         for unit in left[first:] + left[:first]:

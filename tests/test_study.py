@@ -1,6 +1,9 @@
 """The config and the command line of a study, and a full run of a small one."""
 
 from dataclasses import dataclass, replace
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -337,3 +340,26 @@ def test_arms_that_are_alike_share_a_learning_rate(monkeypatch):
         measured.clear()
         list(studied.all_tuned(arms, alike=alike))
         assert [rows[0]["learning_rate"] for rows in measured] == rates
+
+
+@pytest.mark.parametrize("given, devices", [({}, 2), ({"JAX_NUM_CPU_DEVICES": "3"}, 3)])
+def test_a_command_has_a_device_for_each_core_unless_told_otherwise(given, devices):
+    lines = (
+        "import jax",
+        "from kdjax.study import command",
+        "command.cores = lambda: 2",
+        "command.one_device_per_core()",
+        "print(jax.device_count())",
+        "command.one_device_per_core()  # too late, but no error",
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join(lines)],
+        env={**os.environ, **given},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == f"{devices}\n", done.stderr
+
+
+def test_cores_are_those_that_the_process_may_use():
+    assert 1 <= command.cores() <= os.cpu_count()

@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 import time
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -54,6 +55,40 @@ def test_a_unit_is_locked_until_its_file_is_whole_and_no_checkpoint_left(
     assert_same(swept(tmp_path, COLUMNS), two_units)
     assert seen == [True] * 8
     assert not held_elsewhere(next(tmp_path.glob("*/seed0-0.npz")).with_suffix(""))
+
+
+def test_others_begin_once_the_first_has_trained_for_as_long_as_it_compiled(
+    monkeypatch,
+):
+    now = 10.0
+    monkeypatch.setattr(workers, "time", SimpleNamespace(monotonic=lambda: now))
+    at_once = workers._Board([(0, 0)], 9, lambda done: None, patient=False)
+    board = workers._Board([(0, 0)], 9, lambda done: None, patient=True)
+    assert at_once.takes_more() and not board.takes_more()
+    now = 15.0
+    board.advance((0, 0), 0)
+    now = 19.9
+    board.advance((0, 0), 1)
+    assert not board.takes_more()
+    now = 20.0
+    assert board.takes_more()
+
+
+@pytest.mark.parametrize("more, used", [(False, 1), (True, 2)])
+def test_by_default_other_cores_wait(two_units, tmp_path, monkeypatch, more, used):
+    devices = set()
+    train = units.Worker.train
+
+    def watched(self, unit, *arguments):
+        devices.add(self.device)
+        others.wait(60)  # until each worker has a unit
+        train(self, unit, *arguments)
+
+    others = threading.Barrier(used)
+    monkeypatch.setattr(workers._Board, "takes_more", lambda board: more)
+    monkeypatch.setattr(units.Worker, "train", watched)
+    assert_same(swept(tmp_path, COLUMNS, devices=None), two_units)
+    assert len(devices) == used
 
 
 def test_an_executor_trains_the_units_that_are_left(two_units, tmp_path):
