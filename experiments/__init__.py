@@ -31,6 +31,9 @@ MODULES = (
     "language.divergences",
     "language.skew_stability",
     "language.translation",
+    "language.temperature_vocabulary",
+    "language.sparse_teachers",
+    "language.size_equivalence",
     "toy.mode_covering",
 )
 

@@ -2,7 +2,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kdjax.study.selection import best_setting, largest, range_less_others, smallest
+from kdjax.study.selection import (
+    best_setting,
+    largest,
+    range_less_others,
+    smallest_rates,
+)
 
 RUNS = pd.DataFrame(
     {
@@ -91,5 +96,5 @@ def test_the_largest_score_is_selected_and_the_smaller_setting_of_two():
 def test_the_smallest_score_is_selected_and_diverged_runs_never():
     rates, nll = [1e-3, 2e-3, 4e-3, 8e-3], [3.0, 2.0, 2.0, np.nan]
     search = pd.DataFrame({"learning_rate": rates, "nll": nll, "errors": [1, 9, 9, 0]})
-    best = smallest(search, ["learning_rate"], score="nll")
+    best = smallest_rates(search, ["learning_rate"], score="nll")
     assert best["learning_rate"].tolist() == [2e-3]

@@ -12,12 +12,14 @@ from experiments.language import grammars
 from kdjax import losses, models
 from kdjax.models import DecoderShape
 from kdjax.models.generation import generate
+from kdjax.study import selection
 from kdjax.training import Training, writing
 
 MIXTURE = grammars.Mixture()
 SIZES = {"starved": (1, 12), "middle": (1, 24), "ample": (2, 48)}  # layers and width
 TEXTS = {"teacher": 0.0, "mixed": 0.5, "student": 1.0}  # share that the student writes
 BATCH_SIZE = 64
+lowest = partial(selection.smallest_rates, score="validation_both_kl")
 Size = Literal["starved", "middle", "ample"]
 Whose = Literal["teacher", "mixed", "student"]
 
@@ -127,10 +129,3 @@ def distinct(texts, n):
     number = sum(g * MIXTURE.vocabulary**i for i, g in enumerate(grams))
     seen = jnp.zeros(MIXTURE.vocabulary**n).at[jnp.where(inside, number, 0)]
     return jnp.sum(seen.max(inside)) / jnp.sum(inside)
-
-
-def lowest(search, axes):
-    """For each setting of the other axes, the learning rate with the lowest KL sum."""
-    others = [name for name in axes if name != "learning_rate"]
-    ranked = search.sort_values(["validation_both_kl", *axes])
-    return ranked.drop_duplicates(others) if others else ranked.head(1)

@@ -115,7 +115,7 @@ def true_pairs(config: Config, task: Task, extras: Callable) -> Arm:
         task.in_batches(),
         config.seeds,
         {"learning_rate": config.learning_rates},
-        partial(selection.smallest, score="validation_nll_last"),
+        partial(selection.smallest_rates, score="validation_nll_last"),
         extras=extras,
     )
 

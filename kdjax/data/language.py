@@ -1,6 +1,8 @@
 """Texts for decoders, which predict each token from those before it."""
 
+from collections import Counter
 from collections.abc import Sequence
+import itertools
 import json
 from typing import Any
 
@@ -55,6 +57,46 @@ def byte_pairs(
         with files.atomic(path) as temporary:
             temporary.write_text(json.dumps(json.loads(made.to_str())))
     return opened(path)
+
+
+def characters(
+    texts: Sequence[str], vocabulary: int, special: Sequence[str] = ()
+) -> Any:
+    """A tokenizer of the most frequent characters of the texts.
+
+    All other characters are one token, the last.
+
+    Args:
+      texts: To count characters in.
+      vocabulary: Number of tokens, with that of all others and the special ones.
+      special: Tokens that are never split; the first ones, from 0.
+
+    Raises:
+      ValueError: if the texts have too few characters, or the vocabulary no place for
+        any.
+    """
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+
+    places = vocabulary - len(special) - 1
+    if places < 1:
+        raise ValueError(
+            f"vocabulary is {vocabulary}, but takes at least {len(special) + 2}"
+        )
+    counts = Counter(itertools.chain.from_iterable(texts))
+    if len(counts) < places:
+        raise ValueError(
+            f"vocabulary is {vocabulary}, but the texts have only {len(counts)} "
+            "different characters"
+        )
+    # Of equally frequent ones, in the order of their code points.
+    order = sorted(counts, key=lambda each: (-counts[each], each))[:places]
+    other = "\ufffd"
+    tokens = {token: i for i, token in enumerate([*special, *order, other])}
+    made = Tokenizer(models.WordLevel(tokens, unk_token=other))
+    made.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+    made.decoder = decoders.Fuse()
+    made.add_special_tokens(list(special))
+    return made
 
 
 def packed(

@@ -16,6 +16,7 @@ from kdjax.study.selection import (
     best_row,
     largest,
     shared_rate,
+    smallest_rates,
     tried_at_all_rates,
 )
 from kdjax.sweep import SweepResult, grid, sweep
@@ -155,10 +156,11 @@ def tuned(arm: Arm, place: str = "", rate: float | None = None) -> Tuned:
 
 def _is_chosen(arm: Arm) -> bool:
     """Whether a search could only return all settings."""
+    choose = getattr(arm.choose, "func", arm.choose)
     if len(arm.settings) == 1:
-        choose = getattr(arm.choose, "func", arm.choose)
-        return choose in (best_rates, best_row, largest)
-    return arm.choose is best_rates and len(arm.axes.get("learning_rate", [0])) == 1
+        return choose in (best_rates, best_row, largest, smallest_rates)
+    of_rates = choose in (best_rates, smallest_rates)
+    return of_rates and len(arm.axes.get("learning_rate", [0])) == 1
 
 
 def _search(arm: Arm, place: str) -> SweepResult:

@@ -81,9 +81,16 @@ def largest(search: pd.DataFrame, axes: Sequence[str], *, score: str) -> pd.Data
     return search.sort_values([score, *losses, *axes], ascending=first).head(1)
 
 
-def smallest(search: pd.DataFrame, axes: Sequence[str], *, score: str) -> pd.DataFrame:
-    """The row with the smallest score; ties go to the smaller setting."""
-    return search.sort_values([score, *axes]).head(1)
+def smallest_rates(
+    search: pd.DataFrame, axes: Sequence[str], *, score: str
+) -> pd.DataFrame:
+    """For each setting of the other axes, the row with the smallest score.
+
+    Ties go to the smaller learning rate.
+    """
+    others = [name for name in axes if name != "learning_rate"]
+    ranked = search.sort_values([score, *axes])
+    return ranked.drop_duplicates(others).sort_index() if others else ranked.head(1)
 
 
 def _ranked(search: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
@@ -163,7 +170,7 @@ def best_less_best(
 
 
 def range_less_others(
-    runs: pd.DataFrame, axis: str, low: float, high: float
+    runs: pd.DataFrame, axis: str, low: float, high: float, score: str = "errors"
 ) -> np.ndarray:
     """``[seeds]``, test errors at the best value in a range minus those at others.
 
@@ -174,8 +181,10 @@ def range_less_others(
       axis: Column of the values.
       low: Least value of the range, included.
       high: Largest value of the range, included.
+      score: Another metric than the errors, of which less is better.
     """
     cells = runs.pivot(index=axis, columns="seed")
     inside = (cells.index >= low) & (cells.index <= high)
-    judged, errors = (cells[n].to_numpy() for n in ("test_errors_last", _SCORES[0]))
+    names = (f"{split}_{score}_last" for split in ("test", "validation"))
+    judged, errors = (cells[name].to_numpy() for name in names)
     return inside_less_outside(inside, judged, errors)

@@ -1,0 +1,272 @@
+"""Stories are read and tokenised, and students of them compared as papers do."""
+
+from dataclasses import replace
+from functools import partial
+import os
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import pytest
+
+from experiments.language import (
+    size_equivalence,
+    sparse_teachers,
+    stories,
+    temperature_vocabulary,
+)
+from kdjax import losses
+from kdjax.data import Data, glue, language
+from kdjax.data import stories as tiny
+from kdjax.models import Outputs
+from kdjax.study import claims
+from tests.published import SHARED
+
+FILE = Path(os.environ.get("KDJAX_TINYSTORIES", SHARED / "text/tinystories/sample.txt"))
+needs_stories = pytest.mark.skipif(not FILE.is_file(), reason="needs KDJAX_TINYSTORIES")
+RNG = np.random.default_rng(0)
+
+
+@needs_stories
+def test_stories_are_whole(monkeypatch, tmp_path):
+    monkeypatch.setenv("KDJAX_TINYSTORIES", str(FILE))
+    splits, info = tiny.load()
+    assert (info.train, info.validation, info.test) == (1854, 231, 231)
+    assert splits["train"][0].startswith("One day, a little girl named Lily found")
+    every = [story for split in splits.values() for story in split]
+    assert all("<|" not in story and story == story.strip() for story in every)
+    (cut := tmp_path / "cut.txt").write_bytes(FILE.read_bytes()[:9999])
+    monkeypatch.setenv("KDJAX_TINYSTORIES", str(cut))
+    with pytest.raises(ValueError, match=r"cut.txt has \d+ stories.* takes 2316"):
+        tiny.load()
+
+
+def test_a_user_is_told_where_the_stories_come_from(monkeypatch, tmp_path):
+    monkeypatch.setenv("KDJAX_TINYSTORIES", str(tmp_path / "none.txt"))
+    with pytest.raises(FileNotFoundError, match="none.txt: download TinyStories-train"):
+        tiny.load()
+
+
+def test_characters_are_tokens_and_rare_ones_are_one():
+    tokenizer = language.characters(["aab\nab ", "a?"], 5, ["<end>"])
+    ids = tokenizer.encode("ab\nz<end>A").ids
+    assert tokenizer.get_vocab_size() == 5
+    assert ids == [1, 2, 3, 4, 0, 4]  # the new line comes before other single ones
+    assert tokenizer.decode(tokenizer.encode("ab ba").ids) == "ab\ufffdba"
+    with pytest.raises(ValueError, match="vocabulary is 2, but takes at least 3"):
+        language.characters(["ab"], 2, ["<end>"])
+    with pytest.raises(ValueError, match="vocabulary is 9, .* only 2 different"):
+        language.characters(["ab"], 9, ["<end>"])
+
+
+@pytest.fixture(scope="module")
+def task():
+    splits, _ = glue.load("sentences")
+    texts = {name: each.first + each.second for name, each in splits.items()}
+    return stories.task(texts, 24, measured=20)
+
+
+def test_an_epoch_has_whole_batches_of_a_share_of_the_rows(task):
+    rows = len(task.data.train["tokens"])
+    each = rows // stories.BATCH_SIZE
+    assert each >= 4 and task.data.test["tokens"].shape == (20, stories.LENGTH)
+    epochs, data = task.divided(3 * each)
+    assert (epochs, len(data.train["tokens"])) == (3, each * stories.BATCH_SIZE)
+    epochs, data = task.divided(2)
+    assert (epochs, len(data.train["tokens"])) == (1, 2 * stories.BATCH_SIZE)
+    epochs, data = task.divided(each, share=0.5)
+    half = int(0.5 * rows) // stories.BATCH_SIZE
+    assert len(data.train["tokens"]) == half * stories.BATCH_SIZE
+    assert epochs == round(each / half)
+
+
+def logits(*shape):
+    return jnp.asarray(2 * RNG.normal(size=shape), jnp.float32)
+
+
+@pytest.mark.parametrize("way", ["renormalised", "raw", "tail"])
+def test_with_all_tokens_a_part_is_the_whole(way):
+    loss = getattr(sparse_teachers, way)
+    s, t = logits(3, 7), logits(3, 7)
+    found = loss(s, t, 7)
+    np.testing.assert_allclose(found, losses.forward_kl(s, t), rtol=1e-5)
+
+
+def test_gradients_are_those_of_the_part_that_is_kept():
+    s, t = logits(7), jnp.log(jnp.array([0.4, 0.3, 0.1, 0.08, 0.06, 0.05, 0.01]))
+    q, p = jax.nn.softmax(s), jax.nn.softmax(t)
+    kept = jnp.arange(7) < 2
+
+    def gradient(loss):
+        return jax.jit(jax.grad(lambda z: loss(z, t, 2)))(s)
+
+    part = jnp.where(kept, p, 0)
+    expected = {
+        "renormalised": q - part / 0.7,
+        "raw": 0.7 * q - part,  # papers: biased towards the renormalised one
+        "tail": jnp.where(kept, q - p, q - 0.3 * q / jnp.sum(q, where=~kept)),
+    }
+    for way, each in expected.items():
+        found = gradient(getattr(sparse_teachers, way))
+        np.testing.assert_allclose(found, each, atol=1e-6)
+
+
+def test_drawn_tokens_are_other_ones_for_each_text_and_right_on_average():
+    s, t = logits(1, 4, 6), logits(1, 4, 6)
+    many = 4000
+    label = np.tile(np.array([[0, 1, 2, -1]]), (many, 1))
+    batch = {"tokens": label, "label": label}
+    batch = sparse_teachers.seeded(jax.random.key(0), batch, None, None)
+    assert len(np.unique(batch["seed"])) > many - 5
+    both = (Outputs(jnp.tile(z, (many, 1, 1))) for z in (s, t))
+    found = jax.jit(partial(sparse_teachers.sampled, draws=5))(*both, batch)
+    expected = losses.forward_kl(s, t)[0, :3].mean()
+    assert np.std(found) > 0.01
+    error = np.std(found) / many**0.5
+    np.testing.assert_allclose(np.mean(found), expected, atol=4 * error)
+
+
+def test_the_tail_is_what_the_most_probable_tokens_leave(task):
+    rows = {n: array[:3] for n, array in task.data.test.items()}
+    z = logits(3, stories.LENGTH, 9)
+
+    def apply(variables, batch):
+        at = jnp.argmax((rows["tokens"] == batch["tokens"]).all(-1))
+        return Outputs(z[at][None]), {}
+
+    model = stories.models.Model(None, apply)
+    found = sparse_teachers.in_tail(model, {}, Data(None, rows, rows))
+    ordered = np.sort(jax.nn.softmax(z), -1)
+    np.testing.assert_allclose(
+        found["test_tail"], ordered[..., :4].sum(-1).mean(), 1e-5
+    )
+
+
+@pytest.mark.usefixtures("fast_compile")
+@pytest.mark.parametrize(
+    "module, change, arms",
+    [
+        (temperature_vocabulary, {"temperatures": (8.0,)}, ["labels", "distilled"]),
+        (
+            sparse_teachers,
+            {"ways": ("sampled",), "draws": (3,)},
+            ["full", "labels", "sampled"],
+        ),
+    ],
+)
+def test_a_small_run(task, module, change, arms, capsys):
+    config = replace(module.STUDY.quick_config(), steps=4, **change)
+    found = module.run(config, [task])
+    runs = found.tables["runs"]
+    assert runs["arm"].drop_duplicates().tolist() == arms
+    assert (runs["test_nll_last"] > 0).all() and not runs["diverged"].any()
+    assert found.facts["seconds"] > 0
+    module.show(found.tables, {})
+    assert "nats per token" in capsys.readouterr().out
+
+
+def test_arms_are_those_of_all_sizes_and_shares(task):
+    its = stories.Teacher(None, None, {})
+    config = size_equivalence.Config(widths=(16, 32), steps=20)
+    cells = pd.DataFrame(
+        [arm.columns for arm in size_equivalence.arms(config, task, its)]
+    )
+    assert list(zip(cells["arm"], cells["width"], strict=True)) == 2 * [
+        ("hard", 16),
+        ("distilled", 16),
+        ("hard", 32),
+    ]
+    assert cells["share"].tolist() == 3 * [1.0] + 3 * [0.1]
+    assert cells["parameters"].nunique() == 2
+
+
+def rows_of(values, **columns):
+    """Runs of five seeds, around a value each."""
+    noise = 0.001 * np.random.default_rng(0).normal(size=5)
+    return [
+        columns
+        | dict(zip(names, cell, strict=True))
+        | {"seed": seed, "test_nll_last": value + each}
+        | {"validation_nll_last": value + each}
+        for (names, *cells) in [values]
+        for *cell, value in cells
+        for seed, each in enumerate(noise)
+    ]
+
+
+def verdicts(module, runs):
+    found = {
+        name: claims.verdict(each, claims.measured(each, {"runs": runs}))
+        for name, each in module.CLAIMS.items()
+    }
+    return found
+
+
+@pytest.mark.parametrize("best, low, rises", [(8.0, 8.0, "refuted"), (2.0, 1.0, "")])
+def test_claims_on_temperatures_follow_the_runs(best, low, rises):
+    runs = []
+    for size in (64, 512, 4096):
+        peak = low if size == 64 else best
+        cells = [("labels", np.nan, 2.5)]
+        cells += [
+            ("distilled", t, 2 + 0.1 * abs(np.log2(t / peak)))
+            for t in (0.5, 1.0, 2.0, 4.0, 6.0, 8.0, 10.0)
+        ]
+        runs += rows_of((("arm", "temperature"), *cells), vocabulary=size)
+    found = verdicts(temperature_vocabulary, pd.DataFrame(runs))
+    assert found["article"] == ("supported" if best == 8 else "refuted")
+    assert found["vocabulary"] == ("supported" if best != low else "undecided")
+    assert found["worth_64"] == found["worth_4096"] == "supported"
+
+
+def test_a_seed_with_a_run_that_diverged_has_no_best_temperature():
+    cells = [("distilled", t, 2 + t) for t in (1.0, 2.0)]
+    runs = pd.DataFrame(rows_of((("arm", "temperature"), *cells), vocabulary=64))
+    runs.loc[0, "test_nll_last"] = np.nan
+    found = temperature_vocabulary.best(runs, 64)
+    assert np.isnan(found[0]) and (found[1:] == 1).all()
+
+
+@pytest.mark.parametrize("worse", [0.0, 0.3])
+def test_claims_on_parts_follow_the_runs(worse):
+    cells = [("full", 0, 2.0), ("labels", 0, 2.5), ("tail", 1, 2.1), ("tail", 5, 2.05)]
+    cells += [("tail", 50, 2 + worse), ("sampled", 12, 2 + worse)]
+    cells += [("renormalised", 5, 2.06 + worse)]
+    runs = pd.DataFrame(rows_of((("arm", "tokens"), *cells), vocabulary=4096))
+    runs["test_ece_last"] = runs["test_nll_last"] / 10
+    found = verdicts(sparse_teachers, runs)
+    enough = "refuted" if worse else "supported"
+    assert found == {
+        "suffice": enough,
+        "sampled": enough,
+        "confident": "supported",
+        "mended": "supported",
+        "one": "supported",
+    }
+
+
+@pytest.mark.parametrize("gain, verdict", [(0.2, "refuted"), (0.8, "supported")])
+def test_a_factor_of_size_follows_the_runs(gain, verdict, capsys):
+    sizes = {16: 10_000, 32: 30_000, 48: 60_000, 64: 100_000, 96: 200_000, 128: 400_000}
+    runs = []
+    for share, more in ((1.0, 0.0), (0.1, 0.2)):
+        cells = []
+        for width, size in sizes.items():
+            nll = 6 - 0.4 * np.log(size)
+            cells.append(("hard", width, size, nll))
+            if width < 128:
+                cells.append(("distilled", width, size, nll - gain - more))
+        names = ("arm", "width", "parameters")
+        runs += rows_of((names, *cells), share=share)
+    runs = pd.DataFrame(runs)
+    found = verdicts(size_equivalence, runs)
+    assert found["four_times_all"] == verdict
+    # exp(gain / 0.4) times the size
+    factors = size_equivalence.factors(runs)
+    each = factors.query("share == 1.0 and width == 32")
+    assert each["factor"].item() == pytest.approx(np.exp(gain / 0.4), rel=0.01)
+    size_equivalence.show({"runs": runs, "factors": factors}, {})
+    assert f"{each['factor'].item():.3g} (" in capsys.readouterr().out
+    assert found["scarce"] == "supported"
