@@ -11,7 +11,7 @@ from scipy import stats
 
 from kdjax import models
 from kdjax.models import hugging_face_decoders
-from kdjax.models.generation import beam_search, candidates, generate
+from kdjax.models.generation import Mixed, beam_search, candidates, generate
 from tests.test_decoder import FAMILIES, STORED, applied, given
 
 TINY = models.DecoderShape(5, 1, 8, 2, 1, 8, context=16)
@@ -167,3 +167,45 @@ def test_bad_prompts_are_refused(tiny):
     assert np.isnan(traced.log_probabilities[1]).all()
     assert np.isfinite(traced.log_probabilities[0]).all()
     assert jnp.shape(traced.tokens) == (2, 1)
+
+
+def test_tokens_of_a_mixture_come_from_both(tiny):
+    wide = models.DecoderShape(5, 2, 8, 2, 1, 8, context=16)
+    rows = {n: np.zeros((1, 2), np.int32) for n in ("tokens", "mask")}
+    other = models.decoder(wide).init(jax.random.key(7), rows)["params"]
+    other = jax.tree.map(lambda a: 40 * a if a.ndim > 1 else a, other)
+    prompts = np.tile(PROMPTS[:1], (4000, 1))
+    key, ones = jax.random.key(5), np.ones_like(prompts)
+
+    def first(shape, params):
+        given = {"tokens": PROMPTS[:1], "mask": MASK[:1]}
+        variables = {"params": params, "state": {}}
+        logits = models.decoder(shape).apply(variables, given)[0].logits
+        return np.asarray(jax.nn.softmax(logits[0, -1]), np.float64)
+
+    @partial(jax.jit, static_argnames="share")
+    def written(share):
+        mixed = Mixed(wide, other, share)
+        return generate(TINY, tiny, prompts, ones, key, new=2, mixed=mixed)
+
+    own, others = first(TINY, tiny), first(wide, other)
+    assert np.abs(own - others).max() > 0.2
+    for share in (0.0, 0.3, 1.0):
+        found = written(share)
+        expected = (1 - share) * own + share * others
+        observed = np.bincount(found.tokens[:, 0], minlength=5)
+        scaled = 4000 * expected / expected.sum()
+        assert stats.chisquare(observed, scaled).pvalue > 1e-3
+        # What the student itself thinks of the tokens, of the second one as well.
+        texts = np.concatenate([prompts, found.tokens], 1)
+        expected = log_probabilities(tiny, texts)[:, -2:]
+        np.testing.assert_allclose(found.log_probabilities, expected, atol=1e-4)
+    plain = jax.jit(partial(generate, TINY, new=2))(tiny, prompts, ones, key)
+    np.testing.assert_array_equal(written(0.0).tokens, plain.tokens)
+
+
+def test_a_mixture_of_other_tokens_is_refused(tiny):
+    other = models.DecoderShape(6, 1, 8, 2, 1, 8, context=16)
+    mixed = Mixed(other, tiny, 0.2)
+    with pytest.raises(ValueError, match="mixed has a vocabulary of 6, but takes .* 5"):
+        generate(TINY, tiny, PROMPTS, MASK, jax.random.key(0), new=1, mixed=mixed)

@@ -6,7 +6,7 @@ import pytest
 
 from kdjax import losses, models
 from kdjax.data.language import next_tokens
-from kdjax.models.generation import Written, generate
+from kdjax.models.generation import Mixed, Written, generate
 from kdjax.training import writing
 
 SHAPE = models.DecoderShape(7, 1, 8, 2, 1, 8, context=9)
@@ -80,3 +80,23 @@ def test_labels_are_the_next_tokens():
     nll = np.asarray(losses.cross_entropy(logits, label))
     np.testing.assert_allclose(nll[:, :-1][mask[:, 1:] > 0], -shifted[mask[:, 1:] > 0])
     assert (nll[label < 0] == 0).all()
+
+
+def test_a_share_of_the_tokens_can_be_the_teachers(params):
+    large = models.DecoderShape(7, 2, 8, 2, 1, 8, context=9)
+    teacher = models.decoder(large).init(jax.random.key(4), {})
+    tokens = np.pad(PROMPTS, ((0, 0), (0, 6)))
+    batch = {"tokens": tokens, "mask": (tokens > 0).astype(np.int32)}
+    batch |= {"label": np.full_like(tokens, -1), "prompt_length": MASK.sum(1)}
+    view = writing.by_student(SHAPE, prompt=3, teacher=large, teacher_share=0.2)
+    seen = view(jax.random.key(1), batch, params, {"teacher": teacher})
+    mixed = Mixed(large, teacher["params"], 0.2)
+    key = jax.random.key(1)
+    written = generate(SHAPE, params, PROMPTS, MASK, key, new=6, mixed=mixed)
+    expected = writing.continued(PROMPTS, MASK, written)
+    for name, array in expected.items():
+        np.testing.assert_array_equal(seen[name], array)
+    with pytest.raises(ValueError, match="teacher_share is 0.2, but teacher is None"):
+        writing.by_student(SHAPE, prompt=3, teacher_share=0.2)
+    with pytest.raises(ValueError, match=r"teacher_share is 2, but takes a number in"):
+        writing.by_student(SHAPE, prompt=3, teacher=large, teacher_share=2)

@@ -22,6 +22,14 @@ class Written(NamedTuple):
     )  # [B, N], of the tokens by the decoder; 0 after the end
 
 
+class Mixed(NamedTuple):
+    """Another decoder, and its share of the mixture from which tokens are sampled."""
+
+    shape: DecoderShape
+    params: Any
+    share: float  # in [0, 1]
+
+
 def generate(
     shape: DecoderShape,
     params: Any,
@@ -33,6 +41,7 @@ def generate(
     end: int | None = None,
     temperature: Positive = 1.0,
     top_p: Fraction = 1.0,
+    mixed: Mixed | None = None,
 ) -> Written:
     """Writes text token by token, each sampled, or without a key the most probable.
 
@@ -47,39 +56,55 @@ def generate(
       temperature: Of the distribution from which tokens are sampled.
       top_p: Tokens are sampled from the fewest most probable ones whose probabilities,
         at this temperature, add up to at least this.
+      mixed: Another decoder of the same tokens, if they are sampled from a mixture of
+        both, as in MiniLLM. The temperature and ``top_p`` then hold for each.
 
     Returns:
       The text; log-probabilities are those of the decoder itself, at temperature 1.
 
     Raises:
-      ValueError: if a prompt and ``new`` tokens exceed the decoder's context, or a
-        prompt is empty.
+      ValueError: if a prompt and ``new`` tokens exceed the decoder's context, a prompt
+        is empty, or the other decoder has another number of tokens.
     """
-    logits, cache, lengths = _begun(shape, params, prompts, mask, new)
-    count = len(prompts)
+    both = [(shape, params)]
+    if mixed is not None:
+        if mixed.shape.vocabulary != shape.vocabulary:
+            raise ValueError(
+                f"mixed has a vocabulary of {mixed.shape.vocabulary}, but takes one of "
+                f"{shape.vocabulary}, as the decoder has"
+            )
+        both.append((mixed.shape, mixed.params))
+    begun = [_begun(*each, prompts, mask, new) for each in both]
+    lengths, count = begun[0][2], len(prompts)
 
     def unfinished(state: Any) -> jax.Array:
-        step, _, _, _, alive = state
+        step, _, _, alive = state
         return (step < new) & jnp.any(alive)
 
     def write(state: Any) -> Any:
-        step, logits, cache, written, alive = state
+        step, decoders, written, alive = state
+        every = [logits for logits, _ in decoders]
         if key is None:
-            token = jnp.argmax(logits, -1)
+            token = jnp.argmax(every[0], -1)
         else:
-            kept = _most_probable(logits / temperature, top_p)
-            token = jax.random.categorical(jax.random.fold_in(key, step), kept)
-        own = jax.nn.log_softmax(logits)[jnp.arange(count), token]
-        written = _longer(written, step, token, alive, own)
+            kept = [_most_probable(logits / temperature, top_p) for logits in every]
+            if mixed is not None:
+                kept[0] = _mixture(kept[0], kept[1], mixed.share)
+            token = jax.random.categorical(jax.random.fold_in(key, step), kept[0])
+        gained = jax.nn.log_softmax(every[0])[jnp.arange(count), token]
+        written = _longer(written, step, token, alive, gained)
         if end is not None:
             alive = alive & (token != end)
         places = (lengths + step)[:, None]
-        after, cache = continued(shape, params, cache, token[:, None], places)
-        return step + 1, after[:, 0], cache, written, alive
+        after = [
+            continued(*each, cache, token[:, None], places)
+            for each, (_, cache) in zip(both, decoders, strict=True)
+        ]
+        return step + 1, [(each[:, 0], cache) for each, cache in after], written, alive
 
     empty, alive = _nothing((count, new)), jnp.ones(count, bool)
-    state = 0, logits, cache, empty, alive
-    return jax.lax.while_loop(unfinished, write, state)[3]
+    state = 0, [(logits, cache) for logits, cache, _ in begun], empty, alive
+    return jax.lax.while_loop(unfinished, write, state)[2]
 
 
 def beam_search(
@@ -222,6 +247,12 @@ def _begun(
     logits, cache = continued(shape, params, cache, prompts, positions, lengths - 1)
     # Where the lengths are not known before, an empty prompt gives NaN.
     return jnp.where(lengths[:, None] > 0, logits, jnp.nan), cache, lengths
+
+
+def _mixture(logits: jax.Array, others: jax.Array, share: float) -> jax.Array:
+    """Log-probabilities ``[B, V]`` of a mixture, with a share of the other decoder."""
+    own, other = (jax.nn.softmax(each) for each in (logits, others))
+    return jnp.log((1 - share) * own + share * other)
 
 
 def _most_probable(logits: jax.Array, top_p: Fraction) -> jax.Array:

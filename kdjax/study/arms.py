@@ -48,6 +48,7 @@ class Arm:
         selected by them.
       fixed: As in `kdjax.sweep.sweep`.
       only: A query for `pandas.DataFrame.query` that restricts the grid.
+      vectorized: As in `kdjax.sweep.sweep`.
     """
 
     columns: Mapping[str, Any]
@@ -61,6 +62,7 @@ class Arm:
     numbers: Extras | None = None
     fixed: Any = None
     only: str = ""
+    vectorized: bool | None = None
 
     @property
     def name(self) -> str:
@@ -188,6 +190,7 @@ def _swept(
         name=name,
         fixed=arm.fixed,
         extras=extras,
+        vectorized=arm.vectorized,
     )
     named = {
         n.removeprefix(_NUMBER): a for n, a in swept.extras.items() if _NUMBER in n

@@ -1,6 +1,7 @@
 """Checks that the parts of a training fit each other and the data, before it runs."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 import inspect
 from typing import Any
 
@@ -16,6 +17,7 @@ from kdjax.data.types import Data
 from kdjax.models import Batch, Model, Outputs, Projector
 from kdjax.objectives import name_of
 from kdjax.training import step as stepping
+from kdjax.training import views
 from kdjax.training.metrics import Measure
 from kdjax.training.programs import measure
 from kdjax.training.step import Training
@@ -33,8 +35,8 @@ def check_parts(training: Any) -> None:
     _check_type("projector", training.projector, Projector, "kdjax.models.Projector")
     for name in ("objective", "teacher", "view", "optimizer"):
         part = getattr(training, name)
-        complete = isinstance(part, optax.GradientTransformation)
-        if not callable(part) and not (name == "optimizer" and complete):
+        others = {"optimizer": optax.GradientTransformation, "view": views.Remembering}
+        if not callable(part) and not isinstance(part, others.get(name, ())):
             raise TypeError(f"{name} is {_named(part)}, but takes a function")
     if "student_logits" in inspect.signature(training.objective).parameters:
         raise TypeError(
@@ -90,8 +92,7 @@ def check_fit(
     if isinstance(fixed, Mapping):
         has += f", and fixed has {', '.join(fixed)}"
     variables = _variables(training.model, batch, has)
-    view = _shapes("view", has, training.view, key, batch, variables["params"], fixed)
-    _check_view(view, len(jax.tree.leaves(batch)[0]))
+    view = _view(training, key, batch, variables["params"], fixed, has)
     outputs = _outputs(training.model, variables, view, has)
     for name, split in zip(Data._fields, data, strict=True):
         if split is not None:
@@ -157,6 +158,21 @@ def _outputs(model: Model, variables: Any, view: Batch, has: str) -> Outputs:
     return given[0]
 
 
+def _view(
+    training: Training, key: jax.Array, batch: Batch, params: Any, fixed: Any, has: str
+) -> Batch:
+    own, given = training.view, (batch, params, fixed)
+    memory = _shapes("view", has, partial(views.beginning, own), *given)
+    view, after = _shapes("view", has, partial(views.seen, own), key, *given, memory)
+    if _shape(after) != _shape(memory):
+        raise ValueError(
+            f"memory of the view is {_shape(memory)} before a step and {_shape(after)} "
+            f"after it, but must keep its shapes"
+        )
+    _check_view(view, len(jax.tree.leaves(batch)[0]))
+    return view
+
+
 def _check_view(view: Any, size: int) -> None:
     for path, leaf in jax.tree_util.tree_leaves_with_path(view):
         if leaf.shape[:1] != (size,):
@@ -196,9 +212,10 @@ def _check_objective(
             f"objective {name} returned {_shape(losses)} for a batch of {wanted[0]}, "
             f"but must return one value per example, {wanted}"
         )
-    if _shape(after) != _shape(state.model_state):
+    before = {name: state.model_state[name] for name in after}
+    if _shape(after) != _shape(before):
         raise ValueError(
-            f"state of model and projector is {_shape(state.model_state)} before a "
+            f"state of model and projector is {_shape(before)} before a "
             f"step and {_shape(after)} after it, but must keep its shapes"
         )
     return state

@@ -11,6 +11,7 @@ from jax.stages import Wrapped
 from kdjax.data.source import ResidentFeed, StreamFeed
 from kdjax.models import Batch, Variables
 from kdjax.training import step as stepping
+from kdjax.training import views
 from kdjax.training.metrics import Metrics
 from kdjax.training.step import State, Training
 
@@ -234,6 +235,7 @@ def _finish(
     student = student_of(run.state)
     metrics = measure(training, student, validation, fixed)
     named = {f"validation_{name}": value for name, value in metrics.items()}
+    run = _remembered(training, run, named)
     if training.select is None:
         return run, named
     name, direction = training.select
@@ -245,3 +247,12 @@ def _finish(
         (run.best, run.best_value),
     )
     return run._replace(best=best, best_value=best_value), named
+
+
+def _remembered(training: Training, run: Run, metrics: Metrics) -> Run:
+    """The run with the memory of its view after these metrics, if it has one."""
+    if not isinstance(view := training.view, views.Remembering):
+        return run
+    memory = view.measured(run.state.model_state["view"], metrics)
+    state = {**run.state.model_state, "view": memory}
+    return run._replace(state=_as_typed(run.state._replace(model_state=state)))

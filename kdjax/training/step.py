@@ -68,7 +68,10 @@ class Training:
 
 
 class State(NamedTuple):
-    """The state of a run, with variables of ``student`` and ``projector`` by name."""
+    """The state of a run, with variables of ``student`` and ``projector`` by name.
+
+    The ``model_state`` also has the memory of the ``view``.
+    """
 
     hyperparameters: Hyperparameters
     params: dict[str, Any]
@@ -99,7 +102,10 @@ def init(
     if student is None:
         student = training.start(training.model.init(key, batch), fixed)
     view_key = jax.random.fold_in(key, 2)
-    view = training.view(view_key, batch, student["params"], fixed)
+    memory = views.beginning(training.view, batch, student["params"], fixed)
+    view, _ = views.seen(
+        training.view, view_key, batch, student["params"], fixed, memory
+    )
     outputs, _ = training.model.apply(student, view)
     teacher_outputs = teacher.present(training.teacher(fixed, view))
     projector = training.projector.init(
@@ -110,7 +116,8 @@ def init(
     return State(
         hyperparameters,
         params,
-        {name: variables["state"] for name, variables in both.items()},
+        {name: variables["state"] for name, variables in both.items()}
+        | {"view": memory},
         transformation(training.optimizer, hyperparameters, steps).init(params),
     )
 
@@ -125,8 +132,16 @@ def step(
 ) -> tuple[State, Metrics]:
     """One update on a batch, and its mean ``loss`` as the only metric."""
     view_key, model_key = jax.random.split(key)
-    view = training.view(view_key, batch, state.params["student"], fixed)
-    view = jax.lax.stop_gradient(view)
+    view, memory = jax.lax.stop_gradient(
+        views.seen(
+            training.view,
+            view_key,
+            batch,
+            state.params["student"],
+            fixed,
+            state.model_state["view"],
+        )
+    )
     teacher_outputs = jax.lax.stop_gradient(training.teacher(fixed, view))
 
     def mean_loss(params: Any) -> tuple[jax.Array, Any]:
@@ -143,6 +158,7 @@ def step(
     params = cast(dict, optax.apply_updates(state.params, updates))
     if training.constrain is not None:
         params = {**params, "student": training.constrain(params["student"])}
+    model_state = {**model_state, "view": memory}
     return State(state.hyperparameters, params, model_state, opt_state), {"loss": loss}
 
 

@@ -3,19 +3,57 @@
 A view is a function ``(key, batch, params, fixed) -> batch`` that keeps the number of
 examples. It augments images, or generates text with the student's ``params``. The
 student and a live teacher see its result, and no gradient flows through it. Stored
-outputs do not follow it, except with `of_stored`.
+outputs do not follow it, except with `of_stored`. A view that depends on earlier steps
+is a `Remembering`.
 """
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from kdjax.models import Batch
 
-View = Callable[..., Batch]
+
+class Remembering(NamedTuple):
+    """A view with a memory, such as texts that the student wrote in earlier steps.
+
+    The memory is part of the training's state, and of its checkpoints.
+
+    Args:
+      init: ``init(batch, params, fixed)`` returns the memory before the first step.
+      apply: ``apply(key, batch, params, fixed, memory)`` returns a batch of the same
+        shapes, and the memory after the step.
+      measured: ``measured(memory, metrics)`` returns the memory after the student was
+        measured on the validation examples, with ``metrics`` such as
+        ``validation_nll``.
+    """
+
+    init: Callable[[Batch, Any, Any], Any]
+    apply: Callable[[jax.Array, Batch, Any, Any, Any], tuple[Batch, Any]]
+    measured: Callable[[Any, dict[str, jax.Array]], Any] = lambda memory, metrics: (
+        memory
+    )
+
+
+View = Callable[..., Batch] | Remembering
 Augmentation = Callable[[jax.Array, jax.Array], jax.Array]  # (key, images) -> images
+
+
+def seen(
+    view: View, key: jax.Array, batch: Batch, params: Any, fixed: Any, memory: Any
+) -> tuple[Batch, Any]:
+    """What a view makes of a batch, and its memory after that."""
+    if isinstance(view, Remembering):
+        return view.apply(key, batch, params, fixed, memory)
+    return view(key, batch, params, fixed), memory
+
+
+def beginning(view: View, batch: Batch, params: Any, fixed: Any) -> Any:
+    """The memory of a view before the first step; empty if it has none."""
+    return view.init(batch, params, fixed) if isinstance(view, Remembering) else {}
 
 
 def unchanged(key: jax.Array, batch: Batch, params: object, fixed: object) -> Batch:

@@ -6,7 +6,7 @@ token, or -1 where none is to be predicted.
 """
 
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,8 +14,10 @@ import jax.numpy as jnp
 from kdjax.data.language import next_tokens
 from kdjax.losses.ranges import Positive
 from kdjax.models import Batch, DecoderShape
-from kdjax.models.generation import Written, generate
+from kdjax.models.generation import Mixed, Written, generate
 from kdjax.training.views import View
+
+TEXT = ("tokens", "mask", "label")  # arrays of what is written
 
 
 def by_student(
@@ -25,6 +27,8 @@ def by_student(
     end: int | None = None,
     share: float = 1.0,
     temperature: Positive = 1.0,
+    teacher: DecoderShape | None = None,
+    teacher_share: float = 0.0,
 ) -> View:
     """A view in which the student continues the prompts, of some of the texts.
 
@@ -38,40 +42,68 @@ def by_student(
       end: The token that ends a text, if any.
       share: Share of the texts that the student writes, in [0, 1].
       temperature: At which it samples.
+      teacher: The sizes of a teacher whose variables are ``fixed["teacher"]``, if
+        tokens are sampled from a mixture of both, as `kdjax.losses.minillm` takes them.
+      teacher_share: Its share of the mixture, in [0, 1]; 0.2 in MiniLLM.
 
     Raises:
-      ValueError: if the share is outside this range.
+      ValueError: if a share is outside this range, or the teacher has one, but no
+        sizes.
     """
-    if not 0 <= share <= 1:
-        raise ValueError(f"share is {share!r}, but takes a number in [0, 1]")
-    return partial(_by_student, shape, prompt, end, share, temperature)
+    for name, value in (("share", share), ("teacher_share", teacher_share)):
+        if not 0 <= value <= 1:
+            raise ValueError(f"{name} is {value!r}, but takes a number in [0, 1]")
+    if teacher_share and teacher is None:
+        raise ValueError(f"teacher_share is {teacher_share!r}, but teacher is None")
+    write = Writer(shape, prompt, end, temperature, teacher, teacher_share)
+    return partial(_by_student, write, share)
+
+
+class Writer(NamedTuple):
+    """How a student continues prompts."""
+
+    shape: DecoderShape
+    prompt: int
+    end: int | None
+    temperature: Positive
+    teacher: DecoderShape | None = None
+    teacher_share: float = 0.0
+
+    def __call__(self, key: jax.Array, texts: Batch, params: Any, fixed: Any) -> Batch:
+        """The texts, with what the student writes after each prompt."""
+        count, length = texts["tokens"].shape
+        tokens, mask = texts["tokens"][:, : self.prompt], jnp.ones((count, self.prompt))
+        if "prompt_length" in texts:
+            mask = jnp.arange(self.prompt)[None] < texts["prompt_length"][:, None]
+        mixed = None
+        if self.teacher_share and self.teacher is not None:
+            own = fixed["teacher"]["params"]
+            mixed = Mixed(self.teacher, own, self.teacher_share)
+        written = generate(
+            self.shape,
+            params,
+            tokens,
+            mask,
+            key,
+            new=length - self.prompt,
+            end=self.end,
+            temperature=self.temperature,
+            mixed=mixed,
+        )
+        return {**texts, **continued(tokens, mask, written)}
 
 
 def _by_student(
-    shape: DecoderShape,
-    prompt: int,
-    end: int | None,
-    share: float,
-    temperature: Positive,
-    key: jax.Array,
-    batch: Batch,
-    params: Any,
-    fixed: object,
+    write: Writer, share: float, key: jax.Array, batch: Batch, params: Any, fixed: Any
 ) -> Batch:
-    count, length = batch["tokens"].shape
+    count = len(batch["tokens"])
     own = round(share * count)
     texts = dict(batch, from_student=jnp.arange(count) < own)
     if own == 0:
         return texts
-    tokens, mask = batch["tokens"][:own, :prompt], jnp.ones((own, prompt), bool)
-    if "prompt_length" in batch:
-        mask = jnp.arange(prompt)[None] < batch["prompt_length"][:own, None]
-    new = length - prompt
-    settings = {"new": new, "end": end, "temperature": temperature}
-    written = continued(
-        tokens, mask, generate(shape, params, tokens, mask, key, **settings)
-    )
-    for name in ("tokens", "mask", "label"):
+    first = {name: array[:own] for name, array in batch.items() if name != "teacher"}
+    written = write(key, first, params, fixed)
+    for name in TEXT:
         texts[name] = jnp.concatenate([written[name], batch[name][own:]])
     return texts
 
