@@ -31,6 +31,7 @@ MODULES = (
     "language.divergences",
     "language.skew_stability",
     "language.translation",
+    "language.on_policy",
     "language.temperature_vocabulary",
     "language.sparse_teachers",
     "language.size_equivalence",

@@ -1,0 +1,408 @@
+"""Are a student's own texts worth the time to write them, and how fast can it be?
+
+A small decoder that has learned to translate by likelihood (Multi30k) goes on to learn
+from its teacher by one of eleven methods: by forward KL of the true translations, which
+needs no text of its own; by reverse KL of its own; by GKD on half of each; by MiniLLM,
+with tokens sampled from a mixture with the teacher's, without each of its three parts,
+and in the form of its code; by DistiLLM, which uses texts again from a buffer; and by
+DistiLLM-2, with one loss for the true translations and another for its own. A control
+learns by forward KL for twice the steps. Others differ in time alone.
+
+Each method has its learning rate selected by BLEU of validation pairs, with a separate
+seed. Scores are of the test pairs, decoded greedily. The seconds are those of training,
+with the student's writing and without any measurement.
+
+    python -m experiments.language.on_policy    # estimate: 6 hours of one core
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal, NamedTuple, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+from sacrebleu.metrics import BLEU
+
+from experiments.language import translating, translation
+from experiments.language.translating import END, Task, Teacher
+from kdjax import losses, models, objectives
+from kdjax.data import Data, bucketed
+from kdjax.models import Batch, DecoderShape
+from kdjax.progress import console
+from kdjax.study.arms import SEARCH_SEED
+from kdjax.study.claims import Claim, above
+from kdjax.study.command import main
+from kdjax.study.statistics import format_mean, ratio
+from kdjax.study.study import Outcome, Study, print_table
+from kdjax.study.types import Count, Positive, Positives
+from kdjax.sweep import sweep
+from kdjax.training import Training, start, teacher_texts, train, views, writing
+from kdjax.training.replay import distillm
+from kdjax.training.teacher import live
+
+LENGTH, PROMPT = 64, 32  # tokens of a pair, and at most of its prompt
+SKEW = 0.1  # of DistiLLM's losses
+Name = Literal[
+    "off_policy",
+    "off_policy_long",
+    "on_policy",
+    "gkd",
+    "minillm",
+    "minillm_not_mixed",
+    "minillm_not_normalised",
+    "minillm_not_single",
+    "minillm_code",
+    "distillm",
+    "distillm_2",
+]
+
+
+@dataclass(frozen=True)
+class Config(translating.Config):
+    methods: tuple[Name, ...] = get_args(Name)
+    """How students learn."""
+    warm_epochs: Count = 4
+    """Epochs of learning by likelihood at the beginning."""
+    warm_rate: Positive = 2e-3
+    """Peak learning rate at the beginning (AdamW)."""
+    epochs: Count = 6
+    """Epochs of a method, each followed by a measurement of the validation pairs."""
+    steps: Count = 110
+    """Steps of each of these epochs."""
+    learning_rates: Positives = (2e-4, 1e-3)
+    """Peak learning rates of a method (AdamW) to select from."""
+    validation: Count = 200
+    """Number of validation pairs to translate for the selection."""
+
+
+class Method(NamedTuple):
+    """What a student learns by, and from whose texts."""
+
+    objective: Callable
+    view: views.View = views.unchanged
+    times: int = 1  # the usual epochs
+
+
+def forward(loss: Callable, **fixed: float) -> Callable:
+    """The mean of a divergence over the tokens of each text."""
+    return objectives.on_tokens(partial(_divergence, loss, fixed))
+
+
+def _divergence(loss, fixed, student_logits, teacher_logits):
+    return loss(student_logits, teacher_logits, **fixed)
+
+
+def minillm(student, teacher, batch, *, share=0.2, normalised=True, single=True):
+    """MiniLLM's loss per token, without the exact part of a step if not ``single``."""
+    given = student.logits, teacher.logits, batch["label"]
+    counts = batch["label"] >= 0
+    settings = {"teacher_share": share, "mask": counts}
+    values = losses.minillm(*given, length_normalized=normalised, **settings)
+    if not single:  # the token's own reward by REINFORCE, too
+        weights = losses.importance_weights(*given, teacher_share=share)
+        rewards = jax.lax.stop_gradient(losses.sampled_log_ratio(*given))
+        exact = losses.reverse_kl(*given[:2])
+        sampled = rewards * losses.cross_entropy(student.logits, batch["label"])
+        values += jnp.sum(weights * (sampled - exact), 1, where=counts)
+    return values / jnp.maximum(jnp.sum(counts, 1), 1)
+
+
+def minillm_code(student, teacher, batch, *, share=0.2, discount=0.95):
+    """The form of MiniLLM's code: whitened advantages that include the own reward."""
+    given, counts = (
+        (student.logits, teacher.logits, batch["label"]),
+        batch["label"] >= 0,
+    )
+    rewards = jax.lax.stop_gradient(losses.sampled_log_ratio(*given))
+    to_go = losses.mean_reward_to_go(rewards, discount=discount, mask=counts)
+    advantages = losses.whiten(to_go, mask=counts)
+    old = -jax.lax.stop_gradient(losses.cross_entropy(student.logits, batch["label"]))
+    weights = losses.importance_weights(*given, teacher_share=share)
+    long = losses.clipped_policy_loss(
+        student.logits, batch["label"], old, advantages, mask=counts
+    )
+    values = weights * (long + losses.reverse_kl(*given[:2]))
+    return losses.sequence_mean(values, counts)
+
+
+def distillm_2(student, teacher, batch):
+    """Skewed forward KL of the true texts, and skewed reverse KL of the student's."""
+    own = batch["from_student"][:, None]
+    values = jnp.where(
+        own,
+        losses.skew_reverse_kl(student.logits, teacher.logits, skew=SKEW),
+        losses.skew_forward_kl(student.logits, teacher.logits, skew=SKEW),
+    )
+    return losses.sequence_mean(values, batch["label"] >= 0)
+
+
+def methods(config: Config, shape: DecoderShape, its: Teacher) -> dict[str, Method]:
+    """All methods by name."""
+    writes = partial(writing.by_student, shape, prompt=PROMPT, end=END)
+    mixed = writes(teacher=its.shape, teacher_share=0.2)
+    total = config.epochs * config.steps
+    buffer = {"steps": total, "first_share": 0.5, "metric": "validation_nll"}
+    gkd = partial(losses.gkd, student_share=0.5, beta=0.1)
+    return {
+        "off_policy": Method(forward(losses.forward_kl)),
+        "off_policy_long": Method(forward(losses.forward_kl), times=2),
+        "on_policy": Method(forward(losses.reverse_kl), writes()),
+        "gkd": Method(objectives.on_texts(gkd), writes(share=0.5)),
+        "minillm": Method(minillm, mixed),
+        "minillm_not_mixed": Method(partial(minillm, share=0.0), writes()),
+        "minillm_not_normalised": Method(partial(minillm, normalised=False), mixed),
+        "minillm_not_single": Method(partial(minillm, single=False), mixed),
+        "minillm_code": Method(minillm_code, mixed),
+        "distillm": Method(
+            forward(losses.skew_forward_kl, skew=SKEW),
+            distillm(shape, prompt=PROMPT, end=END, **buffer),
+        ),
+        "distillm_2": Method(distillm_2, writes(share=0.5)),
+    }
+
+
+def short(texts: Batch) -> Batch:
+    """The texts whose prompt and answer have places, cut to the usual length."""
+    prompts, ends = np.asarray(texts["prompt_length"]), np.asarray(texts["mask"]).sum(1)
+    kept = (prompts <= PROMPT) & (ends <= LENGTH) & (ends - prompts <= LENGTH - PROMPT)
+    found = {}
+    for name, array in texts.items():
+        rows = np.asarray(array)[kept]
+        found[name] = rows if rows.ndim == 1 else padded(rows[:, :LENGTH], name)
+    return found
+
+
+def padded(rows: np.ndarray, name: str) -> np.ndarray:
+    """Rows of tokens, with places for the usual length."""
+    fill = -1 if name == "label" else 0
+    more = LENGTH - rows.shape[1]
+    return np.pad(rows, ((0, 0), (0, more)), constant_values=fill)
+
+
+def warm(config: Config, task: Task, shape: DecoderShape) -> dict[str, Any]:
+    """A student that has learned by likelihood, from which all begin."""
+    training = Training(
+        models.decoder(shape),
+        translating.MLE,
+        config.warm_epochs,
+        translating.BATCH_SIZE,
+        translating.adamw,
+        select=None,
+        measure_epochs=config.warm_epochs,
+        measure_batch=100,
+    )
+    trained = train(
+        training,
+        {"learning_rate": config.warm_rate},
+        data=task.in_batches()._replace(test=None),
+        key=jax.random.key(0),
+        name="student, by likelihood",
+    )
+    return trained.variables["params"]
+
+
+def student(config: Config, shape: DecoderShape, its: Teacher, own: Method) -> Training:
+    epochs = own.times * config.epochs
+    return Training(
+        models.decoder(shape),
+        own.objective,
+        epochs,
+        translating.BATCH_SIZE,
+        translating.adamw,
+        teacher=live(models.decoder(its.shape)),
+        view=own.view,
+        start=start.pretrained,
+        select=None,
+        measure_batch=100,
+    )
+
+
+def translated(shape: DecoderShape, new: int, texts: Batch) -> Callable:
+    """Greedy translations of texts, as extras of a sweep."""
+    prompts = teacher_texts.prompts_of(texts)
+
+    def extras(variables, data):
+        how = translating.greedily
+        own = variables["params"]
+        return {"greedy": translation.decoded(shape, new, *prompts, how, own)}
+
+    return extras
+
+
+def bleu(task: Task, lines: np.ndarray, references: list[str]) -> float:
+    """BLEU of translations, -1 after their end."""
+    ids = [[int(i) for i in line if i > END] for line in lines]
+    said = task.tokenizer.decode_batch(ids)
+    return BLEU().corpus_score(said, [references]).score
+
+
+class Trained(NamedTuple):
+    """What all methods share."""
+
+    config: Config
+    task: Task
+    shape: DecoderShape
+    its: Teacher
+    data: Data
+    fixed: dict[str, Any]
+
+
+def swept(own: Trained, method: Method, rates, seed: int, texts: Batch, name: str):
+    """Students of one seed: their table, with the seconds of each, and translations."""
+    found = sweep(
+        student(own.config, own.shape, own.its, method),
+        {"learning_rate": rates},
+        data=own.data,
+        seeds=[seed],
+        name=name,
+        fixed=own.fixed,
+        extras=translated(own.shape, own.task.new, texts),
+        vectorized=False,
+    )
+    return found.runs.assign(seconds=found.seconds / len(rates)), found.extras["greedy"]
+
+
+def of_method(own: Trained, name: str, method: Method) -> tuple[Any, Any]:
+    """A search for the learning rate, and the students at the selected one."""
+    config, task = own.config, own.task
+    few = {n: a[: config.validation] for n, a in task.data.validation.items()}
+    few_true = task.read(few)
+    rates = list(config.learning_rates)
+    search, said = swept(own, method, rates, SEARCH_SEED, few, f"{name}: search")
+    search["validation_bleu"] = [bleu(task, lines, few_true) for lines in said]
+    rate = [rates[int(search["validation_bleu"].argmax())]]
+    runs = []
+    for seed in range(config.seeds):
+        label = f"{name}: seed {seed}"
+        run, said = swept(own, method, rate, seed, task.data.test, label)
+        run["bleu"] = [bleu(task, lines, task.references) for lines in said]
+        run["length"] = [(lines >= 0).sum(1).mean() for lines in said]
+        runs.append(run)
+    return pd.concat(runs).assign(method=name), search.assign(method=name)
+
+
+def run(config, task):
+    its = translating.teacher(config, task)
+    shape = translating.shape(config, config.layers, config.width)
+    begun = warm(config, task, shape)
+    stream = bucketed(
+        short(task.data.train),
+        translating.BATCH_SIZE,
+        lengths=[LENGTH],
+        steps=config.steps,
+    )
+    data = Data(stream, short(task.data.validation))
+    fixed = {"teacher": its.variables, "start": begun}
+    own = Trained(config, task, shape, its, data, fixed)
+    given = task.new, *teacher_texts.prompts_of(task.data.test)
+    scores = {}
+    for name, each, params in (
+        ("teacher", its.shape, its.params),
+        ("by likelihood", shape, begun),
+    ):
+        how = partial(translation.decoded, each, *given, translating.greedily)
+        scores[name] = bleu(task, np.asarray(jax.jit(how)(params)), task.references)
+        console.print(f"{name}: {scores[name]:.1f} points of BLEU")
+    every = methods(config, shape, its)
+    found = [of_method(own, name, every[name]) for name in config.methods]
+    runs, search = (
+        pd.concat(each, ignore_index=True) for each in zip(*found, strict=True)
+    )
+    facts = {"teacher": its.facts, "bleu": scores}
+    seconds = sum(each["seconds"].sum() for each in (runs, search))
+    return Outcome(
+        {"runs": runs, "search": search}, facts | {"seconds": round(seconds)}
+    )
+
+
+def values(runs, method, name="bleu"):
+    """``[seeds]``, a number of the students of a method."""
+    return runs[runs["method"] == method].sort_values("seed")[name].to_numpy()
+
+
+def lead(runs, one, other):
+    """``[seeds]``, points of BLEU of one method over another."""
+    return values(runs, one) - values(runs, other)
+
+
+def times_faster(runs, one, other):
+    """How many times as long one method takes as another."""
+    return ratio(values(runs, one, "seconds"), values(runs, other, "seconds"))
+
+
+def show(tables, meta):
+    runs = tables["runs"]
+    cells = runs.groupby("method", sort=False)[["bleu", "length", "seconds"]]
+    print_table(cells.agg(format_mean), "students, decoded greedily")
+    shown = pd.Series(meta["bleu"], name="BLEU").round(1).to_frame()
+    print_table(shown, "before", index="decoder")
+
+
+POINTS = "points of BLEU, decoded greedily,"
+PARTS = {
+    "not_mixed": "Sampling with the teacher makes MiniLLM better",
+    "not_normalised": "Length normalisation makes MiniLLM better",
+    "not_single": "The exact part of a step makes MiniLLM better",
+}
+CLAIMS = {
+    "on_policy": Claim(
+        "A student's own texts teach more than the true ones",
+        f"{POINTS} of reverse KL of its own over forward KL of the true ones",
+        partial(lead, one="on_policy", other="off_policy"),
+        above(0.0),
+    ),
+    "worth": Claim(
+        "They are worth the time to write them",
+        f"{POINTS} of the same over forward KL of the true ones for twice the steps",
+        partial(lead, one="on_policy", other="off_policy_long"),
+        above(0.0),
+    ),
+    "faster": Claim(
+        "DistiLLM is 4.3 times as fast as learning from texts of the student alone",
+        "seconds of MiniLLM over those of DistiLLM, equal steps",
+        partial(times_faster, one="minillm", other="distillm"),
+        above(4.3),
+    ),
+    "as_good": Claim(
+        "DistiLLM loses no quality by it",
+        f"{POINTS} of DistiLLM over MiniLLM",
+        partial(lead, one="distillm", other="minillm"),
+        above(-0.5),
+    ),
+    **{
+        name: Claim(
+            says,
+            f"{POINTS} that it adds",
+            partial(lead, one="minillm", other=f"minillm_{name}"),
+            above(0.0),
+        )
+        for name, says in PARTS.items()
+    },
+    "code": Claim(
+        "MiniLLM's code is as good as its paper",
+        f"{POINTS} of its code over its paper",
+        partial(lead, one="minillm_code", other="minillm"),
+        above(-0.5),
+    ),
+}
+STUDY = Study(
+    "on_policy",
+    __doc__,
+    Config,
+    run,
+    show,
+    cost="6 hours of one core",
+    published={},
+    quick={"train": 640, "test": 20, "vocabulary": 512, "teacher_layers": 1}
+    | {"teacher_width": 64, "teacher_epochs": 1, "layers": 1, "width": 32}
+    | {"warm_epochs": 1, "epochs": 1, "steps": 4, "seeds": 1, "validation": 20}
+    | {"learning_rates": (1e-3,), "methods": ("off_policy", "minillm")},
+    claims=CLAIMS,
+    load=translating.load,
+)
+
+if __name__ == "__main__":
+    main(STUDY)
