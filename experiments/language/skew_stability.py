@@ -211,7 +211,7 @@ def run(config):
     skews = jnp.array(config.skews)
 
     @jax.jit
-    def both(seed):
+    def both(seed, data):
         warmed = warm(config, data, seed)
         cosines = jax.lax.map(partial(alike, warmed, data), skews)
         curves = {"cosine": cosines}
@@ -220,11 +220,11 @@ def run(config):
             curves |= {f"{name}/{key}": values for key, values in each.items()}
         return curves
 
-    mark = checkpoint.fingerprint([both.lower(0)], np.asarray(found), data)
+    mark = checkpoint.fingerprint([both.lower(0, data)], np.asarray(found), data)
     rows, cosines = [], []
     for seed in range(config.seeds):
         path = files.cache("skew_stability") / f"{mark}-{seed}.npz"
-        curves = unit(path, partial(both, seed))
+        curves = unit(path, partial(both, seed, data))
         near = zip(config.skews, curves["cosine"], strict=True)
         cosines += [{"skew": s, "seed": seed, "cosine": float(c)} for s, c in near]
         for start, (i, own) in itertools.product(("cold", "warm"), found.iterrows()):
