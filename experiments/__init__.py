@@ -35,6 +35,7 @@ MODULES = (
     "language.temperature_vocabulary",
     "language.sparse_teachers",
     "language.size_equivalence",
+    "language.pretrained",
     "toy.mode_covering",
 )
 

@@ -187,7 +187,7 @@ def test_running_averages_move_and_are_never_differentiated(batch):
     assert "batch_stats" not in str(jax.tree.structure(after.opt_state))
     frozen = jax.tree.map(jnp.zeros_like, averages[0])  # not used by the step
     other = state._replace(
-        model_state={"student": {"batch_stats": frozen}, "projector": {}}
+        model_state={"student": {"batch_stats": frozen}, "projector": {}, "view": {}}
     )
     again, _ = stepper(training)(other, batch, KEY, None)
     np.testing.assert_array_equal(kernel(again), kernel(after))

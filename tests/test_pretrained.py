@@ -1,0 +1,105 @@
+"""A model that lost layers begins from those that are left, and is measured."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import pytest
+
+from experiments.language import pretrained, stories
+from kdjax import losses, models
+from kdjax.models import Outputs
+from kdjax.models.decoder import LanguageModel
+from kdjax.study import claims
+from tests.test_stories import task as task  # a fixture
+
+RNG = np.random.default_rng(0)
+CONFIG = replace(
+    pretrained.STUDY.quick_config(), every=2, length=64, prompt=60, parts=1
+)
+
+
+@pytest.fixture(scope="module")
+def whole():
+    shape = stories.shape(24, 3, 16)
+    return LanguageModel(
+        shape, models.decoder(shape).init(jax.random.key(0), {})["params"]
+    )
+
+
+def test_every_other_layer_is_kept(whole):
+    less = pretrained.shorter(whole, 2)
+    assert less.shape == replace(whole.shape, layers=2)
+    for name, each in less.params["layers"].items():
+        np.testing.assert_array_equal(each, whole.params["layers"][name][::2])
+    np.testing.assert_array_equal(less.params["words"], whole.params["words"])
+    one = pretrained.shorter(whole, 1)
+    jax.tree.map(np.testing.assert_array_equal, one.params, whole.params)
+
+
+def test_acceptance_is_a_mean_over_tokens():
+    s, t = (jnp.asarray(RNG.normal(size=(2, 3, 4)), jnp.float32) for _ in range(2))
+    label = jnp.array([[1, 2, -1], [0, -1, -1]])
+    measure = pretrained.acceptance()
+    found = measure.finish(measure.sums(Outputs(s), Outputs(t), {"label": label}))
+    q, p = (np.asarray(jax.nn.softmax(z)) for z in (s, t))
+    each = np.minimum(p, q).sum(-1)
+    expected = (each[0, 0] + each[0, 1] + each[1, 0]) / 3
+    assert float(found["acceptance"]) == pytest.approx(expected, rel=1e-5)
+
+
+def test_texts_of_the_student_have_another_divergence():
+    s, t = (jnp.asarray(RNG.normal(size=(2, 3, 4)), jnp.float32) for _ in range(2))
+    batch = {"label": jnp.zeros((2, 3), int), "from_student": jnp.array([True, False])}
+    found = pretrained.mixed(Outputs(s), Outputs(t), batch)
+    expected = (
+        losses.reverse_kl(s[0], t[0]).mean(),
+        losses.forward_kl(s[1], t[1]).mean(),
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+@pytest.mark.usefixtures("fast_compile")
+def test_a_small_run_measures_students_and_the_whole(whole, task, capsys, monkeypatch):
+    every = list(pretrained.others(CONFIG, whole, task.data, 4e-4))
+    names = [arm.columns["arm"] for arm in every]
+    assert names == ["long", "forward_kl", "on_policy"]
+    assert [arm.training.epochs for arm in every] == [2, 1, 1]
+    monkeypatch.setattr(pretrained, "others", lambda *_: every[-1:])
+    found = pretrained.run(CONFIG, whole, task.data)
+    runs = found.tables["runs"]
+    assert runs["arm"].tolist() == ["stories", "on_policy"]
+    assert runs["test_acceptance_last"].between(0, 1).all()
+    assert found.facts["whole"]["acceptance"] == pytest.approx(1, abs=1e-5)
+    assert found.facts["whole"]["teacher_kl"] == pytest.approx(0, abs=1e-5)
+    assert found.facts["cut"]["teacher_kl"] > 0
+    # A step at this rate hardly changes what the layers that are left say.
+    nll = found.facts["cut"]["nll"]
+    assert runs["test_nll_last"].to_numpy() == pytest.approx(nll, abs=0.05)
+    sizes = found.facts["parameters"]
+    assert sizes["whole"] > sizes["student"]
+    pretrained.show(found.tables, found.facts)
+    assert "students, on test stories" in capsys.readouterr().out
+
+
+def test_claims_follow_the_runs():
+    nll = {"stories": 3.0, "long": 2.8, "forward_kl": 2.7, "on_policy": 2.75}
+    noise = 0.01 * RNG.normal(size=3)
+    runs = [
+        {"arm": arm, "seed": seed, "test_nll_last": value + noise[seed]}
+        | {"test_acceptance_last": 1 - value / 10}
+        for arm, value in nll.items()
+        for seed in range(3)
+    ]
+    found = {
+        name: claims.verdict(each, claims.measured(each, {"runs": pd.DataFrame(runs)}))
+        for name, each in pretrained.CLAIMS.items()
+    }
+    assert found == {
+        "worth": "supported",
+        "worth_long": "supported",
+        "on_policy": "refuted",
+        "draft": "supported",
+    }
