@@ -1,10 +1,10 @@
 """Which size of language model trained on text is as good as a distilled one.
 
 Top: nats per token of stories, by size, of decoders of two layers, which see all of the
-stories once or a tenth of them ten times. The dashed line is where distilled models
-would lie if each were as good as one of four times its size. Bottom: the size of the
-smallest model trained on text that is as good, over the model's own. At the ends of the
-grey range the models trained on text end, so a mark there is a bound. Bars are 95 %
+stories three times, or a tenth of them thirty times. The dashed line is where distilled
+models would lie if each were as good as one of four times its size. Bottom: the size of
+the smallest model trained on text that is as good, over the model's own. At the ends of
+the grey range the models trained on text end, so a mark there is a bound. Bars are 95 %
 intervals over {config[seeds]} seeds.
 """
 
@@ -30,7 +30,7 @@ def draw(name: str) -> Figure:
         own = runs[runs["share"] == share]
         for arm, (label, colour, marker) in ARMS.items():
             cells = own[own["arm"] == arm]
-            found = figures.intervals(cells, "parameters", "test_nll_last")
+            found = figures.intervals(cells, "parameters", "test_nll_best")
             look = {"color": colour, "marker": marker, "elinewidth": 0.8}
             column[0].errorbar(
                 found.index, found["mean"], found["half"], label=label, **look

@@ -17,7 +17,7 @@ from tests.test_stories import task as task  # a fixture
 
 RNG = np.random.default_rng(0)
 CONFIG = replace(
-    pretrained.STUDY.quick_config(), every=2, length=64, prompt=60, parts=1
+    pretrained.STUDY.quick_config(), layers=2, length=64, prompt=60, parts=1
 )
 
 
@@ -29,14 +29,18 @@ def whole():
     )
 
 
-def test_every_other_layer_is_kept(whole):
+def test_layers_are_kept_from_the_first_to_the_last(whole):
     less = pretrained.shorter(whole, 2)
     assert less.shape == replace(whole.shape, layers=2)
     for name, each in less.params["layers"].items():
-        np.testing.assert_array_equal(each, whole.params["layers"][name][::2])
+        np.testing.assert_array_equal(
+            each, np.asarray(whole.params["layers"][name])[[0, 2]]
+        )
     np.testing.assert_array_equal(less.params["words"], whole.params["words"])
-    one = pretrained.shorter(whole, 1)
-    jax.tree.map(np.testing.assert_array_equal, one.params, whole.params)
+    all_of_them = pretrained.shorter(whole, 3)
+    jax.tree.map(np.testing.assert_array_equal, all_of_them.params, whole.params)
+    with pytest.raises(ValueError, match="layers is 4, but the model has only 3"):
+        pretrained.shorter(whole, 4)
 
 
 def test_acceptance_is_a_mean_over_tokens():
@@ -100,6 +104,6 @@ def test_claims_follow_the_runs():
     assert found == {
         "worth": "supported",
         "worth_long": "supported",
-        "on_policy": "refuted",
+        "on_policy": "refuted",  # as acceptance follows the likelihood here
         "draft": "supported",
     }

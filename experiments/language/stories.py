@@ -38,10 +38,10 @@ class Config(types.Config):
     layers: Count = 2
     """Layers of a student."""
     steps: Count = 320
-    """Steps of a student's training, rounded to whole epochs."""
+    """Steps of a student's training."""
     measured: Count = 1000
     """Number of rows, of 64 tokens, to measure on."""
-    learning_rates: Positives = (1e-3, 3e-3, 1e-2)
+    learning_rates: Positives = (1e-3, 3e-3, 1e-2, 3e-2)
     """Peak learning rates of students (AdamW) to select from."""
     seeds: Count = 5
     """Number of seeds, each with one student per setting."""
@@ -67,14 +67,16 @@ class Task(NamedTuple):
     data: Data  # arrays
 
     def divided(self, steps: int, share: float = 1.0) -> tuple[int, Data]:
-        """Epochs that make about this number of steps, and the rows of one epoch.
+        """Epochs of equal length that make this number of steps, and their rows.
 
-        There are whole batches of rows, of a share of the training texts.
+        There are whole batches of rows, of a share of the training texts; the steps are
+        rounded down to whole epochs.
         """
         batches = max(1, int(share * len(self.data.train["tokens"])) // BATCH_SIZE)
-        each = min(batches, steps)
-        rows = {n: array[: each * BATCH_SIZE] for n, array in self.data.train.items()}
-        return round(steps / each), self.data._replace(train=rows)
+        epochs = -(-steps // batches)
+        count = steps // epochs * BATCH_SIZE
+        rows = {n: array[:count] for n, array in self.data.train.items()}
+        return epochs, self.data._replace(train=rows)
 
 
 class Teacher(NamedTuple):
@@ -166,14 +168,7 @@ def student(
     """A student's training, with the teacher live if there is one."""
     if its is not None:
         more["teacher"] = live(its.model)
+    settings = {"select": None, "measure_epochs": epochs, "measure_batch": BATCH_SIZE}
     return Training(
-        models.decoder(own),
-        objective,
-        epochs,
-        BATCH_SIZE,
-        adamw,
-        select=None,
-        measure_epochs=epochs,
-        measure_batch=100,
-        **more,
+        models.decoder(own), objective, epochs, BATCH_SIZE, adamw, **(settings | more)
     )

@@ -161,11 +161,26 @@ def sample_logits(
     proposal = jax.nn.log_softmax(power * teacher)
     empty = ~present(teacher).any(-1, keepdims=True)
     log_p, proposal = (jnp.where(empty, 0, x) for x in (log_p, proposal))
-    indices = jax.random.categorical(key, proposal, shape=(draws, *teacher.shape[:-1]))
-    indices = jnp.moveaxis(indices, 0, -1)
+    indices = _drawn(key, jnp.exp(proposal), draws)
     log_p, proposal = (jnp.take_along_axis(x, indices, -1) for x in (log_p, proposal))
     weights = jnp.where(empty, 0, jnp.exp(log_p - proposal) / draws)
     return Sampled(indices, weights, log_p)
+
+
+def _drawn(key: Array, weights: Array, draws: int) -> Array:
+    """Classes ``[..., draws]``, each with a probability in proportion to its weight.
+
+    By the inverse of the cumulative distribution, which takes one random number for a
+    draw, where `jax.random.categorical` takes one for each class.
+    """
+    sums = jax.lax.associative_scan(jnp.add, weights, axis=-1)
+    total, less = sums[..., -1:], 1 - jnp.finfo(weights.dtype).eps
+    uniform = jax.random.uniform(key, (*weights.shape[:-1], draws), weights.dtype)
+    # Below the last sum, so that a last class without a weight is not drawn either.
+    places = jnp.minimum(uniform * total, less * total)
+    flat = sums.reshape(-1, sums.shape[-1]), places.reshape(-1, draws)
+    found = jax.vmap(lambda a, v: jnp.searchsorted(a, v, side="right"))(*flat)
+    return found.reshape(places.shape)
 
 
 def sampled_kl(student_logits: Array, sampled: Sampled) -> Array:

@@ -18,7 +18,7 @@ class Replay(NamedTuple):
     texts: Batch  # [batches, B, ...], of the student
     filled: jax.Array  # number of batches written so far
     step: jax.Array  # number of steps taken
-    share: jax.Array  # of the student's texts, before it decays
+    share: jax.Array  # of batches that are the student's
     reference: jax.Array  # the loss to compare with
 
 
@@ -36,10 +36,12 @@ def distillm(
 ) -> View:
     """The student's texts, written in some of the steps and used again in others.
 
-    A batch is the student's with a probability that decays linearly to 0 over the
-    training, from a share that rises by 0.1 whenever the validation loss has risen.
-    Such a batch is written until the buffer is full, and afterwards with that
-    probability, or else drawn from the buffer, from which the oldest batch is dropped.
+    With a probability ``share`` a batch is the student's. It is newly written while the
+    buffer is not full, and after that with a chance that falls linearly to 0 over the
+    training; otherwise it is drawn from the buffer, whose oldest batch makes room for a
+    new one. The share rises by 0.1 whenever the validation loss has risen since it was
+    first measured, or last rose; in the authors' code, since before the training.
+    Vectorized runs write in every step, whether they use it or not.
 
     Args:
       shape: The sizes of the student.
@@ -47,7 +49,7 @@ def distillm(
       steps: Total number of steps of the training.
       end: The token that ends a text, if any.
       batches: How many batches the buffer holds; 1,000 texts in the paper.
-      first_share: The share at the beginning.
+      first_share: The share at the beginning; 0 in the authors' scripts.
       tolerance: How much the validation loss may rise.
       metric: The validation loss.
       temperature: At which the student samples.

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 from scipy.special import log_softmax, logsumexp, softmax
 
 from kdjax import losses
@@ -174,6 +175,23 @@ def test_top_k_without_the_rest_is_biased_where_a_sample_is_not():
     on_top = np.where(kept, TEACHER, np.float32(-INF))
     _, grad = value_and_grad(losses.forward_kl, TEACHER, on_top)
     assert np.abs(grad[0]).max() > 0.01
+
+
+@pytest.mark.parametrize("power", [1.0, 0.5])
+def test_classes_are_drawn_in_proportion_and_those_without_a_weight_never(power):
+    p = np.float32([[0.0, 0.1, 0.0, 0.6, 0.3, 0.0], [0.5, 0.0, 0.2, 0.2, 0.1, 0]])
+    with np.errstate(divide="ignore"):
+        z = np.log(p)
+    draw = jax.jit(partial(losses.sample_logits, draws=20_000, power=power))
+    found = np.asarray(draw(jax.random.key(0), z).indices)
+    for own, row in zip(found, z, strict=True):
+        weights = np.exp(power * row)
+        counts = np.bincount(own, minlength=6)
+        assert (counts[weights == 0] == 0).all() and len(counts) == 6
+        some = weights > 0
+        expected = 20_000 * weights[some] / weights.sum()
+        assert stats.chisquare(counts[some], expected, sum_check=False).pvalue > 1e-3
+    assert (found[0] != found[1]).any()
 
 
 def test_sampled_kl_is_the_formula():
