@@ -53,11 +53,11 @@ class Config(types.Config):
     """Steps of learning by likelihood, before a warm start."""
     steps: Count = 1024
     """Steps of learning by a divergence."""
-    parts: Count = 64
+    parts: Count = 32
     """Parts of these steps, after each of which students are measured."""
     train: Count = 16_384
     """Number of training texts of the teacher."""
-    measured: Count = 4096
+    measured: Count = 1024
     """Number of texts, of each kind, to measure with."""
     seeds: Count = 5
     """Number of seeds, each with one student per setting."""
