@@ -363,3 +363,9 @@ def test_a_command_has_a_device_for_each_core_unless_told_otherwise(given, devic
 
 def test_cores_are_those_that_the_process_may_use():
     assert 1 <= command.cores() <= os.cpu_count()
+
+
+def test_the_label_of_an_arm_has_its_words_first():
+    columns = {"task": "stsb", "score": 86.33328, "arm": "hinton", "width": 16}
+    arm = Arm(columns, None, None, 1, {})
+    assert arm.name == "stsb, hinton, score 86.3333, width 16"

@@ -66,8 +66,10 @@ class Arm:
 
     @property
     def name(self) -> str:
-        """Label of the progress bar."""
-        return ", ".join(f"{n} {v}" for n, v in self.columns.items())
+        """Label of the progress bar: words, then numbers with their names."""
+        numbers = {n: v for n, v in self.columns.items() if isinstance(v, int | float)}
+        words = [str(v) for n, v in self.columns.items() if n not in numbers]
+        return ", ".join([*words, *(f"{n} {v:g}" for n, v in numbers.items())])
 
     @property
     def settings(self) -> pd.DataFrame:
