@@ -165,7 +165,7 @@ def methods(config: Config, shape: DecoderShape, its: Teacher) -> dict[str, Meth
     writes = partial(writing.by_student, shape, prompt=PROMPT, end=END)
     mixed = writes(teacher=its.shape, teacher_share=0.2)
     total = config.epochs * config.steps
-    buffer = {"steps": total, "first_share": 0.5, "metric": "validation_nll"}
+    buffer = {"steps": total, "first_share": 0.5, "batches": 32}
     gkd = partial(losses.gkd, student_share=0.5, beta=0.1)
     return {
         "off_policy": Method(tokens(losses.forward_kl)),
