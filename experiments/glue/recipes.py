@@ -19,7 +19,7 @@ without TinyBERT's augmentation, copies of the texts in which words are replaced
 neighbours. Scores are GLUE's metrics on its validation split, which is never used for
 selection.
 
-    python -m experiments.glue.recipes    # estimate: 5 hours of one core
+    python -m experiments.glue.recipes    # estimate: 10 hours of one core
 """
 
 from dataclasses import asdict, dataclass
@@ -207,7 +207,7 @@ STUDY = Study(
     Config,
     run,
     show,
-    cost="5 hours of one core",
+    cost="10 hours of one core",
     published={},
     quick=setup.QUICK
     | {"recipes": ("pkd_last",), "starts": (USUAL,), "copies": 0, "controls": False}
