@@ -11,6 +11,7 @@ that have learned by likelihood.
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 import matplotlib.pyplot as plt
+from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 import numpy as np
 import pandas as pd
 
@@ -40,6 +41,9 @@ def draw(name: str) -> Figure:
         clipped = runs[np.isfinite(runs["clip"]) & (runs["start"] == "cold")]
         ax.axhline(clipped[column].mean(), color="0.4", linestyle="--", linewidth=0.8)
         ax.set(yscale="log", ylabel=label)
+        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        ax.yaxis.set_minor_locator(NullLocator())
     points(axes[2], cosines, "cosine", skews, color=figures.BLUE, fillstyle="full")
     axes[2].set(ylabel="cosine with reverse KL")
     for ax in axes:

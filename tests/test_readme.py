@@ -27,6 +27,7 @@ from experiments.cifar10 import (
     teacher_assistant,
 )
 from experiments.cifar10 import temperature_alpha as temperature_alpha_cifar10
+from experiments.language import skew_stability
 from experiments.mnist import hinton, omitted_digit, temperature_alpha
 from kdjax import results
 from kdjax.study.claims import measured, verdict
@@ -48,6 +49,7 @@ PAGES = (
     "paper_figs/README.md",
     "experiments/README.md",
     "results/cifar10.md",
+    "results/language.md",
 )
 DECODER = ROOT / "peers/decoders/llama"
 ERRORS = "test_errors_last"
@@ -393,6 +395,23 @@ def test_what_is_said_of_peoples_beliefs_is_so():
     )
     assert f"Students trained on hard labels have {hard.mean():.2f}, too" in words
     assert f"From commit {results.meta('human_beliefs')['commit']}:" in words
+
+
+def test_what_is_said_of_skewed_divergences_is_so():
+    words = " ".join((ROOT / "results/language.md").read_text().split())
+    tables = skew_stability.STUDY.tables("skew_stability")
+    for claim in skew_stability.CLAIMS.values():
+        assert in_words(measured(claim, tables), 2) in words
+    runs, cosines = tables["runs"], tables["cosines"].groupby("skew")["cosine"].mean()
+    cold = runs[(runs["start"] == "cold") & np.isinf(runs["clip"])]
+    spikes = cold[cold["power"] == 0].groupby("skew")["spikes"].mean()
+    assert f"{spikes[0.1]:.1f} instead of {spikes[0.0]:.1f} in 1,024 steps" in words
+    # The target is reached by none of these, and counts as reached in the last step.
+    assert (cold.query("skew in (0.1, 0.5)")["steps_to_target"] == 1024).all()
+    assert (
+        f"from {cosines[0.0]:.2f} without a skew to {cosines[0.5]:.2f} at 0.5" in words
+    )
+    assert f"From commit {results.meta('skew_stability')['commit']}:" in words
 
 
 def test_what_is_said_of_temperatures_is_so():

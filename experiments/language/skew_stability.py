@@ -10,7 +10,7 @@ is taken in each step, before clipping.
 A spike is a step whose loss is more than twice the median of the 50 before. How far a
 skewed KL is from reverse KL is the cosine between their gradients, of the same student.
 
-    python -m experiments.language.skew_stability    # estimate: 20 minutes of one core
+    python -m experiments.language.skew_stability    # 20 minutes of one core
 """
 
 from dataclasses import dataclass, replace
