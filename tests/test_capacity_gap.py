@@ -199,7 +199,7 @@ def test_a_rate_at_which_most_diverge_is_not_chosen():
     assert sorted(capacity_gap.best_of_each(*gone)["teacher"]) == list(range(21))
 
 
-def swept(training, columns, *, data, seeds, name, fixed=None, extras=None):
+def swept(training, columns, *, data, seeds, **_):
     """Made-up results of `kdjax.sweep.sweep`, better for larger teachers."""
     columns, seeds = pd.DataFrame(columns), list(seeds)
     runs = pd.concat([columns.assign(seed=seed) for seed in seeds], ignore_index=True)
