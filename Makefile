@@ -37,6 +37,7 @@ bench: $(READY) .venv-torch/ready
 	$(RUN) -m benchmarks.sweep_beside_torch
 	$(RUN) -m benchmarks.images_beside_torch
 	$(RUN) -m benchmarks.texts_beside_torch
+	$(RUN) -m benchmarks.decoders_beside_torch
 
 peers: .venv-peers/ready  ## compares other libraries with what is recorded of them
 	.venv-peers/bin/python -W ignore -m peers.run

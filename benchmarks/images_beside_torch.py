@@ -75,7 +75,7 @@ def main(config: Config) -> None:
         config.students,
         partial(student, examples=examples),
         unit="images",
-        per_step=BATCH,
+        per_step=lambda name: BATCH,
         steps=lambda name: 20 if name == "plain-2" else 8,
         turns=config.turns,
     )

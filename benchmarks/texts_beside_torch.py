@@ -79,7 +79,7 @@ def main(config: Config) -> None:
         config.students,
         partial(student, examples=examples),
         unit="tokens",
-        per_step=BATCH * LENGTH,
+        per_step=lambda name: BATCH * LENGTH,
         steps=lambda name: 2 if name == "6x384" else 8,
         turns=config.turns,
     )

@@ -36,15 +36,22 @@ class Config:
 class Students:
     """A student in training on each device; a call trains all for some steps."""
 
-    def __init__(self, training: Training, examples: data.Data, **settings: float):
+    def __init__(
+        self,
+        training: Training,
+        examples: data.Data,
+        fixed: Any = None,
+        **settings: float,
+    ):
         feed = feeder(examples.train, training.batch_size)
         devices = jax.devices()
         scanned = strategy.scans_well(training, examples, devices[0])
         self.phase = programs.phase(training, feed, scanned=scanned)
         begun = self.phase.begin(
-            jax.random.key(0), settings, feed.example(), None, None
+            jax.random.key(0), settings, feed.example(), fixed, None
         )
-        self.each = [jax.device_put((begun, feed.arrays), own) for own in devices]
+        held = begun, feed.arrays, fixed
+        self.each = [jax.device_put(held, own) for own in devices]
         self(3)
 
     def __call__(self, steps: int) -> float:
@@ -54,12 +61,12 @@ class Students:
             self.each = list(trained)
         return time.perf_counter() - began
 
-    def _train(self, steps: int, run: programs.Run, arrays: Any) -> tuple:
+    def _train(self, steps: int, run: programs.Run, arrays: Any, fixed: Any) -> tuple:
         keys = jax.random.split(jax.random.key(0), steps)
         fed = self.phase.feed.feed(jax.random.key(1), 0, steps)
-        run, loss = self.phase.advance(run, fed, keys, arrays, None)
+        run, loss = self.phase.advance(run, fed, keys, arrays, fixed)
         jax.block_until_ready((run, loss))
-        return run, arrays
+        return run, arrays, fixed
 
 
 def compare(
@@ -68,7 +75,7 @@ def compare(
     make: Callable[[str], Students],
     *,
     unit: str,
-    per_step: int,
+    per_step: Callable[[str], int],
     steps: Callable[[str], int],
     turns: int,
 ) -> None:
@@ -80,7 +87,7 @@ def compare(
       students: Their names.
       make: Builds a student of kdjax.
       unit: What a step trains on, for the title.
-      per_step: Number of these units of a step.
+      per_step: Number of these units of a step, by name.
       steps: Number of steps of a turn, by name.
       turns: Number of turns of each.
     """
@@ -95,7 +102,7 @@ def compare(
             print(name, steps(name), file=server.stdin, flush=True)
             theirs.append(float(server.stdout.readline()))
             ours.append(student(steps(name)) / len(jax.devices()))
-        a, b = (per_step * steps(name) / min(each) for each in (theirs, ours))
+        a, b = (per_step(name) * steps(name) / min(each) for each in (theirs, ours))
         table.add_row(name, f"{a:.0f}", f"{b:.0f}", f"{b / a:.2f}")
     server.stdin.close()
     server.wait()

@@ -1,11 +1,13 @@
 """Decoders give what those of transformers give, and bad files are explained."""
 
 from dataclasses import replace
+from functools import partial
 import json
 from pathlib import Path
 import shutil
 import struct
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,6 +18,7 @@ from kdjax import models
 from kdjax.models import hugging_face_decoders, llama2c
 from kdjax.models.decoder import continued, empty_cache, sizes
 from kdjax.models.hugging_face import InvalidCheckpoint
+from kdjax.models.linear import linear
 
 STORED = Path(__file__).parents[1] / "peers/decoders"
 FAMILIES = ("llama", "qwen2")
@@ -247,3 +250,20 @@ def test_neighbours_are_halves_in_another_order():
     other = halves._replace(shape=shape, params={**halves.params, "layers": layers})
     same = applied(halves, rows).logits, applied(other, rows).logits
     np.testing.assert_allclose(*same, atol=1e-4)
+
+
+@pytest.mark.parametrize("axes", [(5,), (2, 3), (2, 3, 4)])
+def test_linear_has_the_values_and_gradients_of_a_product(axes):
+    keys = jax.random.split(jax.random.key(0), 3)
+    x = jax.random.normal(keys[0], (*axes, 6))
+    matrix = jax.random.normal(keys[1], (7, 6))
+    weights = jax.random.normal(keys[2], (*axes, 7))
+
+    def value(product, x, matrix):
+        return jnp.sum(weights * product(x, matrix) ** 2)
+
+    ours, usual = (
+        jax.value_and_grad(partial(value, product), argnums=(0, 1))(x, matrix)
+        for product in (linear, lambda x, matrix: x @ matrix.T)
+    )
+    chex.assert_trees_all_close(ours, usual, rtol=1e-5, atol=1e-5)

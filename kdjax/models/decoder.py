@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kdjax.models.linear import linear
 from kdjax.models.types import Batch, Model, Outputs, Variables
 
 Pairs = Literal["halves", "neighbours"]
@@ -251,15 +252,15 @@ def _layer(
     lowest = jnp.finfo(scores.dtype).min
     weights = jax.nn.softmax(jnp.where(seen[:, None, None], scores, lowest), -1)
     context = jnp.einsum("bkgts,bskd->btkgd", weights, values).reshape(x.shape)
-    x = x + context @ own["attention_out"].T
+    x = x + linear(context, own["attention_out"])
     normed = _normalised(x, own["norm"], shape.epsilon)
-    gated = jax.nn.silu(normed @ own["gate"].T) * (normed @ own["up"].T)
+    gated = jax.nn.silu(linear(normed, own["gate"])) * linear(normed, own["up"])
     scores = scores.reshape(len(x), shape.heads, *scores.shape[3:])
-    return x + gated @ own["down"].T, scores, cache
+    return x + linear(gated, own["down"]), scores, cache
 
 
 def _heads(shape: DecoderShape, own: Any, name: str, x: jax.Array) -> jax.Array:
-    y = x @ own[name].T
+    y = linear(x, own[name])
     if shape.biases:
         y = y + own[f"{name}_bias"][None, None]
     return y.reshape(*x.shape[:2], -1, shape.head_width)
@@ -286,4 +287,4 @@ def _rotated(shape: DecoderShape, x: jax.Array, positions: jax.Array) -> jax.Arr
 
 def _logits(shape: DecoderShape, params: Any, x: jax.Array) -> jax.Array:
     table = params["words" if shape.tied else "output"]
-    return _normalised(x, params["norm"], shape.epsilon) @ table.T
+    return linear(_normalised(x, params["norm"], shape.epsilon), table)
