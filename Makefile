@@ -38,6 +38,7 @@ bench: $(READY) .venv-torch/ready
 	$(RUN) -m benchmarks.images_beside_torch
 	$(RUN) -m benchmarks.texts_beside_torch
 	$(RUN) -m benchmarks.decoders_beside_torch
+	$(RUN) -m benchmarks.generation_beside_torch
 
 peers: .venv-peers/ready  ## compares other libraries with what is recorded of them
 	.venv-peers/bin/python -W ignore -m peers.run
@@ -64,7 +65,8 @@ $(READY): pyproject.toml constraints.txt
 .venv-torch/ready: Makefile
 	rm -rf .venv-torch
 	$(PYTHON) -m venv .venv-torch
-	.venv-torch/bin/python -m pip install --quiet torch==2.13.0 numpy
+	.venv-torch/bin/python -m pip install --quiet \
+	    torch==2.13.0 transformers==5.23.0 numpy
 	touch $@
 
 # Without dependencies where these require another torch or are not needed for losses.

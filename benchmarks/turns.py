@@ -91,23 +91,33 @@ def compare(
       steps: Number of steps of a turn, by name.
       turns: Number of turns of each.
     """
-    assert server.stdin and server.stdout
-    version, threads = server.stdout.readline().split()
-    table = Table(title=f"{unit} a second; torch {version}, {threads} threads")
+    table = Table(title=f"{unit} a second; {greeting(server)}")
     for name in ("student", "torch", "kdjax", "kdjax / torch"):
         table.add_column(name, justify="right")
     for name in progress.track(list(students), "timing, in turns"):
         student, ours, theirs = make(name), [], []
         for _ in range(turns):
-            print(name, steps(name), file=server.stdin, flush=True)
-            theirs.append(float(server.stdout.readline()))
+            theirs.append(asked(server, name, steps(name)))
             ours.append(student(steps(name)) / len(jax.devices()))
         a, b = (per_step(name) * steps(name) / min(each) for each in (theirs, ours))
         table.add_row(name, f"{a:.0f}", f"{b:.0f}", f"{b / a:.2f}")
-    server.stdin.close()
-    server.wait()
+    server.communicate()
     rich.print(table)
     rich.print(f"jax {jax.__version__}")
+
+
+def greeting(server: subprocess.Popen) -> str:
+    """PyTorch's version and number of threads, the first that its process says."""
+    assert server.stdout
+    version, threads = server.stdout.readline().split()
+    return f"torch {version}, {threads} threads"
+
+
+def asked(server: subprocess.Popen, name: str, steps: int) -> float:
+    """The seconds that PyTorch's process takes for a request."""
+    assert server.stdin and server.stdout
+    print(name, steps, file=server.stdin, flush=True)
+    return float(server.stdout.readline())
 
 
 def teacher_logits(labels: np.ndarray, classes: int) -> np.ndarray:
