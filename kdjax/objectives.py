@@ -96,6 +96,24 @@ def from_several(objective: Objective) -> Objective:
     return _FromSeveral(objective)
 
 
+def mutual(objective: Objective) -> Objective:
+    """Two networks learn from each other, as in deep mutual learning.
+
+    Each takes the objective with the other as its teacher, through which no gradient
+    flows, and both losses are added. The model is `kdjax.models.with_peer`; a teacher
+    of the training is ignored.
+
+    Args:
+      objective: Such as `on_logits` of `kdjax.losses.hinton`, with ``temperature`` 1
+        and ``alpha`` 0.5 for half of the paper's loss.
+
+    References:
+      Zhang et al., `Deep Mutual Learning <https://arxiv.org/abs/1706.00384>`_, 2018,
+      section 2.2; there the networks take turns.
+    """
+    return _Mutual(objective)
+
+
 @dataclass(frozen=True)
 class _OnLogits:
     # Not a partial with a signature, because annotations do not pickle.
@@ -169,6 +187,35 @@ class _FromSeveral:
         own = [p for p in parameters if p.kind is p.KEYWORD_ONLY]
         teacher = inspect.Parameter("teacher", inspect.Parameter.KEYWORD_ONLY)
         return _signature(("student", "teachers", "batch"), [*own, teacher])
+
+
+@dataclass(frozen=True)
+class _Mutual:
+    objective: Objective
+
+    def __call__(
+        self, student: Outputs, teacher: object, batch: Batch, **hyperparameters: Any
+    ) -> jax.Array:
+        if "peer" not in student.extras:
+            raise TypeError(
+                f"mutual({name_of(self.objective)}) takes a model with a peer: "
+                "kdjax.models.with_peer(student, peer)"
+            )
+        peer = student.extras["peer"]
+        learned, fixed = (
+            partial(self.objective, **hyperparameters),
+            jax.lax.stop_gradient,
+        )
+        one = learned(student, fixed(peer), batch)
+        return one + learned(peer, fixed(student), batch)
+
+    @property
+    def __name__(self) -> str:
+        return name_of(self.objective)
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        return inspect.signature(self.objective)
 
 
 def _signature(

@@ -125,3 +125,24 @@ def test_weights_into_a_unit_are_shortened_to_their_limit():
     np.testing.assert_allclose(bound["kernel"], expected, rtol=1e-6)
     np.testing.assert_array_equal(bound["bias"], params["bias"])
     np.testing.assert_array_equal(models.max_norm(jnp.zeros((2, 2)), 0.5), 0)
+
+
+def test_a_peer_is_beside_the_student_and_keeps_its_own_state():
+    student, peer = models.mlp((5,), classes=3), models.from_linen(Normalized())
+    both = models.with_peer(student, peer)
+    variables = init(both)
+    assert set(variables["params"]) == set(variables["state"]) == {"student", "peer"}
+    outputs, state = apply(both, variables)
+    each = {
+        name: {kind: variables[kind][name] for kind in ("params", "state")}
+        for name in ("student", "peer")
+    }
+    alone, _ = apply(student, each["student"])
+    beside, _ = apply(peer, each["peer"])
+    np.testing.assert_array_equal(outputs.logits, alone.logits)
+    np.testing.assert_array_equal(outputs.features[0], alone.features[0])
+    np.testing.assert_array_equal(outputs.extras["peer"].logits, beside.logits)
+    trained, state = apply(both, variables, key=KEY)
+    before, after = variables["state"]["peer"], state["peer"]
+    moved = jax.tree.map(lambda a, b: bool((a != b).any()), before, after)
+    assert all(jax.tree.leaves(moved)) and state["student"] == {}

@@ -179,3 +179,27 @@ def test_a_loss_of_texts_is_given_what_it_takes():
     says = "on_texts: the loss takes student_logits, tokens, old.* named teacher_logits"
     with pytest.raises(TypeError, match=says):
         objectives.on_texts(losses.clipped_policy_loss)
+
+
+def test_mutual_learning_is_the_objective_with_the_other_as_a_fixed_teacher():
+    hinton = objectives.on_logits(losses.hinton)
+    mutual = objectives.mutual(hinton)
+    settings = {"temperature": 2.0, "alpha": 0.3}
+    assert taken(mutual) == set(settings)
+
+    def both(student, peer):
+        outputs = Outputs(student, extras={"peer": Outputs(peer)})
+        return mutual(outputs, None, BATCH, **settings)
+
+    one = partial(losses.hinton, labels=Y, **settings)
+    expected = one(S, T) + one(T, S)
+    np.testing.assert_allclose(both(S, T), expected, rtol=1e-6)
+    for argument, other in ((0, T), (1, S)):
+        found = jax.grad(lambda *z: both(*z).sum(), argument)(
+            jnp.array(S), jnp.array(T)
+        )
+        own = (S, T)[argument]
+        wanted = jax.grad(lambda z, other=other: one(z, other).sum())(jnp.array(own))
+        np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-7)
+    with pytest.raises(TypeError, match="with_peer"):
+        mutual(STUDENT, TEACHER, BATCH, **settings)

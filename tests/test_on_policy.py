@@ -2,6 +2,7 @@
 
 from functools import partial
 import itertools
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -168,6 +169,7 @@ def test_a_method_is_selected_by_bleu_and_scored(task, teacher, monkeypatch):
         shape,
         teacher,
         on_policy.Data(stream, on_policy.short(task.data.train)),
+        None,
         {"teacher": teacher.variables, "start": begun},
     )
     method = on_policy.methods(config, shape, teacher)["distillm"]
@@ -178,6 +180,24 @@ def test_a_method_is_selected_by_bleu_and_scored(task, teacher, monkeypatch):
     assert runs["learning_rate"].tolist() == pytest.approx([1e-2])
     assert runs["bleu"].tolist() == [5.0]
     assert (runs["seconds"] > 0).all() and (runs["method"] == "distillm").all()
+
+
+def test_only_distillm_2_learns_from_the_teachers_texts(task, teacher, monkeypatch):
+    given = []
+
+    def sweep(*_, data, **__):
+        given.append(data)
+        return SimpleNamespace(
+            runs=pd.DataFrame([{}]), seconds=1.0, extras={"greedy": 0}
+        )
+
+    monkeypatch.setattr(on_policy, "sweep", sweep)
+    config = on_policy.Config(vocabulary=270, width=32)
+    shape = translating.shape(config, 1, 32)
+    own = on_policy.Trained(config, task, shape, teacher, "true", "taught", {})
+    for name, method in on_policy.methods(config, shape, teacher).items():
+        on_policy.swept(own, method, [1e-3], [0], task.data.test, name)
+        assert given.pop() == ("taught" if name == "distillm_2" else "true")
 
 
 @pytest.mark.parametrize("slow, worth", [(1.1, "supported"), (2.0, "refuted")])

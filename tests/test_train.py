@@ -11,7 +11,7 @@ import optax
 import pandas as pd
 import pytest
 
-from kdjax import files, models
+from kdjax import files, models, objectives
 from kdjax.training import Measure, checkpoint, programs, strategy, train
 from kdjax.training.programs import Phase
 from tests import small
@@ -287,3 +287,18 @@ def test_another_key_or_number_of_epochs_is_another_run(tmp_path):
     longer = trained(tmp_path, replace(plain, epochs=4))
     assert len(other.curves) == 3 and len(longer.curves) == 4
     assert len([path for path in tmp_path.iterdir() if path.is_dir()]) == 3
+
+
+def test_two_networks_learn_from_each_other_and_the_student_is_measured(tmp_path):
+    model = models.with_peer(small.NETWORK, small.NETWORK)
+    learn = small.training(objectives.mutual(small.HINTON), model=model, epochs=6)
+    alone = small.training()
+    result = trained(tmp_path, learn)
+    found = {}
+    for name in ("student", "peer"):
+        own = {kind: result.variables[kind][name] for kind in ("params", "state")}
+        found[name] = accuracy(alone, own)
+    of_epochs = result.curves.validation_accuracy
+    assert found["student"] == of_epochs.iloc[-1] > of_epochs[0]
+    assert found["peer"] > of_epochs[0]
+    assert found["peer"] != found["student"]  # two networks, not one twice

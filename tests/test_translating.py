@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import chex
 import jax
 import numpy as np
 import pandas as pd
@@ -119,6 +120,17 @@ def test_decoding_in_blocks_is_decoding(task, teacher, monkeypatch):
     np.testing.assert_array_equal(found, np.where(whole.mask, whole.tokens, -1))
 
 
+def test_a_student_translates_without_its_peer(task, teacher, monkeypatch):
+    monkeypatch.setattr(translation, "WAYS", {"greedy": translating.greedily})
+    extras = translation.of_students(CONFIG, task, task.data.train)
+    peer = jax.tree.map(jax.numpy.zeros_like, teacher.params)
+    alone, beside = (
+        extras({"params": params}, None)
+        for params in (teacher.params, {"student": teacher.params, "peer": peer})
+    )
+    chex.assert_trees_all_equal(alone, beside)
+
+
 def test_texts_of_several_samples_have_room_for_the_longest(task):
     one = task.data.train
     short = {n: a[:, :9] if a.ndim > 1 else a for n, a in one.items()}
@@ -130,7 +142,7 @@ def test_texts_of_several_samples_have_room_for_the_longest(task):
 
 def test_claims_compare_what_they_say():
     greedy = {"true": 30, "beam": 33, "word": 31, "sample": 29, "like_true": 34}
-    greedy |= {"word_and_beam": 35, "long": 32}
+    greedy |= {"word_and_beam": 35, "long": 32, "mutual": 33.5}
     runs = pd.DataFrame(
         [
             {"method": m, "seed": s, "bleu_greedy": b + s, "bleu_beam": 36 + s}
@@ -141,7 +153,7 @@ def test_claims_compare_what_they_say():
     runs.loc[runs["method"] == "beam", "bleu_beam"] += 1
     expected = {"beam_greedy": 3, "beam_beam": 1, "closes": 2, "word": 1}
     expected |= {"word_over_beam": -2, "together": 2, "search": 4, "like_true": 1}
-    expected["worth"] = 3
+    expected |= {"worth": 3, "mutual": 2.5, "mutual_worth": 1.5}
     assert expected.keys() == translation.CLAIMS.keys()
     for name, value in expected.items():
         found = claims.measured(translation.CLAIMS[name], {"runs": runs})

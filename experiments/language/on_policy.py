@@ -5,9 +5,9 @@ from its teacher: by forward or reverse KL of the true translations, which needs
 of its own; by reverse KL of its own; by GKD on half of each; by MiniLLM, with tokens
 sampled from a mixture with the teacher's, without each of its three parts, and with the
 policy loss of its code; by skewed KL with DistiLLM's buffer of texts; or by the loss of
-DistiLLM-2, on the true translations and its own. A control learns by forward KL for
-twice the steps. What the papers have beside this, such as a loss on other texts and
-several steps per text in MiniLLM, or the teacher's texts in DistiLLM-2, is left out.
+DistiLLM-2, on the teacher's translations and its own. A control learns by forward KL
+for twice the steps. What the papers have beside this, such as a loss on other texts and
+several steps per text in MiniLLM, or the curriculum of DistiLLM-2, is left out.
 
 All students begin from the same one, so that intervals are over the order of the pairs
 and what is sampled. Each method has its learning rate selected by BLEU of validation
@@ -91,6 +91,7 @@ class Method(NamedTuple):
     objective: Callable
     view: views.View = views.unchanged
     times: int = 1  # the usual epochs
+    taught: bool = False  # other texts are the teacher's instead of the true ones
 
 
 def tokens(loss: Callable, **fixed: float) -> Callable:
@@ -150,7 +151,7 @@ def minillm_code(student, teacher, batch, *, share=0.2, discount=0.95):
 
 
 def distillm_2(student, teacher, batch):
-    """Skewed forward KL of the true texts, and skewed reverse KL of the student's."""
+    """Skewed forward KL of the teacher's texts, skewed reverse KL of the student's."""
     own = batch["from_student"][:, None]
     values = jnp.where(
         own,
@@ -182,7 +183,7 @@ def methods(config: Config, shape: DecoderShape, its: Teacher) -> dict[str, Meth
             tokens(losses.skew_forward_kl, skew=SKEW),
             distillm(shape, prompt=PROMPT, end=END, **buffer),
         ),
-        "distillm_2": Method(distillm_2, writes(share=0.5)),
+        "distillm_2": Method(distillm_2, writes(share=0.5), taught=True),
     }
 
 
@@ -195,6 +196,13 @@ def short(texts: Batch) -> Batch:
         rows = np.asarray(array)[kept]
         found[name] = rows if rows.ndim == 1 else padded(rows[:, :LENGTH], name)
     return found
+
+
+def in_batches(config: Config, task: Task, texts: Batch) -> Data:
+    """Texts to learn from, and validation pairs to measure on."""
+    stream = bucketed(short(texts), BATCH_SIZE, lengths=[LENGTH], steps=config.steps)
+    few = short(task.data.validation)
+    return Data(stream, {n: array[: config.validation] for n, array in few.items()})
 
 
 def padded(rows: np.ndarray, name: str) -> np.ndarray:
@@ -268,7 +276,8 @@ class Trained(NamedTuple):
     task: Task
     shape: DecoderShape
     its: Teacher
-    data: Data
+    true: Data
+    taught: Data  # with the teacher's texts to learn from
     fixed: dict[str, Any]
 
 
@@ -277,7 +286,7 @@ def swept(own: Trained, method: Method, rates, seeds, texts: Batch, name: str):
     found = sweep(
         student(own.config, own.shape, own.its, method),
         {"learning_rate": rates},
-        data=own.data,
+        data=own.taught if method.taught else own.true,
         seeds=seeds,
         name=name,
         fixed=own.fixed,
@@ -307,12 +316,13 @@ def run(config, task):
     its = translating.teacher(config, task)
     shape = translating.shape(config, config.layers, config.width)
     begun = warm(config, task, shape)
-    train = short(task.data.train)
-    stream = bucketed(train, BATCH_SIZE, lengths=[LENGTH], steps=config.steps)
-    few = short(task.data.validation)
-    data = Data(stream, {n: array[: config.validation] for n, array in few.items()})
+    given = its, task, translating.sampled, task.data.train, "sample 1"
+    both = [
+        in_batches(config, task, texts)
+        for texts in (task.data.train, translating.texts_of(*given))
+    ]
     fixed = {"teacher": its.variables, "start": begun}
-    own = Trained(config, task, shape, its, data, fixed)
+    own = Trained(config, task, shape, its, *both, fixed)
     given = task.new, *teacher_texts.prompts_of(task.data.test)
     scores = {}
     for name, each, params in (

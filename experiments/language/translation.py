@@ -1,15 +1,17 @@
 """Does a teacher's translation teach more than its distribution of the next word?
 
-A small decoder learns to translate German into English (Multi30k) in one of five ways:
+A small decoder learns to translate German into English (Multi30k) in one of six ways:
 by likelihood of the true translations; by the teacher's distribution of each of their
 tokens (word-level distillation); by likelihood of the teacher's translations
 (sequence-level), found by beam search, greedily, or sampled once or four times; by
-likelihood of the beam's candidate most like the true translation (interpolation); or by
-word-level distillation on the translations of beam search. All train for the same
-number of steps, with the learning rate selected for likelihood of the true
-translations, with a separate seed. Hinton's loss has T = 1 and equal weights.
-Translations of the test pairs are decoded greedily and by beam search, with five
-candidates. There is one teacher, a decoder twice as deep and wide.
+likelihood of the beam's candidate most like the true translation (interpolation); by
+word-level distillation on the translations of beam search; or with a peer of its own
+size instead of the teacher, each by word-level distillation of what the other believes
+(mutual learning). All train for the same number of steps, with the learning rate
+selected for likelihood of the true translations, with a separate seed. Hinton's loss
+has T = 1 and equal weights. Translations of the test pairs are decoded greedily and by
+beam search, with five candidates. There is one teacher, a decoder twice as deep and
+wide.
 
     python -m experiments.language.translation    # estimate: 8 hours of one core
 """
@@ -42,6 +44,7 @@ from kdjax.training import Training, teacher_texts, writing
 from kdjax.training.teacher import live
 
 HINTON = objectives.on_tokens(partial(losses.hinton, temperature=1.0, alpha=0.5))
+MUTUAL = objectives.mutual(HINTON)
 WAYS = {
     "greedy": translating.greedily,
     "beam": translating.by_beam,
@@ -92,10 +95,12 @@ def most_alike(task: Task, candidates: Batch) -> np.ndarray:
     return np.reshape(scores, (-1, BEAMS)).argmax(1)
 
 
-def student(config: Config, objective: Callable, times: int, **more: Any) -> Training:
-    shape = translating.shape(config, config.layers, config.width)
+def student(
+    config: Config, objective: Callable, times: int, peer: bool = False, **more: Any
+) -> Training:
+    model = models.decoder(translating.shape(config, config.layers, config.width))
     return Training(
-        models.decoder(shape),
+        models.with_peer(model, model) if peer else model,
         objective,
         times * config.epochs,
         translating.BATCH_SIZE,
@@ -133,6 +138,7 @@ def others(
     alone = student(config, MLE, 1)
     cells = {
         "long": (student(config, MLE, 2), "true"),
+        "mutual": (student(config, MUTUAL, 1, peer=True), "true"),
         "word": (both, "true"),
         **{name: (alone, name) for name in texts if name != "true"},
         "word_and_beam": (both, "beam"),
@@ -189,6 +195,7 @@ def of_students(config: Config, task: Task, samples: Batch) -> Callable:
 
     def extras(variables, data):
         params = variables["params"]
+        params = params.get("student", params)  # without its peer
         found = {n: decoded(shape, *given, how, params) for n, how in WAYS.items()}
         return {**found, "coverage": nll(models.decoder(shape), params, rows)}
 
@@ -350,6 +357,18 @@ CLAIMS = {
         "The candidate that is most like the truth teaches more than the best",
         f"{POINTS} of interpolation over texts found by beam search",
         partial(lead, one="like_true", other="beam"),
+        above(0.0),
+    ),
+    "mutual": Claim(
+        "A peer that learns beside the student teaches more than a trained teacher",
+        f"{POINTS} of mutual learning over word-level distillation",
+        partial(lead, one="mutual", other="word"),
+        above(0.0),
+    ),
+    "mutual_worth": Claim(
+        "A peer is worth more than twice the epochs",
+        f"{POINTS} of mutual learning over the true translations for twice the epochs",
+        partial(lead, one="mutual", other="long"),
         above(0.0),
     ),
     "worth": Claim(

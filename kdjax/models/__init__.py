@@ -8,6 +8,7 @@ from kdjax.models.decoder import decoder as decoder
 from kdjax.models.linen import from_linen as from_linen
 from kdjax.models.mlp import max_norm as max_norm
 from kdjax.models.mlp import mlp as mlp
+from kdjax.models.peer import with_peer as with_peer
 from kdjax.models.pixels import Pixels as Pixels
 from kdjax.models.plain import plain as plain
 from kdjax.models.projectors import Projector as Projector
