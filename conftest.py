@@ -1,6 +1,17 @@
 """Test setup: four simulated devices, and an error for [B] - [B, 1]."""
 
 from functools import partial
+from importlib.metadata import version
+import os
+
+# Most tests compile for longer than they compute. Without most optimizations, and with
+# XLA's older emitters of fused loops, programs compile in a seventh of the time. These
+# are variables of the environment because tests start processes, too. XLA ends one that
+# has an option which it does not know.
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "true"
+if version("jax").startswith("0.10."):
+    older = "--xla_cpu_use_fusion_emitters=false"
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {older}"
 
 import jax
 import jax.numpy as jnp
@@ -81,19 +92,22 @@ def few_digits():
 
 
 @pytest.fixture(scope="module")
-def fast_compile():
-    """Compiles experiments for one device, with most optimizations disabled.
-
-    Otherwise most of the time would be spent optimizing short runs.
-    """
+def one_device():
+    """Lets the arms of experiments train on one device, for which they compile once."""
     from kdjax.study import arms
 
     with pytest.MonkeyPatch.context() as patch:
         one = partial(arms.sweep, devices=jax.devices()[:1])
         patch.setattr(arms, "sweep", one)
-        jax.config.update("jax_disable_most_optimizations", True)
         yield
-        jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture
+def optimized():
+    """Compiles with all optimizations, for tests that compute much."""
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", True)
 
 
 @pytest.fixture(autouse=True)

@@ -87,6 +87,24 @@ def on_texts(loss: Callable[..., jax.Array]) -> Objective:
     return _OnLogits(loss, _takes("on_texts", kinds, _TEXTS), masked=True)
 
 
+def in_order(loss: Callable[..., jax.Array]) -> Objective:
+    """Makes an objective of a loss between models with different tokens.
+
+    The first predicted token of a text is compared with the teacher's first, and so on,
+    as far as both go. The objective is the mean over these.
+
+    Args:
+      loss: ``(student_logits, teacher_logits) -> [...]`` of distributions over
+        different tokens, such as `kdjax.losses.uld`. Its keyword-only arguments are
+        hyperparameters.
+
+    References:
+      Boizard et al., `Towards Cross-Tokenizer Distillation
+      <https://arxiv.org/abs/2402.12030>`_, 2024, section 3.2.
+    """
+    return _InOrder(on_logits(loss))
+
+
 def from_several(objective: Objective) -> Objective:
     """The objective with one of several teachers, whose logits are stored together.
 
@@ -143,14 +161,10 @@ class _OnLogits:
 
 
 @dataclass(frozen=True)
-class _OnTokens:
-    objective: Objective
+class _Around:
+    """Another objective with the same name and hyperparameters."""
 
-    def __call__(
-        self, student: Outputs, teacher: Outputs, batch: Batch, **hyperparameters: Any
-    ) -> jax.Array:
-        values = self.objective(student, teacher, batch, **hyperparameters)
-        return sequence_mean(values, batch["label"] >= 0)
+    objective: Objective
 
     @property
     def __name__(self) -> str:
@@ -161,10 +175,35 @@ class _OnTokens:
         return inspect.signature(self.objective)
 
 
-@dataclass(frozen=True)
-class _FromSeveral:
-    objective: Objective
+class _OnTokens(_Around):
+    def __call__(
+        self, student: Outputs, teacher: Outputs, batch: Batch, **hyperparameters: Any
+    ) -> jax.Array:
+        values = self.objective(student, teacher, batch, **hyperparameters)
+        return sequence_mean(values, batch["label"] >= 0)
 
+
+class _InOrder(_Around):
+    def __call__(
+        self, student: Outputs, teacher: Outputs, batch: Batch, **hyperparameters: Any
+    ) -> jax.Array:
+        own, counts = _first(student.logits, batch["label"])
+        other, others = _first(teacher.logits, batch["teacher_label"])
+        length = min(own.shape[1], other.shape[1])
+        own, other = Outputs(own[:, :length]), Outputs(other[:, :length])
+        values = self.objective(own, other, batch, **hyperparameters)
+        return sequence_mean(values, counts[:, :length] & others[:, :length])
+
+
+def _first(logits: jax.Array, label: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The logits ``[B, L, V]`` with those of predicted tokens first, and which are."""
+    counts = jnp.asarray(label) >= 0
+    order = jnp.argsort(~counts, axis=1, stable=True)
+    moved = jnp.take_along_axis(logits, order[..., None], 1)
+    return moved, jnp.take_along_axis(counts, order, 1)
+
+
+class _FromSeveral(_Around):
     def __call__(
         self,
         student: Outputs,
@@ -178,10 +217,6 @@ class _FromSeveral:
         return self.objective(student, Outputs(logits), batch, **hyperparameters)
 
     @property
-    def __name__(self) -> str:
-        return name_of(self.objective)
-
-    @property
     def __signature__(self) -> inspect.Signature:
         parameters = inspect.signature(self.objective).parameters.values()
         own = [p for p in parameters if p.kind is p.KEYWORD_ONLY]
@@ -189,10 +224,7 @@ class _FromSeveral:
         return _signature(("student", "teachers", "batch"), [*own, teacher])
 
 
-@dataclass(frozen=True)
-class _Mutual:
-    objective: Objective
-
+class _Mutual(_Around):
     def __call__(
         self, student: Outputs, teacher: object, batch: Batch, **hyperparameters: Any
     ) -> jax.Array:
@@ -202,20 +234,9 @@ class _Mutual:
                 "kdjax.models.with_peer(student, peer)"
             )
         peer = student.extras["peer"]
-        learned, fixed = (
-            partial(self.objective, **hyperparameters),
-            jax.lax.stop_gradient,
-        )
-        one = learned(student, fixed(peer), batch)
-        return one + learned(peer, fixed(student), batch)
-
-    @property
-    def __name__(self) -> str:
-        return name_of(self.objective)
-
-    @property
-    def __signature__(self) -> inspect.Signature:
-        return inspect.signature(self.objective)
+        learned = partial(self.objective, **hyperparameters)
+        one = learned(student, jax.lax.stop_gradient(peer), batch)
+        return one + learned(peer, jax.lax.stop_gradient(student), batch)
 
 
 def _signature(

@@ -1,7 +1,6 @@
 """A small task for tests of training and sweeps: three classes in eight dimensions.
 
-Its network and its measure compile fast. `fast_compile` disables most optimizations and
-caches even small programs.
+Its network and its measure compile fast.
 """
 
 from collections.abc import Iterator
@@ -26,16 +25,6 @@ AXES = {"temperature": [1.0, 4.0], "alpha": [0.0, 0.9], "learning_rate": [0.03, 
 ONE = {"temperature": 4.0, "alpha": 0.9, "learning_rate": 0.1}
 
 console.width = 1000  # do not wrap log lines, so that tests can search them
-
-
-@contextmanager
-def fast_compile() -> Iterator[None]:
-    for hurry in (True, False):
-        jax.config.update("jax_disable_most_optimizations", hurry)
-        seconds = 0.0 if hurry else 0.5
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", seconds)
-        if hurry:
-            yield
 
 
 def data() -> Data:

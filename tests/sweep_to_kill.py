@@ -47,8 +47,7 @@ def main(
     MOMENTS[moment](directory)
     if beside > 1:
         workers._by_threads = waiting(workers._by_threads, directory, beside)
-    with small.fast_compile():
-        result = run(directory, devices=2 if beside == 1 else 1)
+    result = run(directory, devices=2 if beside == 1 else 1)
     tables.write_bytes(pickle.dumps(result))
 
 

@@ -23,12 +23,6 @@ ONE = {name: [value] for name, value in small.ONE.items()}
 RATE = {"learning_rate": [0.1]}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _fast_compile():
-    with small.fast_compile():
-        yield
-
-
 @pytest.fixture
 def refused(tmp_path):
     """Asserts that a sweep is refused, and that nothing was started."""

@@ -24,16 +24,9 @@ from kdjax.data.source import feeder
 from kdjax.models import Model, Outputs
 from kdjax.study.types import InvalidConfig
 from kdjax.training import step as stepping
-from tests import small
 
 RNG = np.random.default_rng(0)
 ERRORS, TEST = "validation_errors_last", "test_accuracy_last"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _fast_compile():
-    with small.fast_compile():
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -64,12 +64,6 @@ TRAINING = small.training(
 )
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _fast_compile():
-    with small.fast_compile():
-        yield
-
-
 @pytest.fixture(scope="module")
 def options():
     teacher_variables = TEACHER.init(jax.random.key(1), IMAGES.train)

@@ -22,7 +22,7 @@ def data():
 
 
 @pytest.fixture(scope="module")
-def found(data, fast_compile):
+def found(data, one_device):
     config = replace(CONFIG, learning_rates=(1e-3, 1e-2))
     arm = divergences.arm(config, data, "middle", "reverse_kl", LOSS, "student")
     return tuned(arm)

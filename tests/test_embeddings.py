@@ -27,7 +27,7 @@ from kdjax.models import Outputs
 from tests import encoders
 from tests.published import needs_minilm
 
-pytestmark = pytest.mark.usefixtures("fast_compile")
+pytestmark = pytest.mark.usefixtures("one_device")
 RNG = np.random.default_rng(0)
 CONFIG = embeddings.STUDY.quick_config()
 SHAPE = replace(encoders.SHAPE, vocabulary=50)

@@ -26,7 +26,7 @@ from tests import encoders
 from tests.encoders import SHAPE
 from tests.published import needs_minilm
 
-pytestmark = [needs_minilm, pytest.mark.usefixtures("fast_compile")]
+pytestmark = [needs_minilm, pytest.mark.usefixtures("one_device")]
 TEACHER = replace(SHAPE, layers=6, width=384, heads=12)
 CONFIG = recipes.STUDY.quick_config()
 

@@ -10,7 +10,6 @@ import pytest
 from experiments.glue import students, terms
 from kdjax import losses, models
 
-pytestmark = pytest.mark.usefixtures("fast_compile")
 RNG = np.random.default_rng(0)
 TEACHER = models.Shape(40, layers=6, width=192, heads=12, feed_forward=24, positions=20)
 

@@ -12,7 +12,6 @@ from kdjax.data import Data
 from kdjax.models import Outputs
 from kdjax.study import arms as study_arms
 from kdjax.study import claims
-from tests import small
 
 RNG = np.random.default_rng(0)
 STUDY = human_beliefs.STUDY
@@ -143,8 +142,7 @@ def test_a_small_run_compares_every_network_with_people(images, tmp_path, monkey
     monkeypatch.setenv("KDJAX_CIFAR10H", str(tmp_path / "counts.npy"))
     monkeypatch.setattr(belief_tables, "DRAWS", 20)
     config = replace(TINY, dataset="cifar10")
-    with small.fast_compile():
-        outcome = human_beliefs.run(config, images, info._replace(name="cifar10"))
+    outcome = human_beliefs.run(config, images, info._replace(name="cifar10"))
     runs = outcome.tables["runs"]
     counts = runs.groupby("arm").size().to_dict()
     assert counts == {"hard": 2, "larger": 2, "smoothing": 2, "argmax": 2, "kl": 4}

@@ -123,15 +123,15 @@ def test_an_array_without_a_place_is_refused():
 @pytest.mark.parametrize(
     "depth, published", [(20, 8.27), (32, 7.37), (44, 6.90), (56, 6.61)]
 )
-def test_published_teachers_have_the_published_error(depth, published):
+def test_published_teachers_have_the_published_error(depth, published, optimized):
     image, label = cifar10("test")
     model = resnet(depth, classes=10)
     with np.load(SHARED / f"teachers/cifar10_resnet{depth}.npz") as arrays:
         variables = from_torch(dict(arrays))
-    logits = jax.jit(lambda batch: model.apply(variables, batch)[0].logits)
+    logits = jax.jit(lambda *given: model.apply(*given)[0].logits)
     wrong = 0
     for first in range(0, len(label), 500):
         rows = slice(first, first + 500)
-        found = logits({"image": np.float32(image[rows]) / 255})
+        found = logits(variables, {"image": np.float32(image[rows]) / 255})
         wrong += int((np.argmax(found, -1) != label[rows]).sum())
     assert abs(100 * wrong / len(label) - published) <= 0.1

@@ -10,7 +10,6 @@ from experiments.mnist import jensen_shannon_ends
 from kdjax import losses, models, results
 from paper_figs import fig13_jensen_shannon_ends
 
-pytestmark = pytest.mark.usefixtures("fast_compile")
 STUDY = jensen_shannon_ends.STUDY
 CONFIG = jensen_shannon_ends.Config()
 
@@ -24,7 +23,7 @@ def pair():
 
 
 @pytest.fixture(scope="module")
-def curves(fast_compile, pair):
+def curves(pair):
     betas = jensen_shannon_ends.betas(CONFIG)
     found = jax.device_get(jensen_shannon_ends.measures(*pair, betas))
     return found | {"beta": betas}

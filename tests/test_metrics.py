@@ -18,12 +18,6 @@ from tests import small
 RNG = np.random.default_rng(0)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _fast_compile():
-    with small.fast_compile():
-        yield
-
-
 @jax.jit
 def measured(logits, batch):
     measure = metrics.classification()

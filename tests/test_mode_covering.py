@@ -18,7 +18,7 @@ TWO = ("forward_kl", "reverse_kl")  # fitted here
 
 
 @pytest.fixture(scope="module")
-def here(fast_compile):
+def here(one_device):
     """The tables of a run with few points and two divergences."""
     with pytest.MonkeyPatch.context() as patch:
         every = mode_covering.divergences(CONFIG)
@@ -112,7 +112,7 @@ def test_each_loss_is_least_where_it_was_the_loss(last, fits):
         np.testing.assert_allclose(own[loss], own["loss_value"], rtol=1e-6)
 
 
-def test_a_fit_is_looked_at_early_and_ends_the_same(fast_compile):
+def test_a_fit_is_looked_at_early_and_ends_the_same(one_device):
     config = replace(CONFIG, early_steps=3, steps=7)
     student, key = mode_covering.free(config), jax.random.split(jax.random.key(0), 1)
     found = mode_covering.fit(config, student, losses.total_variation, key)

@@ -9,17 +9,10 @@ import numpy as np
 import pytest
 
 from kdjax import models
-from tests import small
 
 KEY = jax.random.key(0)
 IMAGES = np.random.default_rng(0).normal(size=(6, 4, 4)).astype(np.float32)
 BATCH = {"image": IMAGES, "label": np.arange(6)}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _fast_compile():
-    with small.fast_compile():
-        yield
 
 
 class Logits(nn.Module):

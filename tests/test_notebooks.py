@@ -80,6 +80,8 @@ def executed(tmp_path_factory):
         patch.setenv("JUPYTER_RUNTIME_DIR", str(jupyter / "runtime"))
         patch.setenv("IPYTHONDIR", str(jupyter / "ipython"))
         patch.setenv("PYTHONPATH", str(site))
+        # It computes for longer than it compiles.
+        patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "false")
         NotebookClient(notebook, timeout=300, resources=resources).execute()
     return notebook
 

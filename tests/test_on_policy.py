@@ -151,7 +151,6 @@ def test_texts_are_cut_to_those_that_have_places():
     assert found["tokens"].shape == (1, 48) and (found["label"][0, 40:] == -1).all()
 
 
-@pytest.mark.usefixtures("fast_compile")
 def test_a_method_is_selected_by_bleu_and_scored(task, teacher, monkeypatch):
     config = on_policy.Config(
         epochs=1, steps=1, learning_rates=(1e-4, 1e-2), seeds=1, width=32

@@ -17,12 +17,6 @@ STEPS = 8
 START = {"kernel": np.float32([[1.0, -2.0], [3.0, 0.5]]), "bias": np.float32([0.1, 2])}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _fast_compile():
-    with small.fast_compile():
-        yield
-
-
 def descend(optimizer, chosen):
     """Parameters ``[steps, ...]`` after each of eight steps on a quadratic."""
     tx = stepping.transformation(optimizer, chosen, STEPS)

@@ -65,7 +65,7 @@ def test_texts_of_the_student_have_another_divergence():
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
-@pytest.mark.usefixtures("fast_compile")
+@pytest.mark.usefixtures("one_device")
 def test_a_small_run_measures_students_and_the_whole(whole, task, capsys, monkeypatch):
     every = list(pretrained.others(CONFIG, whole, task.data, 4e-4))
     names = [arm.columns["arm"] for arm in every]

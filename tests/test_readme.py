@@ -109,7 +109,7 @@ def test_two_language_models_of_ones_own_train(tmp_path):
         for name in ("nll", "teacher_kl")
     )
     checked = (line for block in blocks for line in (block, first))
-    done = run_in(tmp_path, *checked, JAX_DISABLE_MOST_OPTIMIZATIONS="1")
+    done = run_in(tmp_path, *checked)
     assert done.returncode == 0, done.stderr
 
 

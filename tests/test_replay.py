@@ -18,12 +18,6 @@ SHAPE = models.DecoderShape(9, 1, 8, 2, 1, 8, context=9)
 STEPS = 200
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _fast_compile():
-    with small.fast_compile():
-        yield
-
-
 def counting(loss="validation_nll"):
     """A view that shifts images by the number of steps, from the last measurement."""
 

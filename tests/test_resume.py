@@ -17,8 +17,7 @@ UNITS = {"seed0-0", "seed0-1", "seed1-0", "seed1-1"}
 
 @pytest.fixture(scope="module")
 def never_killed(tmp_path_factory):
-    with small.fast_compile():
-        return sweep_to_kill.run(tmp_path_factory.mktemp("never_killed"))
+    return sweep_to_kill.run(tmp_path_factory.mktemp("never_killed"))
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from kdjax.study.claims import measured, verdict
 from kdjax.study.statistics import Estimate
 from tests import arms
 
-pytestmark = pytest.mark.usefixtures("fast_compile")
+pytestmark = pytest.mark.usefixtures("one_device")
 STUDY = size_equivalence.STUDY
 CONFIG = size_equivalence.Config()
 NEAR = 3e-3  # relative: sizes are read from a fine grid

@@ -50,7 +50,7 @@ def test_settings_have_their_controls():
     np.testing.assert_allclose(found, [each[0, :2].sum(), each[1].sum()], rtol=1e-6)
 
 
-def test_a_student_is_traced_in_every_step(fast_compile):
+def test_a_student_is_traced_in_every_step():
     data = grammars.splits(students.MIXTURE, CONFIG.train, CONFIG.measured)
     chosen = {"skew": 0.1, "power": 0.0, "clip": np.inf, "learning_rate": 0.01}
     chosen = {name: jnp.float32(value) for name, value in chosen.items()}

@@ -12,14 +12,14 @@ from experiments.mnist import setup, stages
 from kdjax.data import Info
 from kdjax.training import step
 
-pytestmark = pytest.mark.usefixtures("fast_compile")
+pytestmark = pytest.mark.usefixtures("one_device")
 CONFIG = stages.Students()
 TINY = replace(CONFIG, student_width=8, seeds=2, epochs=3, batch_size=350)
 INFO = Info("digits", "1", 10, 700, 100, 200)
 
 
 @pytest.fixture(scope="module")
-def found(fast_compile, digits):
+def found(one_device, digits):
     return list(stages.students(TINY, digits))
 
 

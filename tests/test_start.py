@@ -13,12 +13,6 @@ from tests import small
 KEY = jax.random.key(0)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _fast_compile():
-    with small.fast_compile():
-        yield
-
-
 def training(**more):
     return small.training(small.HINTON, start=start.pretrained, epochs=1, **more)
 

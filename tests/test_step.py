@@ -14,18 +14,11 @@ from kdjax.data import Data
 from kdjax.models import Model, Outputs, projectors
 from kdjax.training import Training, optimizers, programs, teacher, train, views
 from kdjax.training import step as stepping
-from tests import small
 
 KEY = jax.random.key(0)
 HINTON = objectives.on_logits(losses.hinton)
 CHOSEN = {"learning_rate": 0.01, "temperature": 4.0, "alpha": 0.9}
 STUDENT = models.mlp((8,), classes=10)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _fast_compile():
-    with small.fast_compile():
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -145,7 +145,7 @@ def test_the_tail_is_what_the_most_probable_tokens_leave(task):
     )
 
 
-@pytest.mark.usefixtures("fast_compile")
+@pytest.mark.usefixtures("one_device")
 @pytest.mark.parametrize(
     "module, change, arms",
     [

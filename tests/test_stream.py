@@ -23,12 +23,6 @@ VOCABULARY = sorted(set(TEXT))
 LENGTH = 12
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _fast_compile():
-    with small.fast_compile():
-        yield
-
-
 class Decoder(nn.Module):
     """A transformer of two layers and one head; logits ``[B, LENGTH, vocabulary]``."""
 

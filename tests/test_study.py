@@ -104,7 +104,7 @@ def main(digits, tmp_path, monkeypatch, capsys):
     return main
 
 
-def test_a_study_goes_from_flags_to_a_folder_of_results(fast_compile, main):
+def test_a_study_goes_from_flags_to_a_folder_of_results(one_device, main):
     said = main("--epochs", "2", run=STUDY.run)
     assert "wrote" in said and "4 rows" in said
     runs, meta = results.load("small"), results.meta("small")

@@ -27,12 +27,6 @@ METRICS = [
 SINGLE = {name: [value] for name, value in ONE.items()}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _fast_compile():
-    with small.fast_compile():
-        yield
-
-
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     return tmp_path_factory.mktemp("whole")

@@ -15,12 +15,6 @@ from tests import small
 KEY = jax.random.key(0)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _fast_compile():
-    with small.fast_compile():
-        yield
-
-
 @pytest.fixture(scope="module")
 def model():
     return models.mlp((16,), classes=3, dropout=0.2)

@@ -14,7 +14,7 @@ from kdjax.study.claims import measured, verdict
 from kdjax.study.study import Outcome
 from tests import arms
 
-pytestmark = pytest.mark.usefixtures("fast_compile")
+pytestmark = pytest.mark.usefixtures("one_device")
 STUDY = temperature_alpha.STUDY
 CONFIG = temperature_alpha.Config()
 ERRORS, SCORE = "test_errors_last", "validation_errors_last"

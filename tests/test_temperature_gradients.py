@@ -15,7 +15,7 @@ from kdjax.study import claims
 from kdjax.study.study import Outcome
 from paper_figs import fig12_temperature_gradients
 
-pytestmark = pytest.mark.usefixtures("fast_compile")
+pytestmark = pytest.mark.usefixtures("one_device")
 STUDY = temperature_gradients.STUDY
 CONFIG = temperature_gradients.Config()
 # Log-log slopes of the mean gradient norm between adjacent temperatures, and T^2 times
@@ -51,7 +51,7 @@ def test_committed_draws_give_the_known_table():
 
 
 @pytest.fixture(scope="module")
-def gaussian(fast_compile):
+def gaussian(one_device):
     """The table of Gaussian logits from a small run."""
     config = replace(
         CONFIG, classes=(1000, 10), seeds=2, draws=500, temperatures=(20, 1, 4)
@@ -85,7 +85,7 @@ def test_draws_are_as_spread_and_as_correlated_as_asked():
 
 
 @pytest.fixture(scope="module")
-def pair(fast_compile):
+def pair(one_device):
     config = replace(CONFIG, draws=50)
     return temperature_gradients.gaussian_logits(config, 10, seed=0)
 
@@ -146,7 +146,7 @@ def test_by_the_parameters_of_a_linear_model_it_is_that_of_the_gap_and_the_input
 
 
 @pytest.fixture(scope="module")
-def measured(fast_compile, digits):
+def measured(one_device, digits):
     """Measurements of an untrained student at unsorted temperatures."""
     config = replace(CONFIG, temperatures=(100, 0.5, 50), batch_size=200)
     model = models.mlp((8,), classes=10)

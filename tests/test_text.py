@@ -14,7 +14,6 @@ from kdjax.models import Outputs
 from kdjax.objectives import on_logits
 from kdjax.sweep import sweep
 from kdjax.training import Training, train
-from tests import small
 from tests.published import MINILM, needs_minilm
 
 TOKENIZER = MINILM / "tokenizer.json"
@@ -235,14 +234,13 @@ def test_other_texts_or_buckets_are_trained_anew(words, tmp_path):
     changed = {**words, "label": words["label"].copy()}
     first = data.bucketed(words, 8, lengths=[8, 24]).example["index"]
     changed["label"][np.setdiff1d(np.arange(40), first)[0]] ^= 1
-    with small.fast_compile():
-        for split, lengths in (
-            (words, [8, 24]),
-            (changed, [8, 24]),
-            (words, [16, 24]),
-            (words, [8, 24]),
-        ):
-            trained(split, lengths, validation=words, directory=tmp_path)
+    for split, lengths in (
+        (words, [8, 24]),
+        (changed, [8, 24]),
+        (words, [16, 24]),
+        (words, [8, 24]),
+    ):
+        trained(split, lengths, validation=words, directory=tmp_path)
     assert len([path for path in tmp_path.iterdir() if path.is_dir()]) == 3
 
 
@@ -254,17 +252,16 @@ def test_training_on_buckets_resumes_to_the_bit(words, tmp_path):
         if metrics["epoch"] == 2:
             raise Stop
 
-    with small.fast_compile():
-        whole = trained(words, [8, 24], directory=tmp_path / "whole")
-        with pytest.raises(Stop):
-            trained(
-                words,
-                [8, 24],
-                directory=tmp_path / "cut",
-                checkpoint_steps=3,
-                on_epoch=stop,
-            )
-        resumed = trained(words, [8, 24], directory=tmp_path / "cut")
+    whole = trained(words, [8, 24], directory=tmp_path / "whole")
+    with pytest.raises(Stop):
+        trained(
+            words,
+            [8, 24],
+            directory=tmp_path / "cut",
+            checkpoint_steps=3,
+            on_epoch=stop,
+        )
+    resumed = trained(words, [8, 24], directory=tmp_path / "cut")
     same = jax.tree.map(np.array_equal, whole.variables, resumed.variables)
     assert all(jax.tree.leaves(same))
     curves = [each.curves.drop(columns="seconds") for each in (whole, resumed)]
@@ -276,19 +273,18 @@ def test_a_sweep_trains_on_buckets(words):
     training = Training(
         models.bert(SHAPE), on_logits(losses.cross_entropy), epochs=1, batch_size=8
     )
-    with small.fast_compile():
-        found = sweep(
-            training,
-            {"learning_rate": [1e-3, 3e-3]},
-            data=Data(stream, words),
-            seeds=[0, 1],
-        ).runs
-        single = train(
-            training,
-            {"learning_rate": 1e-3},
-            data=Data(stream, words),
-            key=jax.random.fold_in(jax.random.key(0), 1),
-        ).curves
+    found = sweep(
+        training,
+        {"learning_rate": [1e-3, 3e-3]},
+        data=Data(stream, words),
+        seeds=[0, 1],
+    ).runs
+    single = train(
+        training,
+        {"learning_rate": 1e-3},
+        data=Data(stream, words),
+        key=jax.random.fold_in(jax.random.key(0), 1),
+    ).curves
     assert len(found) == 4 and np.isfinite(found["validation_nll_last"]).all()
     run = found.query("seed == 1 and learning_rate < 2e-3")
     nll = jnp.float32(single["validation_nll"].iloc[-1])

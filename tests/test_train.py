@@ -20,12 +20,6 @@ ONE = small.ONE
 FOUR = jax.devices()[:4]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _fast_compile():
-    with small.fast_compile():
-        yield
-
-
 def trained(directory, trainings=None, hyperparameters=ONE, **options):
     options = {"data": small.data(), "key": jax.random.key(3)} | options
     trainings = small.training() if trainings is None else trainings

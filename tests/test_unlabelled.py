@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import jax
 import numpy as np
-import pytest
 
 from experiments.glue import recipes, setup, unlabelled
 from experiments.glue.students import WIDE, Student
@@ -12,7 +11,7 @@ from kdjax.models import hugging_face
 from tests import encoders
 from tests.published import needs_minilm
 
-pytestmark = [needs_minilm, pytest.mark.usefixtures("fast_compile")]
+pytestmark = needs_minilm
 RATES = {"general_rate": 3e-3, "words_rate": 3e-3}
 CONFIG = replace(recipes.STUDY.quick_config(), general_epochs=2, **RATES)
 

@@ -21,12 +21,6 @@ from tests.small import assert_same, swept
 COLUMNS = {"temperature": [4.0], "alpha": [0.9], "learning_rate": [0.03]}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _fast_compile():
-    with small.fast_compile():
-        yield
-
-
 @pytest.fixture(scope="module")
 def two_units(tmp_path_factory):
     return swept(tmp_path_factory.mktemp("two"), COLUMNS)

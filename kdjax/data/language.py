@@ -191,6 +191,34 @@ def prompted(
     return {**batch, "prompt_length": sizes[0].astype(np.int32)}, kept
 
 
+def in_both(
+    student: tuple[Batch, np.ndarray], teacher: tuple[Batch, np.ndarray]
+) -> Batch:
+    """Prompts and answers in the tokens of a student and of its teacher.
+
+    Args:
+      student: As `prompted` returns them.
+      teacher: The same texts, with another tokenizer.
+
+    Returns:
+      The texts that both have, with those of the teacher as ``teacher_tokens``,
+      ``teacher_mask`` and ``teacher_label``.
+
+    Raises:
+      ValueError: if there is no such text.
+    """
+    (own, own_places), (other, other_places) = student, teacher
+    common, of_own, of_other = np.intersect1d(
+        own_places, other_places, return_indices=True
+    )
+    if not len(common):
+        raise ValueError("student and teacher have no text in common")
+    own = {name: array[of_own] for name, array in own.items()}
+    return own | {
+        f"teacher_{name}": other[name][of_other] for name in ("tokens", "mask", "label")
+    }
+
+
 def _encoded(
     tokenizer: Any, vocabulary: int | None, end: str, **named: Sequence[str]
 ) -> tuple[list[list[list[int]]], int]:

@@ -72,7 +72,8 @@ def _classification_sums(
         "nll": -jnp.sum(likelihood, where=counts),
         "gap": jax.ops.segment_sum(gap.reshape(-1), bin_.reshape(-1), bins),
     }
-    if teacher is not None:
+    # One with other tokens cannot be compared.
+    if teacher is not None and teacher.logits.shape == logits.shape:
         agreed = (predicted == jnp.argmax(teacher.logits, -1)) & counts
         divergence = losses.forward_kl(logits, teacher.logits)
         sums["agreed"] = jnp.sum(agreed)

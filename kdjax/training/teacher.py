@@ -27,6 +27,21 @@ def live(model: Model) -> Callable[[Any, Batch], Outputs]:
     return partial(_live, model)
 
 
+def of_other_tokens(model: Model) -> Callable[[Any, Batch], Outputs]:
+    """A live teacher with another tokenizer, for `kdjax.objectives.in_order`.
+
+    It sees ``teacher_tokens`` and ``teacher_mask`` of the batch, as
+    `kdjax.data.language.in_both` makes them, and not what a view makes of the
+    student's.
+    """
+    return partial(_of_other_tokens, model)
+
+
+def _of_other_tokens(model: Model, fixed: Mapping[str, Any], batch: Batch) -> Outputs:
+    texts = {name: batch[f"teacher_{name}"] for name in ("tokens", "mask")}
+    return _live(model, fixed, texts)
+
+
 def _live(model: Model, fixed: Mapping[str, Any], batch: Batch) -> Outputs:
     if not isinstance(fixed, Mapping) or "teacher" not in fixed:
         raise ValueError(
