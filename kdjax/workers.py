@@ -4,8 +4,9 @@ A claim is a lock, which is released when its process ends. If a process is kill
 another can claim its unit and resume from the last checkpoint.
 """
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor
+from concurrent.futures import wait as wait_for
 from functools import cache, partial
 from pathlib import Path
 import pickle
@@ -98,11 +99,23 @@ def _by_threads(
                 pool.submit(_work, worker, board, directory, turn)
                 for turn, worker in enumerate(workers)
             ]
-            for future in as_completed(futures):
+            for future in _ended(futures):
                 future.result()
         except BaseException:  # including interrupts
             board.failed.set()
             raise
+
+
+def _ended(futures: Iterable[Future]) -> Iterator[Future]:
+    """The futures as they end.
+
+    It wakes regularly, because an interrupt that the system hands to another thread is
+    only seen by the main one when that wakes.
+    """
+    left = set(futures)
+    while left:
+        done, left = wait_for(left, _POLL_SECONDS, FIRST_COMPLETED)
+        yield from done
 
 
 def _work(
@@ -162,7 +175,7 @@ def _by_executor(executor: Executor, job: Job, board: _Board, directory: Path) -
                 futures[executor.submit(train_elsewhere, place, unit)] = unit
             else:
                 board.advance(unit, board.epochs)
-        for future in as_completed(futures):
+        for future in _ended(futures):
             future.result()
             board.advance(futures[future], board.epochs)
     finally:
