@@ -69,8 +69,13 @@ def test_texts_of_the_student_have_another_divergence():
 def test_a_small_run_measures_students_and_the_whole(whole, task, capsys, monkeypatch):
     every = list(pretrained.others(CONFIG, whole, task.data, 4e-4))
     names = [arm.columns["arm"] for arm in every]
-    assert names == ["long", "forward_kl", "on_policy"]
-    assert [arm.training.epochs for arm in every] == [2, 1, 1]
+    assert names == ["long", "forward_kl", "t_8", "on_policy"]
+    assert [arm.training.epochs for arm in every] == [2, 1, 1, 1]
+    one, soft = (arm.training.objective for arm in every[1:3])
+    s, t = (Outputs(jnp.asarray(RNG.normal(size=(2, 3, 4)), "f4")) for _ in range(2))
+    batch = {"label": jnp.zeros((2, 3), int)}
+    cooler = (Outputs(8 * each.logits) for each in (s, t))
+    np.testing.assert_allclose(soft(*cooler, batch), 64 * one(s, t, batch), rtol=1e-4)
     monkeypatch.setattr(pretrained, "others", lambda *_: every[-1:])
     found = pretrained.run(CONFIG, whole, task.data)
     runs = found.tables["runs"]
@@ -89,10 +94,17 @@ def test_a_small_run_measures_students_and_the_whole(whole, task, capsys, monkey
 
 
 def test_claims_follow_the_runs():
-    nll = {"stories": 3.0, "long": 2.8, "forward_kl": 2.7, "on_policy": 2.75}
+    temperatures = {"forward_kl": 1.0, "t_4": 4.0, "t_8": 8.0}
+    nll = {"t_4": 2.65, "t_8": 2.6} | {
+        "stories": 3.0,
+        "long": 2.8,
+        "forward_kl": 2.7,
+        "on_policy": 2.75,
+    }
     noise = 0.01 * RNG.normal(size=3)
     runs = [
-        {"arm": arm, "seed": seed, "test_nll_last": value + noise[seed]}
+        {"arm": arm, "seed": seed, "temperature": temperatures.get(arm)}
+        | {f"{s}_nll_last": value + noise[seed] for s in ("test", "validation")}
         | {"test_acceptance_last": 1 - value / 10}
         for arm, value in nll.items()
         for seed in range(3)
@@ -104,6 +116,7 @@ def test_claims_follow_the_runs():
     assert found == {
         "worth": "supported",
         "worth_long": "supported",
+        "article": "supported",
         "on_policy": "refuted",  # as acceptance follows the likelihood here
         "draft": "supported",
     }

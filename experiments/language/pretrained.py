@@ -3,9 +3,10 @@
 Ten of the thirty layers of SmolLM2-135M-Instruct are kept, and what is left learns from
 the whole model (a file with four bits a weight, computed in float32): by forward KL of
 stories (TinyStories), or by this for half of each batch, and by reverse KL of stories
-that it continues for the other half. Controls learn from the stories alone, for as many
-steps and for twice as many. All have the learning rate that is selected on validation,
-with a separate seed, for the stories alone.
+that it continues for the other half; or by forward KL at higher temperatures, with the
+square of the temperature as a factor. Controls learn from the stories alone, for as
+many steps and for twice as many. All have the learning rate that is selected on
+validation, with a separate seed, for the stories alone.
 
 In speculative decoding a small model drafts tokens, of which the whole one accepts a
 part: in the mean, the sum over tokens of the smaller of both probabilities. It is
@@ -27,6 +28,7 @@ import numpy as np
 import pandas as pd
 
 from experiments.language import stories
+from experiments.language.temperature_vocabulary import ARTICLE
 from kdjax import losses, models, objectives
 from kdjax.data import Data, bucketed, language
 from kdjax.data import stories as tiny
@@ -34,8 +36,9 @@ from kdjax.models import gguf_decoders
 from kdjax.models.decoder import LanguageModel
 from kdjax.study import types
 from kdjax.study.arms import Arm, all_tuned, gather, tuned
-from kdjax.study.claims import Claim, above
+from kdjax.study.claims import Claim, above, below
 from kdjax.study.command import main
+from kdjax.study.selection import range_less_others
 from kdjax.study.statistics import format_mean
 from kdjax.study.study import Loaded, Outcome, Study, print_table
 from kdjax.study.types import Count, Positives
@@ -61,7 +64,7 @@ class Config(types.Config):
     """Rows per step."""
     steps: Count = 25
     """Steps between two measurements of the validation rows."""
-    parts: Count = 6
+    parts: Count = 4
     """Number of these measurements."""
     prompt: Count = 16
     """Tokens of a story that a student continues."""
@@ -71,6 +74,8 @@ class Config(types.Config):
     """Number of test rows to measure on at the end."""
     learning_rates: Positives = (1e-4, 4e-4, 1.6e-3)
     """Peak learning rates (AdamW) to select from."""
+    temperatures: Positives = (2.0, 4.0, 8.0)
+    """Further temperatures of forward KL."""
     seeds: Count = 3
     """Number of seeds, each with one student per setting."""
 
@@ -160,6 +165,7 @@ def arm(
     rates: Sequence[float],
     view: views.View = views.unchanged,
     times: int = 1,
+    **columns: float,
 ) -> Arm:
     """Students of an objective; an epoch ends with a measurement."""
     begun = shorter(whole, config.layers)
@@ -180,7 +186,7 @@ def arm(
         data.train, config.batch_size, lengths=[config.length], steps=config.steps
     )
     return Arm(
-        {"arm": name},
+        {"arm": name, **columns},
         training,
         data._replace(train=stream),
         config.seeds,
@@ -201,7 +207,10 @@ def others(
     shape = shorter(whole, config.layers).shape
     view = writing.by_student(shape, prompt=config.prompt, share=0.5)
     yield arm(*given, "long", stories.LIKELIHOOD, rates, times=2)
-    yield arm(*given, "forward_kl", ALONE, rates)
+    yield arm(*given, "forward_kl", ALONE, rates, temperature=1.0)
+    for temperature in config.temperatures:
+        soft = objectives.on_tokens(partial(losses.soft_kl, temperature=temperature))
+        yield arm(*given, f"t_{temperature:g}", soft, rates, temperature=temperature)
     yield arm(*given, "on_policy", mixed, rates, view=view)
 
 
@@ -239,6 +248,12 @@ def lead(runs, one, other, name="test_nll_last"):
     return (table[one] - table[other]).to_numpy()
 
 
+def article(runs):
+    """``[seeds]``, nats per token at the best T from 6 to 10 over the best other T."""
+    softened = runs[runs["temperature"].notna()]
+    return range_less_others(softened, "temperature", *ARTICLE, score="nll")
+
+
 def show(tables, meta):
     runs, names = tables["runs"], ("nll", "agreement", "acceptance", "teacher_kl")
     cells = runs.groupby("arm", sort=False)[[f"test_{n}_last" for n in names]]
@@ -259,6 +274,12 @@ CLAIMS = {
         "nats per token of stories alone for twice the steps over forward KL",
         partial(lead, one="long", other="forward_kl"),
         above(0.0),
+    ),
+    "article": Claim(
+        "For language, T of 6 to 10 is best",
+        "nats per token at T = 8 over those at the best other temperature",
+        article,
+        below(0.0),
     ),
     "on_policy": Claim(
         "A student's own texts make it a better draft",
@@ -282,7 +303,8 @@ STUDY = Study(
     cost="6 hours of one core",
     published={},
     quick={"batch_size": 2, "length": 32, "steps": 1, "parts": 2, "measured": 4}
-    | {"watched": 4, "layers": 3, "learning_rates": (4e-4,), "seeds": 1},
+    | {"watched": 4, "layers": 3, "learning_rates": (4e-4,), "seeds": 1}
+    | {"temperatures": (8.0,)},
     claims=CLAIMS,
     load=load,
 )
