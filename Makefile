@@ -39,6 +39,7 @@ bench: $(READY) .venv-torch/ready
 	$(RUN) -m benchmarks.texts_beside_torch
 	$(RUN) -m benchmarks.decoders_beside_torch
 	$(RUN) -m benchmarks.generation_beside_torch
+	$(RUN) -m benchmarks.own_texts
 
 peers: .venv-peers/ready  ## compares other libraries with what is recorded of them
 	.venv-peers/bin/python -W ignore -m peers.run

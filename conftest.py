@@ -6,12 +6,12 @@ import os
 
 # Most tests compile for longer than they compute. Without most optimizations, and with
 # XLA's older emitters of fused loops, programs compile in a seventh of the time. These
-# are variables of the environment because tests start processes, too. XLA ends one that
-# has an option which it does not know.
-os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "true"
+# are variables of the environment because tests start processes, too; what is set
+# already stays. XLA aborts a process with an unknown option.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "true")
 if version("jax").startswith("0.10."):
     older = "--xla_cpu_use_fusion_emitters=false"
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {older}"
+    os.environ["XLA_FLAGS"] = f"{older} {os.environ.get('XLA_FLAGS', '')}"
 
 import jax
 import jax.numpy as jnp

@@ -4,8 +4,9 @@
 
 Both train decoders with Hinton's loss on random tokens, with AdamW and a live teacher:
 two layers of four with 4,096 tokens, as students of translation are, and ten layers of
-SmolLM2's thirty. They take turns, and the fastest turn of each counts, because other
-work on the machine can only add time.
+SmolLM2's thirty. kdjax trains a student on each core, PyTorch one with all cores. They
+take turns, and the fastest turn of each counts, because other work on the machine can
+only add time.
 """
 
 from dataclasses import dataclass

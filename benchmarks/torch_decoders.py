@@ -78,28 +78,33 @@ class Decoder(nn.Module):
         x = self.words(tokens)
         for layer in self.layers:
             x = layer(x, turn)
-        return functional.linear(self.norm(x), self.words.weight)
+        x = x[:, :-1].flatten(0, 1)  # nothing is to be predicted at the last place
+        return functional.linear(self.norm(x), self.words.weight).log_softmax(-1)
 
 
 @cache
-def teacher(name: str) -> Decoder:
-    return Decoder(*STUDENTS[name][1]).requires_grad_(False)
+def networks(name: str) -> tuple[Decoder, Decoder, torch.optim.Optimizer]:
+    """The student, its teacher, and the student's optimizer."""
+    torch.manual_seed(0)
+    student, teacher = (Decoder(*sizes) for sizes in STUDENTS[name][:2])
+    optimizer = torch.optim.AdamW(student.parameters(), 1e-4, fused=True)
+    return student, teacher.requires_grad_(False), optimizer
 
 
 def train(data: torch_hinton.Data, name: str, steps: int) -> float:
-    torch.manual_seed(0)
     own, _, texts, length = STUDENTS[name]
-    student, taught = Decoder(*own), teacher(name)
-    optimizer = torch.optim.AdamW(student.parameters(), 1e-4, fused=True)
+    student, teacher, optimizer = networks(name)
     rows = data["tokens"][:, :length] % own[0]
     began = time.perf_counter()
     for _ in range(steps):
         tokens = rows[torch.randperm(len(rows))[:texts]]
-        labels = tokens[:, 1:].flatten()
         with torch.no_grad():
-            soft = taught(tokens)[:, :-1].flatten(0, 1)
-        logits = student(tokens)[:, :-1].flatten(0, 1)
-        loss = torch_hinton.loss(logits, soft, labels, 1.0, ALPHA)
+            soft = teacher(tokens)
+        log_q = student(tokens)
+        loss = ALPHA * functional.kl_div(
+            log_q, soft, reduction="batchmean", log_target=True
+        )
+        loss += (1 - ALPHA) * functional.nll_loss(log_q, tokens[:, 1:].flatten())
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -24,11 +24,15 @@ from kdjax.training import Training, programs, strategy
 
 
 @dataclass(frozen=True)
-class Config:
+class Timing:
     turns: int = 4
     """Number of turns of each."""
     cores: int = os.cpu_count() or 1
     """Number of CPU cores for each; kdjax trains a student on each of them."""
+
+
+@dataclass(frozen=True)
+class Config(Timing):
     torch_python: str = ".venv-torch/bin/python"
     """A Python with PyTorch."""
 

@@ -94,9 +94,12 @@ def in_order(loss: Callable[..., jax.Array]) -> Objective:
     as far as both go. The objective is the mean over these.
 
     Args:
-      loss: ``(student_logits, teacher_logits) -> [...]`` of distributions over
-        different tokens, such as `kdjax.losses.uld`. Its keyword-only arguments are
-        hyperparameters.
+      loss: As `on_logits` takes it, of distributions over different tokens, such as
+        `kdjax.losses.uld`. Labels are those of the student's tokens.
+
+    Raises:
+      ValueError: at a call, if the teacher is not `kdjax.training.teacher`'s
+        ``of_other_tokens``, or a view has changed the student's texts.
 
     References:
       Boizard et al., `Towards Cross-Tokenizer Distillation
@@ -187,20 +190,32 @@ class _InOrder(_Around):
     def __call__(
         self, student: Outputs, teacher: Outputs, batch: Batch, **hyperparameters: Any
     ) -> jax.Array:
-        own, counts = _first(student.logits, batch["label"])
-        other, others = _first(teacher.logits, batch["teacher_label"])
-        length = min(own.shape[1], other.shape[1])
-        own, other = Outputs(own[:, :length]), Outputs(other[:, :length])
-        values = self.objective(own, other, batch, **hyperparameters)
-        return sequence_mean(values, counts[:, :length] & others[:, :length])
+        if "from_student" in batch:
+            raise ValueError("in_order takes no view that writes other texts")
+        labels = batch["label"], batch["teacher_label"]
+        if teacher.logits.shape[:2] != jnp.shape(labels[1]):
+            raise ValueError(
+                f"the teacher's logits are {teacher.logits.shape}, but in_order takes "
+                f"{(*jnp.shape(labels[1]), 'classes')}, as of teacher.of_other_tokens"
+            )
+        length = min(jnp.shape(label)[1] for label in labels)
+        (own, label), (other, theirs) = (
+            _first(outputs.logits, label, length)
+            for outputs, label in zip((student, teacher), labels, strict=True)
+        )
+        batch = {**batch, "label": label}
+        values = self.objective(Outputs(own), Outputs(other), batch, **hyperparameters)
+        return sequence_mean(values, (label >= 0) & (theirs >= 0))
 
 
-def _first(logits: jax.Array, label: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The logits ``[B, L, V]`` with those of predicted tokens first, and which are."""
-    counts = jnp.asarray(label) >= 0
-    order = jnp.argsort(~counts, axis=1, stable=True)
+def _first(
+    logits: jax.Array, label: jax.Array, length: int
+) -> tuple[jax.Array, jax.Array]:
+    """Logits ``[B, length, V]`` and labels, with those of predicted tokens first."""
+    label = jnp.asarray(label)
+    order = jnp.argsort(label < 0, axis=1, stable=True)[:, :length]
     moved = jnp.take_along_axis(logits, order[..., None], 1)
-    return moved, jnp.take_along_axis(counts, order, 1)
+    return moved, jnp.take_along_axis(label, order, 1)
 
 
 class _FromSeveral(_Around):

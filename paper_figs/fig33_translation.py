@@ -2,7 +2,7 @@
 
 Dots are means over {config[seeds]} seeds, with 95 % intervals; dashed lines are the
 teacher. The student learns from the true translations, from the teacher's distribution
-of their words, from what the teacher writes, or from both.
+of their words, from what the teacher writes, from both, or from a peer.
 """
 
 from matplotlib.figure import Figure
@@ -16,6 +16,7 @@ MADE_BY = "experiments.language.translation"
 METHODS = {
     "true": "true translations",
     "long": "true, twice the epochs",
+    "mutual": "a peer",
     "word": "word level",
     "sample": "a sample",
     "samples": "four samples",

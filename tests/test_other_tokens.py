@@ -15,6 +15,11 @@ END = "<end>"
 ULD = objectives.in_order(losses.uld)
 
 
+def with_labels(student_logits, teacher_logits, labels, *, weight):
+    hard = losses.cross_entropy(student_logits, labels)
+    return hard + weight * losses.uld(student_logits, teacher_logits)
+
+
 def texts(vocabulary, longest=99):
     tokenizer = language.byte_pairs(QUESTIONS + ANSWERS, vocabulary, [END])
     return language.prompted(tokenizer, QUESTIONS, ANSWERS, longest=longest, end=END)
@@ -35,6 +40,22 @@ def test_predicted_tokens_are_compared_in_order():
     unused = np.ones(own.shape[:2], bool)
     unused[0, [1, 3]] = False
     assert not gradient[unused].any() and gradient[0, [1, 3]].any(-1).all()
+    both = objectives.in_order(with_labels)(
+        Outputs(own), Outputs(other), labels, weight=0.5
+    )
+    hard = [losses.cross_entropy(own[0, i], labels["label"][0, i]) for i, _ in pairs]
+    expected = np.mean(hard) + 0.5 * np.mean(each)
+    np.testing.assert_allclose(both, [expected, 0], rtol=1e-6)
+
+
+def test_teachers_that_do_not_read_their_own_tokens_are_refused():
+    labels = {"label": np.zeros((2, 5), int), "teacher_label": np.zeros((2, 4), int)}
+    student, wrong = Outputs(np.zeros((2, 5, 3))), Outputs(np.zeros((2, 5, 6)))
+    with pytest.raises(ValueError, match=r"takes \(2, 4, .*of_other_tokens"):
+        ULD(student, wrong, labels)
+    right, written = Outputs(np.zeros((2, 4, 6))), {"from_student": np.ones(2, bool)}
+    with pytest.raises(ValueError, match="no view that writes"):
+        ULD(student, right, labels | written)
 
 
 def test_texts_that_one_of_both_leaves_out_are_left_out():

@@ -13,6 +13,7 @@ from kdjax import losses, models
 from kdjax.models import Outputs
 from kdjax.models.decoder import LanguageModel
 from kdjax.study import claims
+from kdjax.study.types import InvalidConfig
 from tests.test_stories import task as task  # a fixture
 
 RNG = np.random.default_rng(0)
@@ -41,6 +42,11 @@ def test_layers_are_kept_from_the_first_to_the_last(whole):
     jax.tree.map(np.testing.assert_array_equal, all_of_them.params, whole.params)
     with pytest.raises(ValueError, match="layers is 4, but the model has only 3"):
         pretrained.shorter(whole, 4)
+
+
+def test_the_temperature_of_forward_kl_is_no_further_one():
+    with pytest.raises(InvalidConfig, match="temperatures has 1"):
+        replace(CONFIG, temperatures=(1.0, 4.0))
 
 
 def test_acceptance_is_a_mean_over_tokens():

@@ -13,7 +13,7 @@ All students begin from the same one, so that intervals are over the order of th
 and what is sampled. Each method has its learning rate selected by BLEU of validation
 pairs, with a separate seed. Scores are of the test pairs, decoded greedily. The seconds
 are a mean over seeds, on as many cores as there are, with what the student writes, and
-with measurements of few validation pairs.
+with measurements of few validation pairs, but without what the teacher wrote before.
 
     python -m experiments.language.on_policy    # estimate: 9 hours of one core
 """
@@ -277,7 +277,7 @@ class Trained(NamedTuple):
     shape: DecoderShape
     its: Teacher
     true: Data
-    taught: Data  # with the teacher's texts to learn from
+    taught: Data | None  # with the teacher's texts to learn from
     fixed: dict[str, Any]
 
 
@@ -316,13 +316,13 @@ def run(config, task):
     its = translating.teacher(config, task)
     shape = translating.shape(config, config.layers, config.width)
     begun = warm(config, task, shape)
-    given = its, task, translating.sampled, task.data.train, "sample 1"
-    both = [
-        in_batches(config, task, texts)
-        for texts in (task.data.train, translating.texts_of(*given))
-    ]
+    every = methods(config, shape, its)
+    true, taught = in_batches(config, task, task.data.train), None
+    if any(every[name].taught for name in config.methods):
+        given = its, task, translating.sampled, task.data.train, "sample 1"
+        taught = in_batches(config, task, translating.texts_of(*given))
     fixed = {"teacher": its.variables, "start": begun}
-    own = Trained(config, task, shape, its, *both, fixed)
+    own = Trained(config, task, shape, its, true, taught, fixed)
     given = task.new, *teacher_texts.prompts_of(task.data.test)
     scores = {}
     for name, each, params in (
@@ -332,7 +332,6 @@ def run(config, task):
         how = partial(translation.decoded, each, *given, translating.greedily)
         scores[name] = bleu(task, np.asarray(jax.jit(how)(params)), task.references)
         console.print(f"{name}: {scores[name]:.1f} points of BLEU")
-    every = methods(config, shape, its)
     found = [of_method(own, name, every[name]) for name in config.methods]
     runs, search = (
         pd.concat(each, ignore_index=True) for each in zip(*found, strict=True)

@@ -7,11 +7,11 @@ tokens (word-level distillation); by likelihood of the teacher's translations
 likelihood of the beam's candidate most like the true translation (interpolation); by
 word-level distillation on the translations of beam search; or with a peer of its own
 size instead of the teacher, each by word-level distillation of what the other believes
-(mutual learning). All train for the same number of steps, with the learning rate
-selected for likelihood of the true translations, with a separate seed. Hinton's loss
-has T = 1 and equal weights. Translations of the test pairs are decoded greedily and by
-beam search, with five candidates. There is one teacher, a decoder twice as deep and
-wide.
+(mutual learning, which trains two networks). All but a control of the true translations
+for twice the epochs train for the same number of steps, with the learning rate selected
+for likelihood of the true translations, with a separate seed. Hinton's loss has T = 1
+and equal weights. Translations of the test pairs are decoded greedily and by beam
+search, with five candidates. There is one teacher, a decoder twice as deep and wide.
 
     python -m experiments.language.translation    # estimate: 8 hours of one core
 """

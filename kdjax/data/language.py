@@ -197,7 +197,7 @@ def in_both(
     """Prompts and answers in the tokens of a student and of its teacher.
 
     Args:
-      student: As `prompted` returns them.
+      student: As `prompted` returns them, with their places.
       teacher: The same texts, with another tokenizer.
 
     Returns:
@@ -205,8 +205,12 @@ def in_both(
       ``teacher_mask`` and ``teacher_label``.
 
     Raises:
+      TypeError: if one is not such a pair.
       ValueError: if there is no such text.
     """
+    for name, each in (("student", student), ("teacher", teacher)):
+        if not isinstance(each, tuple) or len(each) != 2:
+            raise TypeError(f"{name} takes texts and their places, as of prompted")
     (own, own_places), (other, other_places) = student, teacher
     common, of_own, of_other = np.intersect1d(
         own_places, other_places, return_indices=True

@@ -7,13 +7,14 @@ import jax
 def linear(x: jax.Array, matrix: jax.Array) -> jax.Array:
     """``x @ matrix.T``, with a gradient that XLA computes fast on a CPU.
 
-    The usual gradient by the matrix transposes the gradient by the result. XLA computes
-    what it transposes a second time, element by element: for logits, a loss over the
-    whole vocabulary. Here it transposes ``x`` and the result. Steps of a decoder with
-    4,096 tokens and two layers of 128 then take half to three quarters of the time.
+    The usual gradient by the matrix transposes the gradient by the result. To transpose
+    an array, XLA computes it once more, element by element: for logits, that is a loss
+    over the whole vocabulary. Here ``x`` and the result are transposed instead. Steps
+    of a decoder with 4,096 tokens and two layers of 128 then take 40 to 72 % of the
+    time. Derivatives are by reverse mode alone: `jax.grad`, not `jax.jvp`.
 
     Args:
-      x: ``[..., inputs]``, with at least two axes.
+      x: ``[..., inputs]``.
       matrix: ``[outputs, inputs]``.
 
     Returns:

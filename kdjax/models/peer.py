@@ -13,7 +13,8 @@ def with_peer(student: Model, peer: Model) -> Model:
 
     The outputs are those of the student, with those of the peer as ``extras["peer"]``,
     for `kdjax.objectives.mutual`. The parameters and the state are ``{"student": ...,
-    "peer": ...}``. Metrics are of the student.
+    "peer": ...}``, which views that write texts do not take. Metrics are those of the
+    student.
 
     Args:
       student: The network that is measured.

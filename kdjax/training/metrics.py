@@ -37,9 +37,10 @@ def classification(bins: int = 15) -> Measure:
     The metrics are ``accuracy``, ``errors`` (a count), ``nll`` (nats) and ``ece``, the
     expected calibration error; with a teacher also ``agreement`` (share of examples for
     which both predict the same class) and ``teacher_kl`` (forward KL at temperature 1,
-    nats). Logits are ``[B, C]`` and labels ``[B]``, or ``[B, tokens, C]`` and ``[B,
-    tokens]``. Labels outside the classes, such as -1 or -100, are ignored, as are
-    tokens that the batch's ``mask`` of shape ``[B, tokens]`` excludes.
+    nats), unless the teacher has tokens of its own. Logits are ``[B, C]`` and labels
+    ``[B]``, or ``[B, tokens, C]`` and ``[B, tokens]``. Labels outside the classes, such
+    as -1 or -100, are ignored, as are tokens that the batch's ``mask`` of shape ``[B,
+    tokens]`` excludes.
 
     Args:
       bins: Number of equal-width bins of confidence in [0, 1]. The calibration error is
@@ -72,8 +73,8 @@ def _classification_sums(
         "nll": -jnp.sum(likelihood, where=counts),
         "gap": jax.ops.segment_sum(gap.reshape(-1), bin_.reshape(-1), bins),
     }
-    # One with other tokens cannot be compared.
-    if teacher is not None and teacher.logits.shape == logits.shape:
+    # One with other tokens cannot be compared place by place.
+    if teacher is not None and "teacher_label" not in batch:
         agreed = (predicted == jnp.argmax(teacher.logits, -1)) & counts
         divergence = losses.forward_kl(logits, teacher.logits)
         sums["agreed"] = jnp.sum(agreed)
