@@ -5,7 +5,7 @@ from importlib.metadata import version
 import os
 
 # Most tests compile for longer than they compute. Without most optimizations, and with
-# XLA's older emitters of fused loops, programs compile in a seventh of the time. These
+# XLA's older emitters of fused loops, programs compile several times as fast. These
 # are variables of the environment because tests start processes, too; what is set
 # already stays. XLA aborts a process with an unknown option.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "true")

@@ -55,19 +55,9 @@ class Config(turns.Config):
     """Layers and widths of the decoders to time."""
 
 
-def rows(tokens: np.ndarray, task: Task) -> dict[str, np.ndarray]:
-    own = tokens[:, : task.length] % task.student.vocabulary
-    last = np.full((len(own), 1), -1, np.int32)
-    return {
-        "tokens": own,
-        "mask": np.ones_like(own),
-        "label": np.concatenate([own[:, 1:], last], 1),
-    }
-
-
 def student(name: str, tokens: np.ndarray) -> turns.Students:
     task = TASKS[name]
-    examples = rows(tokens, task)
+    examples = turns.rows(tokens[:, : task.length] % task.student.vocabulary)
     taught = models.decoder(task.teacher)
     training = Training(
         models.decoder(task.student),

@@ -4,9 +4,9 @@
 
 Both continue prompts of 16 tokens in float32, with a cache and all cores. They take
 turns, and the fastest turn of each counts, because other work on the machine can only
-add time. For each token that one text gains, all 538 MB of parameters have to be read:
-the last column is this over the time of a token, as a share of the bandwidth that a
-product of a large matrix with a vector has.
+add time; the prompt is part of it. For each token that one text gains, all 538 MB of
+parameters have to be read: the last column is this over the time of a token, as a share
+of the bandwidth that a product of a large matrix with a vector has.
 """
 
 from dataclasses import dataclass

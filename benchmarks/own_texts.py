@@ -38,10 +38,7 @@ def students(vocabulary: int, length: int) -> list[turns.Students]:
     taught = models.decoder(DecoderShape(vocabulary, 4, 256, 8, 8, 680))
     rng = np.random.default_rng(0)
     tokens = rng.integers(0, vocabulary, (256, length), dtype=np.int32)
-    places = np.arange(length - 1)
-    label = np.full_like(tokens, -1)
-    label[:, places] = tokens[:, places + 1]
-    examples = {"tokens": tokens, "mask": np.ones_like(tokens), "label": label}
+    examples = turns.rows(tokens)
     given = Training(
         models.decoder(small),
         objectives.on_tokens(losses.reverse_kl),

@@ -1,6 +1,6 @@
 """Speed of a sweep in kdjax and of a plain PyTorch loop with the same students.
 
-    make bench    # three minutes, on an otherwise idle machine
+    make bench    # on an idle machine
 
 Both train students with Hinton's loss on 5,000 digits, with Adam and batches of
 128, for ten epochs per turn, with validation after each. PyTorch trains one student at

@@ -5,8 +5,7 @@
 Answers each with the seconds that these steps took. It does not import kdjax.
 """
 
-from functools import cache
-import time
+from functools import partial
 
 import torch
 from torch import nn
@@ -82,39 +81,28 @@ class Decoder(nn.Module):
         return functional.linear(self.norm(x), self.words.weight).log_softmax(-1)
 
 
-@cache
-def networks(name: str) -> tuple[Decoder, Decoder, torch.optim.Optimizer]:
-    """The student, its teacher, and the student's optimizer."""
-    torch.manual_seed(0)
-    student, teacher = (Decoder(*sizes) for sizes in STUDENTS[name][:2])
-    optimizer = torch.optim.AdamW(student.parameters(), 1e-4, fused=True)
-    return student, teacher.requires_grad_(False), optimizer
+def begin(data: torch_hinton.Data, name: str) -> torch_hinton.Begun:
+    own, taught, texts, length = STUDENTS[name]
+    student, teacher = Decoder(*own), Decoder(*taught).requires_grad_(False)
+    tokens = data["tokens"][:, :length] % own[0]
+    rows = torch_hinton.batches(len(tokens), texts)
 
-
-def train(data: torch_hinton.Data, name: str, steps: int) -> float:
-    own, _, texts, length = STUDENTS[name]
-    student, teacher, optimizer = networks(name)
-    rows = data["tokens"][:, :length] % own[0]
-    began = time.perf_counter()
-    for _ in range(steps):
-        tokens = rows[torch.randperm(len(rows))[:texts]]
+    def next_loss() -> torch.Tensor:
+        batch = tokens[next(rows)]
         with torch.no_grad():
-            soft = teacher(tokens)
-        log_q = student(tokens)
-        loss = ALPHA * functional.kl_div(
-            log_q, soft, reduction="batchmean", log_target=True
-        )
-        loss += (1 - ALPHA) * functional.nll_loss(log_q, tokens[:, 1:].flatten())
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    return time.perf_counter() - began
+            soft = teacher(batch)
+        log_q = student(batch)
+        hard = functional.nll_loss(log_q, batch[:, 1:].flatten())
+        given = {"reduction": "batchmean", "log_target": True}
+        return ALPHA * functional.kl_div(log_q, soft, **given) + (1 - ALPHA) * hard
+
+    return torch.optim.AdamW(student.parameters(), 1e-4, fused=True), next_loss
 
 
 def main() -> None:
     data = torch_hinton.arrays()
     data["tokens"] = data["tokens"].long()
-    torch_hinton.serve(train, data)
+    torch_hinton.serve(torch_hinton.training(partial(begin, data)))
 
 
 if __name__ == "__main__":

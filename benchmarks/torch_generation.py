@@ -31,7 +31,7 @@ def main() -> None:
         )
     ).eval()
 
-    def write(data: torch_hinton.Data, batch: str, new: int) -> float:
+    def write(batch: str, new: int) -> float:
         prompts = data["tokens"][: int(batch)].long()
         began = time.perf_counter()
         model.generate(
@@ -44,7 +44,7 @@ def main() -> None:
         return time.perf_counter() - began
 
     with torch.inference_mode():
-        torch_hinton.serve(write, data)
+        torch_hinton.serve(write)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@
 Answers each with the seconds that these steps took. It does not import kdjax.
 """
 
-import time
+from functools import partial
 
 import torch
 from torch import nn
@@ -60,31 +60,24 @@ MODELS = {
 }
 
 
-def train(data: dict[str, torch.Tensor], name: str, steps: int) -> float:
-    x, y, teacher_logits = data["x"], data["y"], data["teacher_logits"]
-    torch.manual_seed(0)
+def begin(data: torch_hinton.Data, name: str) -> torch_hinton.Begun:
     student = MODELS[name]().to(memory_format=torch.channels_last)
-    optimizer = torch.optim.SGD(student.parameters(), lr=0.1, momentum=0.9)
-    began = time.perf_counter()
-    for step in range(steps):
-        if step * BATCH % len(y) < BATCH:
-            order = torch.randperm(len(y))
-        first = step * BATCH % (len(y) - BATCH)
-        i = order[first : first + BATCH]
-        logits = student(x[i].contiguous(memory_format=torch.channels_last))
-        soft = teacher_logits[i]
-        loss = torch_hinton.loss(logits, soft, y[i], TEMPERATURE, ALPHA)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    return time.perf_counter() - began
+    rows = torch_hinton.batches(len(data["y"]), BATCH)
+
+    def next_loss() -> torch.Tensor:
+        i = next(rows)
+        logits = student(data["x"][i].contiguous(memory_format=torch.channels_last))
+        soft = data["teacher_logits"][i]
+        return torch_hinton.loss(logits, soft, data["y"][i], TEMPERATURE, ALPHA)
+
+    return torch.optim.SGD(student.parameters(), lr=0.1, momentum=0.9), next_loss
 
 
 def main() -> None:
     data = torch_hinton.arrays()
     data["x"] = data["x"].movedim(-1, 1).contiguous(memory_format=torch.channels_last)
     data["y"] = data["y"].long()
-    torch_hinton.serve(train, data)
+    torch_hinton.serve(torch_hinton.training(partial(begin, data)))
 
 
 if __name__ == "__main__":

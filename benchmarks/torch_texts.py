@@ -5,7 +5,7 @@
 Answers each with the seconds that these steps took. It does not import kdjax.
 """
 
-import time
+from functools import partial
 
 import torch
 from torch import nn
@@ -61,31 +61,24 @@ class Encoder(nn.Module):
         return self.classifier(self.drop(torch.tanh(self.pooler(x[:, 0]))))
 
 
-def train(data: dict[str, torch.Tensor], name: str, steps: int) -> float:
-    torch.manual_seed(0)
+def begin(data: torch_hinton.Data, name: str) -> torch_hinton.Begun:
     student = Encoder(int(data["vocabulary"]), *STUDENTS[name])
-    optimizer = torch.optim.AdamW(student.parameters(), 1e-4, fused=True)
-    texts = len(data["label"])
-    began = time.perf_counter()
-    for step in range(steps):
-        if step * BATCH % texts < BATCH:
-            order = torch.randperm(texts)
-        first = step * BATCH % (texts - BATCH)
-        i = order[first : first + BATCH]
+    rows = torch_hinton.batches(len(data["label"]), BATCH)
+
+    def next_loss() -> torch.Tensor:
+        i = next(rows)
         logits = student(data["tokens"][i], data["mask"][i], data["segments"][i])
-        soft = data["teacher_logits"][i]
-        loss = torch_hinton.loss(logits, soft, data["label"][i], TEMPERATURE, ALPHA)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    return time.perf_counter() - began
+        soft, label = data["teacher_logits"][i], data["label"][i]
+        return torch_hinton.loss(logits, soft, label, TEMPERATURE, ALPHA)
+
+    return torch.optim.AdamW(student.parameters(), 1e-4, fused=True), next_loss
 
 
 def main() -> None:
     data = torch_hinton.arrays()
     for name in ("tokens", "segments", "label"):
         data[name] = data[name].long()
-    torch_hinton.serve(train, data)
+    torch_hinton.serve(torch_hinton.training(partial(begin, data)))
 
 
 if __name__ == "__main__":

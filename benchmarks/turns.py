@@ -18,6 +18,7 @@ import rich
 from rich.table import Table
 
 from kdjax import data, progress
+from kdjax.data.language import next_tokens
 from kdjax.data.source import feeder
 from kdjax.study import command
 from kdjax.training import Training, programs, strategy
@@ -28,7 +29,7 @@ class Timing:
     turns: int = 4
     """Number of turns of each."""
     cores: int = os.cpu_count() or 1
-    """Number of CPU cores for each; kdjax trains a student on each of them."""
+    """Number of CPU cores for each."""
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,13 @@ def teacher_logits(labels: np.ndarray, classes: int) -> np.ndarray:
     """Logits that are mostly right, with noise."""
     noise = np.random.default_rng(0).normal(size=(len(labels), classes))
     return (5 * np.eye(classes)[labels] + noise).astype(np.float32)
+
+
+def rows(tokens: np.ndarray) -> dict[str, np.ndarray]:
+    """Tokens ``[B, L]`` as texts of a decoder, all of which it is to predict."""
+    mask = np.ones_like(tokens)
+    label = np.asarray(next_tokens(tokens, mask))
+    return {"tokens": tokens, "mask": mask, "label": label}
 
 
 def limit(cores: int) -> None:

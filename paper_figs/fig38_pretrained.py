@@ -17,7 +17,7 @@ MADE_BY = "experiments.language.pretrained"
 NAMES = {
     "stories": "stories alone",
     "long": "stories alone, twice the steps",
-    "forward_kl": "forward KL",
+    "t_1": "forward KL",
     "on_policy": "forward KL, and reverse KL of own texts",
 }
 SCORES = {"nll": "nats per token", "acceptance": "acceptance"}
@@ -47,8 +47,7 @@ def draw(name: str) -> Figure:
     runs, ax = results.load(name), axes[-1]
     softened = runs[runs["temperature"].notna()]
     means = figures.intervals(softened, "temperature", "test_nll_last")
-    look = figures.series(len(NAMES))[list(NAMES).index("forward_kl")]
-    ax.errorbar(means.index, means["mean"], means["half"], elinewidth=0.8, **look)
+    ax.errorbar(means.index, means["mean"], means["half"], color=figures.BLUE)
     ax.set_xscale("log", base=2)
     ax.xaxis.set_major_formatter("{x:g}")
     ax.set(xlabel="temperature", ylabel="nats per token, test")

@@ -67,6 +67,8 @@ def test_texts_that_one_of_both_leaves_out_are_left_out():
     nothing = {name: array[:0] for name, array in narrow[0].items()}
     with pytest.raises(ValueError, match="no text in common"):
         language.in_both(wide, (nothing, narrow[1][:0]))
+    with pytest.raises(TypeError, match="teacher takes texts and their places"):
+        language.in_both(wide, narrow[0])
 
 
 def test_a_student_learns_from_a_teacher_with_other_tokens(tmp_path):

