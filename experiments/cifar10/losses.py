@@ -242,13 +242,13 @@ def order(runs):
     """
     published = {name: gain for name, gain in CRD_TABLE.items() if name != "hint"}
     rows = runs.query("kl == 0 and features == 'trained'")
-    rows = rows[rows["arm"].isin(list(published))][["seed", "arm", TEST]]
+    table = rows.pivot(index="seed", columns="arm", values=TEST)[list(published)]
 
-    def correlation(frame):
-        means = frame.groupby("arm")[TEST].mean().reindex(list(published))
+    def correlation(drawn):
+        means = drawn.to_numpy().mean(0)
         return float(rank_correlation(means, list(published.values())))
 
-    return bootstrap(correlation, rows)
+    return bootstrap(correlation, table)
 
 
 def show(tables, meta):

@@ -100,14 +100,16 @@ def more_with_few(runs):
 def order(runs):
     """Rank correlation of the recipes' scores with few texts and with all."""
     names = ["fine_tuning", "hinton", *Config().recipes]
-    rows = at_usual(runs)
-    rows = rows[rows["arm"].isin(names)][["seed", "arm", "fraction", "score"]]
+    table = at_usual(runs).pivot(
+        index="seed", columns=["fraction", "arm"], values="score"
+    )
+    both = table[[(share, name) for share in (FEW, ALL) for name in names]]
 
-    def correlation(frame):
-        means = frame.pivot_table("score", "fraction", "arm", "mean")
-        return float(rank_correlation(means.loc[FEW], means.loc[ALL]))
+    def correlation(drawn):
+        means = drawn.to_numpy().mean(0).reshape(2, -1)
+        return float(rank_correlation(*means))
 
-    return bootstrap(correlation, rows)
+    return bootstrap(correlation, both)
 
 
 def show(tables, meta):
