@@ -202,7 +202,7 @@ def test_a_small_run_has_all_arms(encoder, sentences, monkeypatch):
             module, "students", lambda _: {"2x128": Student(SHAPE, (1, 2))}
         )
     few = {"recipes": ("rkd", "logit_mse"), "starts": ("tinybert", "none")}
-    config = replace(CONFIG, factors=(0.1, 1.0), controls=True, **few)
+    config = replace(CONFIG, temperatures=(1.0, 4.0), controls=True, **few)
     texts = setup.corpus(config, encoder, None)
     outcome = recipes.run(config, {"sentences": sentences}, encoder, texts)
     runs = outcome.tables["runs"]
@@ -214,12 +214,12 @@ def test_a_small_run_has_all_arms(encoder, sentences, monkeypatch):
     }
     np.testing.assert_allclose(runs["score"], 100 * runs["test_accuracy_last"])
     searched = outcome.tables["search"]
-    rkd = searched[searched["arm"] == "rkd"].sort_values("weight")
-    chosen = runs.loc[runs["arm"] == "rkd", "weight"].item()
+    hinton = searched[searched["arm"] == "hinton"].sort_values("temperature")
+    chosen = runs.loc[runs["arm"] == "hinton", "temperature"].item()
     scores = ["validation_accuracy_last", "validation_nll_last"]
-    best = rkd.sort_values(scores, ascending=[False, True])["weight"].iloc[0]
-    np.testing.assert_allclose(rkd["weight"], [0.1, 1])
-    assert chosen == best
+    best = hinton.sort_values(scores, ascending=[False, True])["temperature"].iloc[0]
+    np.testing.assert_allclose(hinton["temperature"], [1, 4])
+    assert chosen == best and len(hinton) == len(searched)
     assert len(outcome.tables["teachers"]) == len(outcome.tables["students"]) == 1
     maps = outcome.tables["attention"]
     row, length = attention_maps.shown(sentences)
