@@ -135,17 +135,27 @@ def meta(name: str) -> dict[str, Any]:
 
 
 def commit() -> str | None:
-    """The current commit, with ``-dirty`` appended if there are uncommitted changes."""
+    """The current commit, with ``-dirty`` appended if there are uncommitted changes.
+
+    New files count if they are code: in ``kdjax`` or ``experiments``.
+    """
     try:
-        return subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--exclude=*"],
-            cwd=os.path.dirname(__file__),
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.strip()
+        known = _git("describe", "--always", "--dirty", "--exclude=*")
+        code = [f":/{folder}/*.py" for folder in ("kdjax", "experiments")]
+        new = _git("ls-files", "--others", "--exclude-standard", "--", *code)
     except (OSError, subprocess.CalledProcessError):
         return None
+    return known + ("-dirty" if new and not known.endswith("-dirty") else "")
+
+
+def _git(*arguments: str) -> str:
+    return subprocess.run(
+        ["git", *arguments],
+        cwd=os.path.dirname(__file__),
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.strip()
 
 
 def _to_csv(table: pd.DataFrame) -> bytes:

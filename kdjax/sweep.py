@@ -98,9 +98,9 @@ def sweep(
 
     Returns:
       A `SweepResult`. Its ``runs`` has ``len(seeds) * R`` rows: the columns, ``seed``,
-      ``best_epoch`` according to `Training.select`, whether the loss ``diverged``, and
-      each metric at the best epoch (``_best``) and at the last (``_last``), which is
-      NaN if the run had diverged by then.
+      ``best_epoch`` according to `Training.select` (0 if there is none), whether the
+      loss ``diverged``, and each metric at the best epoch (``_best``) and at the last
+      (``_last``), which is NaN if the run had diverged by then.
 
     Raises:
       TypeError, ValueError: if an argument is invalid, before anything is computed.
@@ -207,7 +207,7 @@ def _best_epochs(
     curves: Mapping[str, np.ndarray],
     finite: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The selected epoch of each run, counted from 1, and a mask of runs without one.
+    """The selected epoch of each run, from 1, or 0 for those in the mask, without one.
 
     Matches the selection in the program: epochs of the last phase before divergence.
     """
@@ -217,4 +217,5 @@ def _best_epochs(
     watched = np.where(finite & ~np.isnan(watched), watched, -np.inf)
     watched = watched[:, -epochs:]
     best = 1 + finite.shape[1] - epochs + watched.argmax(1)
-    return best, (watched == -np.inf).all(1)
+    never = (watched == -np.inf).all(1)
+    return np.where(never, 0, best), never

@@ -177,8 +177,15 @@ def test_what_is_saved_has_the_names_and_values_of_transformers(name, tmp_path):
     assert "token_type_ids" in settings["model_input_names"]
 
 
+def test_a_missing_tokenizer_costs_no_weights(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nowhere.json"):
+        encoder = hugging_face.load(FOLDERS["classes"])
+        hugging_face.save(tmp_path / "new", encoder, "nowhere.json")
+    assert not (tmp_path / "new").exists()
+
+
 def test_the_form_of_mpnet_is_not_saved(tmp_path):
-    with pytest.raises(ValueError, match="only BERT's form can be saved"):
+    with pytest.raises(ValueError, match="the only form that can be saved"):
         hugging_face.save(tmp_path, hugging_face.load(FOLDERS["mpnet"]))
 
 

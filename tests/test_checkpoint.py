@@ -62,6 +62,17 @@ def test_the_last_two_checkpoints_are_kept(tree, tmp_path):
     chex.assert_trees_all_equal(restored["half"], tree["half"] * 10)
 
 
+def test_later_ones_that_are_damaged_do_not_push_out_good_ones(tree, tmp_path):
+    for step in (290, 300):
+        checkpoint.save(tmp_path, step, tree, {"step": step})
+        (tmp_path / f"{step}.json").unlink()
+    for step in (250, 270):
+        assert checkpoint.save(tmp_path, step, tree, {"step": step})
+    assert restore(tmp_path, tree)[0] == {"step": 270}
+    checkpoint.save(tmp_path, 310, tree, {"step": 310})
+    assert restore(tmp_path, tree)[0] == {"step": 310}
+
+
 @pytest.mark.parametrize("how", ["truncated", "flipped", "missing"])
 def test_a_damaged_checkpoint_is_logged_and_skipped(how, tree, tmp_path, capsys):
     checkpoint.save(tmp_path, 1, tree, {"step": 1})

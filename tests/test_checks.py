@@ -206,6 +206,7 @@ def test_data_without_a_teacher_for_a_loss_that_takes_one(refused):
         (small.data()._replace(validation=None), "validation is None.*accuracy.*None"),
         (small.data()._replace(train=None), "train is None"),
         (small.data()._replace(test={}), "test has arrays of lengths {}.*positive"),
+        (changed(index=np.arange(200)), "train has an array 'index', .* training adds"),
         (
             changed("validation", image=np.zeros((0, 8)), label=np.zeros(0, int)),
             "validation has arrays of lengths.*'image': 0",

@@ -12,6 +12,7 @@ from scipy import stats
 from kdjax import models
 from kdjax.models import hugging_face_decoders
 from kdjax.models.generation import Mixed, beam_search, candidates, generate
+from kdjax.training import replay, teacher_texts, writing
 from tests.test_decoder import FAMILIES, STORED, applied, given
 
 TINY = models.DecoderShape(5, 1, 8, 2, 1, 8, context=16)
@@ -160,7 +161,25 @@ def test_bad_prompts_are_refused(tiny):
         generate(TINY, tiny, PROMPTS, MASK, new=0)
     with pytest.raises(ValueError, match="beams is 0, but takes at least 1"):
         beam_search(TINY, tiny, PROMPTS, MASK, new=1, beams=0)
+    for bad in (0, -1.0, float("nan")):
+        with pytest.raises(ValueError, match=f"temperature is {bad}, but takes a pos"):
+            generate(TINY, tiny, PROMPTS, MASK, new=1, temperature=bad)
+        with pytest.raises(ValueError, match=f"temperature is {bad}, but takes a pos"):
+            writing.by_student(TINY, prompt=1, temperature=bad)
+        with pytest.raises(ValueError, match=f"temperature is {bad}, but takes a pos"):
+            replay.distillm(TINY, prompt=1, steps=1, temperature=bad)
+    with pytest.raises(ValueError, match=r"top_p is 90, but takes a number in \[0, 1"):
+        generate(TINY, tiny, PROMPTS, MASK, new=1, top_p=90)
     empty = np.where([[1], [0]], MASK, 0)
+    write = partial(generate, TINY, new=1)
+    for wrong, says in (
+        ((PROMPTS, empty), "prompt 1 has no"),
+        ((PROMPTS[:0],) * 2, ""),
+    ):
+        with pytest.raises(
+            ValueError, match=f"at least one of some tokens, but {says}"
+        ):
+            teacher_texts.stored(write, tiny, *wrong, jax.random.key(0))
     with pytest.raises(ValueError, match="prompt 1 has no token"):
         generate(TINY, tiny, PROMPTS, empty, new=1)
     traced = jax.jit(partial(generate, TINY, new=1))(tiny, PROMPTS, empty)

@@ -116,7 +116,18 @@ def test_a_plain_network_has_the_layers_of_the_teacher_assistants_code():
 
 def test_an_array_without_a_place_is_refused():
     with pytest.raises(ValueError, match="layer9x has no place|conv9.weight has no pl"):
-        from_torch({"conv9.weight": np.zeros((1, 1, 3, 3))})
+        from_torch(resnet(8, classes=10), {"conv9.weight": np.zeros((1, 1, 3, 3))})
+
+
+@needs_cifar10
+def test_arrays_of_another_network_are_refused():
+    with np.load(SHARED / "teachers/cifar10_resnet20.npz") as found:
+        arrays = dict(found)
+    with pytest.raises(ValueError, match=r"not those of .*stage0_block1_conv0.*differ"):
+        from_torch(resnet(8, classes=10), arrays)
+    del arrays["linear.bias"]
+    with pytest.raises(ValueError, match=r"network: \['params'\]\['dense'\]\['bias'\]"):
+        from_torch(resnet(20, classes=10), arrays)
 
 
 @needs_cifar10
@@ -127,7 +138,7 @@ def test_published_teachers_have_the_published_error(depth, published, optimized
     image, label = cifar10("test")
     model = resnet(depth, classes=10)
     with np.load(SHARED / f"teachers/cifar10_resnet{depth}.npz") as arrays:
-        variables = from_torch(dict(arrays))
+        variables = from_torch(model, dict(arrays))
     logits = jax.jit(lambda *given: model.apply(*given)[0].logits)
     wrong = 0
     for first in range(0, len(label), 500):

@@ -55,6 +55,17 @@ def test_metrics_are_what_they_are_called():
     assert set(got) == {*expected, "errors", "ece"}
 
 
+def test_nan_is_not_a_class():
+    logits, batch = some(20, 10)
+    logits[3] = np.nan
+    got = measured(logits, batch)
+    assert np.isnan(got["accuracy"]) and np.isnan(got["errors"])
+    rows = jax.tree.map(lambda x: x[4:], batch)
+    assert np.isfinite(measured(logits[4:], rows)["accuracy"])
+    batch["label"][3] = -1  # which does not count
+    assert measured(logits, batch)["errors"] >= 0
+
+
 def test_an_example_without_a_label_is_not_measured():
     logits, batch = some(20, 10)
     known = np.arange(20) % 3 != 0

@@ -1,6 +1,7 @@
 """Views may remember: texts of the student are kept in a buffer, and used again."""
 
 from dataclasses import replace
+import pickle
 
 import chex
 import jax
@@ -78,6 +79,15 @@ def test_a_memory_that_changes_its_shape_is_refused(tmp_path):
         trained(tmp_path, counting()._replace(apply=longer))
     with pytest.raises(TypeError, match="view is 3, but takes a function"):
         trained(tmp_path, 3)
+
+
+def test_a_memory_of_metrics_takes_validation_examples(tmp_path):
+    one = small.training(view=counting(), select=None)
+    data = small.data()._replace(validation=None)
+    with pytest.raises(ValueError, match="validation is None, but the view takes the"):
+        train(one, small.ONE, data=data, key=jax.random.key(0), directory=tmp_path)
+    kept = views.Remembering(one.view.init, one.view.apply)
+    assert not views.watches(kept) and pickle.dumps(kept.measured)
 
 
 @pytest.fixture(scope="module")
@@ -163,6 +173,10 @@ def test_the_share_rises_when_the_validation_loss_has_risen(params):
         memory = own.measured(memory, {"validation_nll": jnp.array(nll)})
         shares.append(round(float(memory.share), 3))
     assert shares == [0.0, 0.0, 0.1, 0.1, 0.2, 0.2]
+    with pytest.raises(
+        ValueError, match="metric is 'validation_nll', but the measures"
+    ):
+        own.measured(memory, {"validation_mse": jnp.array(1.0)})
     full = memory._replace(share=jnp.float32(0.95))
     assert own.measured(full, {"validation_nll": jnp.array(9.0)}).share == 1
     assert isinstance(memory, Replay)

@@ -2,6 +2,7 @@ import json
 import math
 import os
 from pathlib import Path
+import subprocess
 
 import numpy as np
 import pandas as pd
@@ -35,6 +36,28 @@ def root(tmp_path, monkeypatch):
 
 def contents(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_a_commit_with_new_code_is_dirty(tmp_path, monkeypatch):
+    def git(*arguments):
+        who = ["-c", "user.name=a", "-c", "user.email=a@b"]
+        subprocess.run(["git", *who, *arguments], cwd=tmp_path, check=True)
+
+    for folder in ("kdjax", "experiments", "results"):
+        (tmp_path / folder).mkdir()
+    (code := tmp_path / "kdjax/results.py").write_text("")
+    git("init", "-q")
+    git("add", "-A")
+    git("commit", "-qm", "first")
+    monkeypatch.setattr(results, "__file__", str(code))
+    clean = results.commit()
+    (tmp_path / "results/meta.json").write_text("{}")
+    assert results.commit() == clean and "dirty" not in clean
+    (new := tmp_path / "experiments/mine.py").write_text("")
+    assert results.commit() == f"{clean}-dirty"
+    new.unlink()
+    code.write_text("#")
+    assert results.commit() == f"{clean}-dirty"
 
 
 def test_what_is_saved_is_loaded():

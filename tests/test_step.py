@@ -418,6 +418,13 @@ def test_a_live_teacher_sees_what_the_student_sees(batch):
     np.testing.assert_allclose(loss, 10 * 7 * 0.5)
 
 
+def test_as_many_views_are_seen_as_are_stored(batch):
+    outputs = Outputs(np.zeros((30, 2, 10), np.float32))
+    view = views.of_stored([lambda x: x] * 3)
+    with pytest.raises(ValueError, match=r"\(30, 2, 10\), but 3 views take \(30, 3,"):
+        view(jax.random.key(0), {**batch, "teacher": outputs}, None, None)
+
+
 def test_a_stored_row_belongs_to_the_view_that_the_student_sees(batch):
     shown = [lambda x, by=by: x + by for by in (0.0, 10.0, 20.0)]
     stored = np.float32(np.arange(30)[:, None] + [[0, 1000, 2000]])

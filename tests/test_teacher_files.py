@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from kdjax.data import Data, text
+from kdjax.losses import forward_kl
 from kdjax.models import Outputs
 from kdjax.training import teacher_files, views
 from kdjax.training.teacher_files import store_on_disk
@@ -125,6 +126,41 @@ def test_damaged_files_are_computed_again(tmp_path, capsys):
     assert "damaged outputs" in capsys.readouterr().err
     for path in tmp_path.glob("*/record.json"):
         assert json.loads(path.read_text())["rows"] in (23, 7)
+
+
+def test_files_that_are_computed_again_count_for_nothing_before(tmp_path, monkeypatch):
+    stored, _ = everything(directory=tmp_path)
+    kept = np.array(stored.train["teacher"].logits)
+    for path in tmp_path.glob("*/0.npy"):
+        path.unlink()  # but the record says that all rows are there
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(teacher_files, "_rounded_outputs", killed)
+        everything(directory=tmp_path)
+    again, _ = everything(directory=tmp_path)
+    np.testing.assert_array_equal(again.train["teacher"].logits, kept)
+
+
+def test_facts_are_of_each_token_and_tell_nan(tmp_path):
+    class Tokens(Linear):
+        @staticmethod
+        def apply(variables, batch, key=None):
+            return Outputs(100 * batch["image"].reshape(len(batch["image"]), 4, 3)), {}
+
+    _, facts = store_on_disk(Tokens, VARIABLES, DATA, batch_size=5, directory=tmp_path)
+    exact = 100 * DATA.train["image"].reshape(-1, 3)
+    rounded = exact.astype(np.float16).astype(np.float32)
+    kl = float(forward_kl(rounded, exact).mean())
+    assert kl > 0 and facts["mean_kl"] == pytest.approx(kl, rel=1e-3)
+    image = DATA.train["image"].copy()
+    image[3] = np.nan
+    data = Data({**DATA.train, "image": image}, DATA.validation)
+    given = Tokens, VARIABLES, data
+    _, facts = store_on_disk(*given, batch_size=5, directory=tmp_path)
+    assert np.isnan(facts["logit_error"]) and np.isnan(facts["mean_kl"])
 
 
 def test_a_stream_is_refused_by_name():

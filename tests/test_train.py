@@ -145,6 +145,15 @@ def test_the_best_variables_are_those_of_the_last_phases_best_epoch(tmp_path):
     assert accuracy(bad, result.variables) == of_epochs[4]
 
 
+def test_without_a_finite_epoch_nothing_is_best(tmp_path, capsys):
+    result = trained(tmp_path, hyperparameters={**ONE, "learning_rate": 1e38})
+    assert np.isnan(result.curves.train_loss).all()
+    assert all(np.isnan(leaf).all() for leaf in jax.tree.leaves(result.best))
+    assert "no epoch has a finite loss and accuracy" in " ".join(
+        capsys.readouterr().err.split()
+    )
+
+
 def test_validation_may_be_measured_after_some_epochs_alone(tmp_path):
     each = small.training(epochs=5, batch_size=50)
     rarely = replace(each, measure_epochs=2)

@@ -7,7 +7,9 @@ import shutil
 
 import pytest
 
+from experiments.language import translation as experiment
 from kdjax.data import translation
+from kdjax.study import command
 from tests.published import SHARED
 
 FOLDER = Path(os.environ.get("KDJAX_MULTI30K", SHARED / "text/multi30k"))
@@ -38,3 +40,9 @@ def test_a_user_is_told_where_the_files_come_from(monkeypatch, tmp_path):
     says = r"train.de.gz: download data/task1/raw/train.de.gz of github.com/multi30k"
     with pytest.raises(FileNotFoundError, match=says):
         translation.load()
+
+
+def test_a_directory_of_data_is_refused_in_a_line(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        command.main(experiment.STUDY, ["--quick", "--data-dir", "there"])
+    assert "data_dir is 'there', but Multi30k is not in it" in capsys.readouterr().err

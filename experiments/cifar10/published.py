@@ -36,7 +36,7 @@ def load(depth: int) -> tuple[models.Model, models.Variables]:
     model = models.resnet(depth, classes=10)
     try:
         with np.load(path(depth)) as arrays:
-            return model, models.from_torch(dict(arrays))
+            return model, models.from_torch(model, dict(arrays))
     except FileNotFoundError as error:
         raise FileNotFoundError(
             f"the published ResNet-{depth} is not in {path(depth)}: see "
@@ -53,7 +53,8 @@ def convert(checkpoint: Path) -> Path:
     tensors = torch.load(checkpoint, map_location="cpu", weights_only=True)
     tensors = tensors.get("state_dict", tensors)
     arrays = {n.removeprefix("module."): t.numpy() for n, t in tensors.items()}
-    models.from_torch(arrays)  # raises if it is another network
+    model = models.resnet(depth, classes=10)
+    models.from_torch(model, arrays)  # raises if it is another network
     files.save_arrays(path(depth), **arrays)
     return path(depth)
 

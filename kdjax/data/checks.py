@@ -39,6 +39,11 @@ def _arrays(name: str, split: Any) -> Any:
             f"{name}['teacher'] is {type(split['teacher']).__name__}, but takes "
             f"kdjax.models.Outputs, as kdjax.training.teacher.store adds"
         )
+    if name == "train" and "index" in split:
+        raise ValueError(
+            "train has an array 'index', but this is the name under which a training "
+            "adds the place of each example"
+        )
     split = {part: value for part, value in split.items() if value is not None}
     named = {
         f"{part}{jax.tree_util.keystr(path)}": leaf

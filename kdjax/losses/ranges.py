@@ -25,5 +25,14 @@ class Range:
         return math.isfinite(value) and inside and value <= self.high
 
 
-Positive = Annotated[Scalar, Range("a positive number", 0, above=True)]
-Fraction = Annotated[Scalar, Range("a number in [0, 1]", 0, 1)]
+POSITIVE = Range("a positive number", 0, above=True)
+FRACTION = Range("a number in [0, 1]", 0, 1)
+SHARE = Range("a number in (0, 1]", 0, 1, above=True)
+Positive = Annotated[Scalar, POSITIVE]
+Fraction = Annotated[Scalar, FRACTION]
+
+
+def require(name: str, value: Any, within: Range) -> None:
+    """Raises ValueError if a Python number is out of range; others may be traced."""
+    if isinstance(value, int | float) and value not in within:
+        raise ValueError(f"{name} is {value!r}, but takes {within.words}")

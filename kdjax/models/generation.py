@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from kdjax.losses.ranges import Fraction, Positive
+from kdjax.losses.ranges import FRACTION, POSITIVE, Fraction, Positive, require
 from kdjax.models.decoder import Cache, DecoderShape, continued, empty_cache
 
 
@@ -64,8 +64,11 @@ def generate(
 
     Raises:
       ValueError: if a prompt and ``new`` tokens exceed the decoder's context, a prompt
-        is empty, or the other decoder has another number of tokens.
+        is empty, a number is out of range, or the other decoder has another number of
+        tokens.
     """
+    require("temperature", temperature, POSITIVE)
+    require("top_p", top_p, FRACTION)
     both = [(shape, params)]
     if mixed is not None:
         if mixed.shape.vocabulary != shape.vocabulary:

@@ -102,14 +102,15 @@ def save(
       tokenizer: A ``tokenizer.json`` to copy.
 
     Raises:
-      ValueError: for the form of MPNet, which has another classifier there, or naming
-        parameters that are missing.
+      FileNotFoundError: if there is no such tokenizer.
+      ValueError: for other forms, such as MPNet's, which has another classifier there,
+        or naming parameters that are missing.
     """
     from safetensors.numpy import save_file
 
     folder, shape = Path(folder), trained.shape
-    if shape.buckets or shape.first_position:
-        raise ValueError("shape is MPNet's, but only BERT's form can be saved")
+    if shape.buckets or shape.first_position or not shape.segments:
+        raise ValueError("shape is not BERT's, the only form that can be saved")
     tensors = {}
     leaves = {w: (names, _at(trained.params, w)) for w, names in _names(shape, "bert")}
     if missing := ["/".join(w) for w, (_, leaf) in leaves.items() if leaf is None]:
@@ -120,14 +121,15 @@ def save(
             turned = part.T if where[-1] == "kernel" else part
             tensors[name if head else f"bert.{name}"] = np.ascontiguousarray(turned)
     classes = len(trained.params["classifier"]["bias"])
+    copied = None if tokenizer is None else Path(tokenizer).read_bytes()
     folder.mkdir(parents=True, exist_ok=True)
     with files.atomic(folder / WEIGHTS) as path:
         save_file(tensors, path, metadata={"format": "pt"})
     with files.atomic(folder / CONFIG) as path:
         path.write_text(json.dumps(_config(shape, classes), indent=2) + "\n")
-    if tokenizer is not None:
+    if copied is not None:
         with files.atomic(folder / TOKENIZER) as path:
-            path.write_bytes(Path(tokenizer).read_bytes())
+            path.write_bytes(copied)
         settings = {
             "tokenizer_class": "PreTrainedTokenizerFast",
             "pad_token": "[PAD]",

@@ -65,16 +65,17 @@ def resnet(depth: int, *, classes: int, pixels: Pixels = IMAGENET) -> Model:
     return from_linen(_ResNet((depth - 2) // 6, classes, pixels))
 
 
-def from_torch(arrays: dict[str, np.ndarray]) -> Variables:
+def from_torch(model: Model, arrays: dict[str, np.ndarray]) -> Variables:
     """Variables of a `resnet` from the arrays of a PyTorch checkpoint.
 
     Args:
+      model: The network.
       arrays: By the names of ``akamaster/pytorch_resnet_cifar10``, without ``module.``:
         ``conv1.weight``, ``layer1.0.bn1.running_mean`` and so on; a checkpoint's
         ``state_dict``, saved by ``numpy.savez``.
 
     Raises:
-      ValueError: if an array is missing, or has no place.
+      ValueError: naming arrays that are missing, misshapen or have no place.
     """
     params: dict = {}
     statistics: dict = {}
@@ -87,7 +88,19 @@ def from_torch(arrays: dict[str, np.ndarray]) -> Variables:
             array = array.T if array.ndim == 2 else array.transpose(2, 3, 1, 0)
         tree = statistics if leaf in ("mean", "var") else params
         tree.setdefault(where, {})[leaf] = jnp.asarray(array)
-    return {"params": params, "state": {"batch_stats": statistics}}
+    found = {"params": params, "state": {"batch_stats": statistics}}
+    example = {"image": jnp.zeros((1, 32, 32, 3))}
+    wanted = jax.eval_shape(model.init, jax.random.key(0), example)
+    has, takes = (_shapes(tree) for tree in (found, wanted))
+    if wrong := sorted({*has.items()} ^ {*takes.items()}):
+        names = ", ".join(dict.fromkeys(name for name, _ in wrong))
+        raise ValueError(f"arrays are not those of this network: {names} differ")
+    return found
+
+
+def _shapes(tree: Variables) -> dict[str, tuple[int, ...]]:
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {jax.tree_util.keystr(path): leaf.shape for path, leaf in leaves}
 
 
 def _place(layer: list[str], kind: str, name: str) -> tuple[str, str]:

@@ -18,6 +18,7 @@ from kdjax.study import claims
 from kdjax.study.arms import Arm, all_tuned, gather, labelled
 from kdjax.study.claims import Claim
 from kdjax.study.statistics import Estimate, format_estimate
+from kdjax.study.types import InvalidConfig
 from kdjax.training import checkpoint
 
 Tables = dict[str, pd.DataFrame]
@@ -205,7 +206,10 @@ def _run_and_save(study: Study, config: Any, folder: str, data_dir: str | None) 
     """Runs a study, writes its tables, then those derived from them."""
     facts: dict[str, Any] = {"experiment": study.name, "commit": results.commit()}
     checkpoint.cache_compilations()
-    arguments, own = study.load(config, data_dir)
+    try:
+        arguments, own = study.load(config, data_dir)
+    except ValueError as error:  # a directory or files that are others
+        raise InvalidConfig(str(error)) from error
     facts |= own
     if own:
         rich.print(own)

@@ -12,12 +12,9 @@ from typing import Annotated, Any
 from tyro.constructors import PrimitiveConstructorSpec
 
 from kdjax.data.types import Info
-from kdjax.losses.ranges import Range
+from kdjax.losses.ranges import FRACTION, POSITIVE, SHARE, Range
 
 _COUNT = Range("a positive integer", 1)
-_POSITIVE = Range("a positive number", 0, above=True)
-_FRACTION = Range("a number in [0, 1]", 0, 1)
-_SHARE = Range("a number in (0, 1]", 0, 1, above=True)
 _DIGIT = Range("a digit from 0 to 9", 0, 9)
 
 
@@ -57,9 +54,9 @@ class _Distinct:
 
 
 Count = Annotated[int, _COUNT, flag(int, "COUNT")]
-Positive = Annotated[float, _POSITIVE, flag(float, "POSITIVE")]
-Fraction = Annotated[float, _FRACTION, flag(float, "0..1")]
-Share = Annotated[float, _SHARE, flag(float, "0..1")]  # of a whole, not 0
+Positive = Annotated[float, POSITIVE, flag(float, "POSITIVE")]
+Fraction = Annotated[float, FRACTION, flag(float, "0..1")]
+Share = Annotated[float, SHARE, flag(float, "0..1")]  # of a whole, not 0
 Digit = Annotated[int, _DIGIT, flag(int, "0..9")]
 Counts = Annotated[tuple[Count, ...], _Distinct]
 Positives = Annotated[tuple[Positive, ...], _Distinct]

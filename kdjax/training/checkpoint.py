@@ -63,7 +63,8 @@ def save(directory: Path, step: int, tree: Any, position: Position) -> bool:
             checkpointer.save(path, tree, force=True)
         with files.atomic(seal) as temporary:
             temporary.write_text(json.dumps(_sealed(path, position)))
-        for old in _steps(directory)[:-2]:
+        # Later ones are damaged: the run has resumed from an earlier one.
+        for old in [each for each in _steps(directory) if each <= step][:-2]:
             (directory / f"{old}.json").unlink(missing_ok=True)
             shutil.rmtree(directory / str(old))
     except Exception as error:  # orbax and tensorstore raise various types

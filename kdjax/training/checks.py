@@ -92,6 +92,10 @@ def check_fit(
     if isinstance(fixed, Mapping):
         has += f", and fixed has {', '.join(fixed)}"
     variables = _variables(training.model, batch, has)
+    if data.validation is None and views.watches(training.view):
+        raise ValueError(
+            "validation is None, but the view takes the metrics of validation examples"
+        )
     view = _view(training, key, batch, variables["params"], fixed, has)
     outputs = _outputs(training.model, variables, view, has)
     for name, split in zip(Data._fields, data, strict=True):

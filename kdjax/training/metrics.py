@@ -37,7 +37,8 @@ def classification(bins: int = 15) -> Measure:
     The metrics are ``accuracy``, ``errors`` (a count), ``nll`` (nats) and ``ece``, the
     expected calibration error; with a teacher also ``agreement`` (share of examples for
     which both predict the same class) and ``teacher_kl`` (forward KL at temperature 1,
-    nats), unless the teacher has tokens of its own. Logits are ``[B, C]`` and labels
+    nats), unless the teacher has tokens of its own. Logits that are NaN give neither
+    accuracy nor errors. Logits are ``[B, C]`` and labels
     ``[B]``, or ``[B, tokens, C]`` and ``[B, tokens]``. Labels outside the classes, such
     as -1 or -100, are ignored, as are tokens that the batch's ``mask`` of shape ``[B,
     tokens]`` excludes.
@@ -84,9 +85,11 @@ def _classification_sums(
 
 def _classification_metrics(totals: Sums) -> Metrics:
     count = totals["examples"]
+    # The class with the highest logit means nothing among NaN.
+    correct = jnp.where(jnp.isnan(totals["nll"]), jnp.nan, totals["correct"])
     metrics = {
-        "accuracy": totals["correct"] / count,
-        "errors": count - totals["correct"],
+        "accuracy": correct / count,
+        "errors": count - correct,
         "nll": totals["nll"] / count,
         "ece": jnp.sum(jnp.abs(totals["gap"])) / count,
     }

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from kdjax.losses.ranges import Positive
+from kdjax.losses.ranges import FRACTION, POSITIVE, Positive, require
 from kdjax.models import Batch, DecoderShape
 from kdjax.training.views import Remembering, View
 from kdjax.training.writing import TEXT, Writer
@@ -54,10 +54,16 @@ def distillm(
       metric: The validation loss.
       temperature: At which the student samples.
 
+    Raises:
+      ValueError: if the share or the temperature is out of range; before the training,
+        if there are no validation examples, or they are not measured by the metric.
+
     References:
       Ko et al., `DistiLLM <https://arxiv.org/abs/2402.03898>`_, 2024, section 3.2, and
       its code.
     """
+    require("first_share", first_share, FRACTION)
+    require("temperature", temperature, POSITIVE)
     write = Writer(shape, prompt, end, temperature)
     return Remembering(
         partial(_empty, batches, first_share),
@@ -126,6 +132,10 @@ def _distillm(
 def _adapted(
     metric: str, tolerance: float, memory: Replay, metrics: dict[str, jax.Array]
 ) -> Replay:
+    if metric not in metrics:
+        raise ValueError(
+            f"metric is {metric!r}, but the measures give {', '.join(metrics)}"
+        )
     loss = metrics[metric].astype(jnp.float32)
     first = jnp.isinf(memory.reference)
     rose = ~first & (loss >= memory.reference + tolerance)

@@ -90,9 +90,9 @@ def store_on_disk(
         with files.lock(folder, wait=True):
             outputs, found = job.run(folder, f"teacher's outputs, {name}")
         splits.append({**split, "teacher": outputs})
-        facts["logit_error"] = max(facts["logit_error"], found["error"])
-        if name == "train":
-            facts["mean_kl"] = found["kl"] / (job.examples * max(1, len(seen)))
+        facts["logit_error"] = float(np.maximum(facts["logit_error"], found["error"]))
+        if name == "train":  # with a value for each view, or each token
+            facts["mean_kl"] = found["kl"] / np.prod(outputs.logits.shape[:-1])
     return OnDisk(Data(*splits), facts)
 
 
@@ -133,6 +133,8 @@ class _Job(NamedTuple):
         shapes = jax.eval_shape(self.outputs, self.rows(0, 1))
         record = _read(folder, shapes, count)
         if record["rows"] < count:
+            if not record["rows"]:  # before the files that it tells of are emptied
+                (folder / "record.json").unlink(missing_ok=True)
             arrays = _mapped(folder, shapes, count, "r+" if record["rows"] else "w+")
             compiled = jax.jit(_rounded_outputs(self.outputs))
             starts = range(record["rows"], count, self.batch_size)
@@ -142,7 +144,7 @@ class _Job(NamedTuple):
                 outputs, error, kl = compiled(self.cut(given))
                 for array, part in zip(arrays, jax.tree.leaves(outputs), strict=True):
                     array[rows] = part
-                record["error"] = max(record["error"], float(error))
+                record["error"] = float(np.maximum(record["error"], error))
                 record["kl"] += float(kl)
                 record["rows"] = min(first + self.batch_size, count)
                 if number % _FLUSH == 0 or record["rows"] == count:

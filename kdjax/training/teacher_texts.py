@@ -45,8 +45,14 @@ def stored(
 
     Returns:
       ``tokens``, ``mask``, ``label`` ``[N, P + new]`` and ``prompt_length`` ``[N]``.
+
+    Raises:
+      ValueError: if there is no prompt, or one has no token.
     """
-    count = len(prompts)
+    count, lengths = len(prompts), (np.asarray(mask) != 0).sum(1)
+    if not count or not lengths.all():
+        which = f"prompt {lengths.argmin()} has no token" if count else "it is empty"
+        raise ValueError(f"prompts takes at least one of some tokens, but {which}")
     size = min(batch_size, count)
     # Parts of equal length compile once: the last one has some prompts again.
     rows = np.resize(np.arange(count), (-(-count // size), size))
@@ -71,7 +77,7 @@ def stored(
                 files.save_arrays(path, **(part := jax.device_get(made)))
             parts.append(part)
     texts = {n: np.concatenate([p[n] for p in parts])[:count] for n in parts[0]}
-    return {**texts, "prompt_length": (mask != 0).sum(1).astype(np.int32)}
+    return {**texts, "prompt_length": lengths.astype(np.int32)}
 
 
 def ids(texts: Batch, end: int) -> list[list[int]]:

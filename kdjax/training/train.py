@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import (
     Mesh,
     NamedSharding,
@@ -29,7 +30,8 @@ class Trained(NamedTuple):
     """The results of `train`."""
 
     variables: Variables  # of the student, after the last step
-    best: Variables  # at the best epoch; the last ones if none is selected
+    best: Variables  # at the best epoch, NaN if none has a finite loss and metric; or
+    # the last ones if none is selected
     curves: pd.DataFrame  # one row per epoch
 
 
@@ -106,7 +108,12 @@ def train(
         )
     table = pd.DataFrame({"epoch": 1 + np.arange(loop.epochs), **curves})
     last = programs.student_of(run.state)
-    return Trained(last, run.best if trainings[-1].select else last, table)
+    best = run.best if trainings[-1].select else last
+    if trainings[-1].select and not np.isfinite(run.best_value):
+        metric = trainings[-1].select[0]
+        progress.console.print(f"{name}: no epoch has a finite loss and {metric}")
+        best = jax.tree.map(partial(jnp.full_like, fill_value=jnp.nan), best)
+    return Trained(last, best, table)
 
 
 def _phases(

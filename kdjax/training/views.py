@@ -14,7 +14,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from kdjax.losses.ranges import SHARE, require
 from kdjax.models import Batch
+
+
+def _kept(memory: Any, metrics: object) -> Any:
+    return memory
 
 
 class Remembering(NamedTuple):
@@ -33,9 +38,7 @@ class Remembering(NamedTuple):
 
     init: Callable[[Batch, Any, Any], Any]
     apply: Callable[[jax.Array, Batch, Any, Any, Any], tuple[Batch, Any]]
-    measured: Callable[[Any, dict[str, jax.Array]], Any] = lambda memory, metrics: (
-        memory
-    )
+    measured: Callable[[Any, dict[str, jax.Array]], Any] = _kept
 
 
 View = Callable[..., Batch] | Remembering
@@ -49,6 +52,11 @@ def seen(
     if isinstance(view, Remembering):
         return view.apply(key, batch, params, fixed, memory)
     return view(key, batch, params, fixed), memory
+
+
+def watches(view: View) -> bool:
+    """Whether a view takes the metrics of validation examples."""
+    return isinstance(view, Remembering) and view.measured is not _kept
 
 
 def beginning(view: View, batch: Batch, params: Any, fixed: Any) -> Any:
@@ -81,6 +89,9 @@ def of_stored(views: Sequence[Callable[[jax.Array], jax.Array]]) -> View:
 
     Args:
       views: Deterministic functions of images ``[B, ...]``.
+
+    Raises:
+      ValueError: before the training, if outputs of more or fewer views are stored.
     """
     return partial(_of_stored, tuple(views))
 
@@ -110,8 +121,7 @@ def masked_words(
     References:
       Devlin et al., `BERT <https://arxiv.org/abs/1810.04805>`_, 2019, section 3.1.
     """
-    if not 0 < share <= 1:
-        raise ValueError(f"share is {share!r}, but takes a number in (0, 1]")
+    require("share", share, SHARE)
     return partial(_masked_words, mask_token, vocabulary, tuple(special), share)
 
 
@@ -166,6 +176,12 @@ def _of_stored(
     fixed: object,
 ) -> Batch:
     images = batch["image"]
+    for leaf in jax.tree.leaves(batch["teacher"]):
+        if leaf.shape[1:2] != (len(views),):
+            raise ValueError(
+                f"teacher's outputs have shape {leaf.shape}, but {len(views)} views "
+                f"take {(len(images), len(views), '...')}"
+            )
     rows = jnp.arange(len(images))
     drawn = jax.random.randint(key, (len(images),), 0, len(views))
     seen = jnp.stack([view(images) for view in views], axis=1)

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from kdjax.data.language import next_tokens
-from kdjax.losses.ranges import Positive
+from kdjax.losses.ranges import FRACTION, POSITIVE, Positive, require
 from kdjax.models import Batch, DecoderShape
 from kdjax.models.generation import Mixed, Written, generate
 from kdjax.training.views import View
@@ -47,12 +47,12 @@ def by_student(
       teacher_share: Its share of the mixture, in [0, 1]; 0.2 in MiniLLM.
 
     Raises:
-      ValueError: if a share is outside this range, or the teacher has one, but no
-        sizes.
+      ValueError: if a share or the temperature is out of range, or the teacher has a
+        share, but no sizes.
     """
-    for name, value in (("share", share), ("teacher_share", teacher_share)):
-        if not 0 <= value <= 1:
-            raise ValueError(f"{name} is {value!r}, but takes a number in [0, 1]")
+    require("share", share, FRACTION)
+    require("teacher_share", teacher_share, FRACTION)
+    require("temperature", temperature, POSITIVE)
     if teacher_share and teacher is None:
         raise ValueError(f"teacher_share is {teacher_share!r}, but teacher is None")
     write = Writer(shape, prompt, end, temperature, teacher, teacher_share)
