@@ -1,8 +1,9 @@
 """Which grammars a student's texts are of.
 
-Bars are shares of 4,096 texts that starved students write, by the most probable grammar
-of each text, with 95 % intervals over {config[seeds]} seeds; dotted lines are the
-teacher's. The titles say by what the students learn, and of whose texts.
+Bars are shares of the valid ones among 4,096 texts that starved students write, by the
+most probable grammar of each text, with 95 % intervals over {config[seeds]} seeds;
+dotted lines are the teacher's. The titles say by what the students learn, and of whose
+texts.
 """
 
 from matplotlib.figure import Figure

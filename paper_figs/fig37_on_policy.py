@@ -26,6 +26,7 @@ NAMES = {
     "minillm_not_normalised": "MiniLLM, not normalised",
     "minillm_not_single": "MiniLLM, REINFORCE alone",
     "minillm_code": "MiniLLM, loss of its code",
+    "own_half": "skewed KL, half own texts",
     "distillm": "DistiLLM",
     "distillm_2": "loss of DistiLLM-2",
 }

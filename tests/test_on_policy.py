@@ -1,5 +1,6 @@
 """Methods on a student's own texts have the gradients that their papers say."""
 
+from dataclasses import replace
 from functools import partial
 import itertools
 from types import SimpleNamespace
@@ -14,6 +15,7 @@ from experiments.language import on_policy, translating
 from kdjax import losses, models
 from kdjax.models import Outputs
 from kdjax.study import claims
+from kdjax.training import views
 from tests.test_translating import task as task
 from tests.test_translating import teacher as teacher  # fixtures
 
@@ -174,11 +176,16 @@ def test_a_method_is_selected_by_bleu_and_scored(task, teacher, monkeypatch):
     method = on_policy.methods(config, shape, teacher)["distillm"]
     scores = iter([3.0, 7.0, 5.0])
     monkeypatch.setattr(on_policy, "bleu", lambda *_: next(scores))
-    runs, search = on_policy.of_method(shared, "distillm", method)
+    runs, search, seconds = on_policy.of_method(shared, "distillm", method)
     assert search["validation_bleu"].tolist() == [3.0, 7.0]
     assert runs["learning_rate"].tolist() == pytest.approx([1e-2])
     assert runs["bleu"].tolist() == [5.0]
-    assert (runs["seconds"] > 0).all() and (runs["method"] == "distillm").all()
+    assert seconds > 0 and (runs["method"] == "distillm").all()
+    config = replace(config, steps=2, epochs=2, rounds=2)
+    both = {"distillm": method, "off_policy": method._replace(view=views.unchanged)}
+    turns = on_policy.timed(shared._replace(config=config), both)
+    assert turns["method"].tolist() == [*both] * 2 and (turns["seconds"] > 0).all()
+    assert turns["round"].tolist() == [0, 0, 1, 1]
 
 
 def test_only_distillm_2_learns_from_the_teachers_texts(task, teacher, monkeypatch):
@@ -205,8 +212,9 @@ def test_claims_follow_the_runs(slow, worth):
     scores |= {"off_policy_reverse": 31.0}
     scores |= {"minillm": 33.0, "minillm_not_mixed": 32.0, "minillm_code": 32.8}
     scores |= {"minillm_not_normalised": 25.0, "minillm_not_single": 34.0}
-    scores |= {"distillm": 32.1}
+    scores |= {"distillm": 32.1, "own_half": 32.2}
     seconds = {"on_policy": 100 * slow, "off_policy_long": 200.0}
+    seconds |= {"own_half": 150.0, "distillm": 110.0}
     noise = 0.01 * RNG.normal(size=5)
     runs = [
         {"method": name, "seed": seed, "bleu": score + noise[seed]}
@@ -214,8 +222,15 @@ def test_claims_follow_the_runs(slow, worth):
         for name, score in scores.items()
         for seed in range(5)
     ]
+    noise = 1 + 0.01 * RNG.normal(size=(len(scores), 3))
+    turns = [
+        {"method": name, "round": number, "seconds": seconds.get(name, 100.0) * by}
+        for name, own in zip(scores, noise, strict=True)
+        for number, by in enumerate(own)
+    ]
+    tables = {"runs": pd.DataFrame(runs), "timing": pd.DataFrame(turns)}
     found = {
-        name: claims.verdict(each, claims.measured(each, {"runs": pd.DataFrame(runs)}))
+        name: claims.verdict(each, claims.measured(each, tables))
         for name, each in on_policy.CLAIMS.items()
     }
     expected = {"faster": "refuted", "not_single": "refuted", "worth": worth}

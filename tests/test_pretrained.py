@@ -85,10 +85,44 @@ def test_texts_of_the_student_have_another_divergence():
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
+def test_few_answers_are_seen_often_enough(own):
+    texts = answering.of_whole(own.whole, own.seeds, "few answers")
+    config = replace(pretrained.Config(), layers=2, length=64)
+    arm = pretrained.arm(config, own, "answers", pretrained.mixed, [1.0], texts=texts)
+    assert arm.data.train.steps == config.steps
+    assert len(texts["tokens"]) < config.steps * config.batch_size
+
+
+def test_acceptance_is_of_what_the_whole_model_wrote(own):
+    stories = own.stories.test
+    found = pretrained.with_continued(CONFIG, own).stories.test
+    count = len(stories["tokens"])
+    assert found["written"].tolist() == [0] * count + [1] * CONFIG.accepted
+    beginnings = stories["tokens"][: CONFIG.accepted, : CONFIG.prompt]
+    np.testing.assert_array_equal(found["tokens"][count:, : CONFIG.prompt], beginnings)
+    before = CONFIG.prompt - 1
+    assert (found["label"][count:, :before] == -1).all()
+    assert (found["label"][count:, before:-1] >= 0).all()
+    s, t = (jnp.asarray(RNG.normal(size=(2, 3, 4)), jnp.float32) for _ in range(2))
+    batch = {"label": jnp.zeros((2, 3), int), "written": jnp.array([0, 1])}
+    measure = pretrained.acceptance()
+    for written in (0, 1):
+        part = pretrained.of_rows(measure, bool(written))
+        some = {"label": batch["label"][written : written + 1]}
+        one = slice(written, written + 1)
+        expected = measure.sums(Outputs(s[one]), Outputs(t[one]), some)
+        sums = part.sums(Outputs(s), Outputs(t), batch)
+        assert sums["of"] == expected["of"] == 3
+        assert float(sums["accepted"]) == pytest.approx(float(expected["accepted"]))
+
+
 @pytest.mark.usefixtures("one_device")
 def test_a_small_run_measures_students_and_the_whole(own, capsys, monkeypatch):
+    more = pretrained.with_continued(CONFIG, own)
     answers = answering.of_whole(own.whole, own.seeds, "answers")
-    every = list(pretrained.others(CONFIG, own, answers, 4e-4))
+    every = list(pretrained.others(CONFIG, more, answers, 3e-5))
+    rates = [arm.axes["learning_rate"] for arm in every]
+    assert rates == [[3e-5], *3 * [CONFIG.learning_rates], [3e-5]]
     names = [arm.columns["arm"] for arm in every]
     assert names == ["long", "t_1", "t_8", "on_policy", "answers"]
     assert [arm.training.epochs for arm in every] == [2, 1, 1, 1, 1]

@@ -65,7 +65,7 @@ def test_characters_are_tokens_and_rare_ones_are_one():
 def task():
     splits, _ = glue.load("sentences")
     texts = {name: each.first + each.second for name, each in splits.items()}
-    return stories.task(texts, 24, measured=20)
+    return stories.task(texts, 24, {"validation": 20, "test": 20})
 
 
 def test_epochs_are_equal_and_make_the_steps(task):
@@ -170,17 +170,37 @@ def test_a_small_run(task, module, change, arms, capsys):
 
 def test_arms_are_those_of_all_sizes_and_shares(task):
     its = stories.Teacher(None, None, {})
-    config = size_equivalence.Config(widths=(16, 32), steps=20)
+    config = size_equivalence.Config(widths=(16, 32), distilled=(16,), steps=40)
     cells = pd.DataFrame(
         [arm.columns for arm in size_equivalence.arms(config, task, its)]
     )
-    assert list(zip(cells["arm"], cells["width"], strict=True)) == 2 * [
-        ("hard", 16),
-        ("distilled", 16),
-        ("hard", 32),
-    ]
-    assert cells["share"].tolist() == 3 * [1.0] + 3 * [0.1]
+    every = [("hard", 16), ("distilled", 16), ("hard", 32)]
+    few = [("hard", 16)] * 3 + [("distilled", 16)] + [("hard", 32)] * 3
+    found = list(zip(cells["arm"], cells["width"], strict=True))
+    assert found == every + few
+    assert cells["share"].tolist() == 3 * [1.0] + 7 * [0.1]
+    parts = cells.loc[cells["share"] < 1, "part"].round(3)
+    assert parts.tolist() == [1, 0.333, 0.1, 1, 1, 0.333, 0.1]
     assert cells["parameters"].nunique() == 2
+    with pytest.raises(
+        ValueError, match=r"distilled is \(32,\), but takes some of \[16"
+    ):
+        size_equivalence.Config(widths=(16, 32), distilled=(32,))
+
+
+def test_the_best_part_of_the_steps_is_taken_for_each_cell():
+    cells = [(16, 1.0, 2.0), (16, 0.1, 3.0), (32, 1.0, 2.0), (32, 0.1, 1.5)]
+    runs = pd.DataFrame(
+        [
+            {"share": 0.1, "arm": "hard", "width": width, "part": part, "seed": seed}
+            | {"validation_nll_best": nll + seed}
+            for width, part, nll in cells
+            for seed in range(2)
+        ]
+    )
+    found = size_equivalence.best_part(runs)
+    assert found["width"].tolist() == [16, 16, 32, 32]
+    assert found["part"].tolist() == [1.0, 1.0, 0.1, 0.1]
 
 
 def rows_of(values, **columns):

@@ -40,7 +40,9 @@ class Config(types.Config):
     steps: Count = 320
     """Steps of a student's training."""
     measured: Count = 1000
-    """Number of rows, of 64 tokens, to measure on."""
+    """Number of test rows, of 64 tokens, to measure on."""
+    watched: Count = 300
+    """Number of validation rows to select on."""
     learning_rates: Positives = (1e-3, 3e-3, 1e-2, 3e-2)
     """Peak learning rates of students (AdamW) to select from."""
     seeds: Count = 5
@@ -55,6 +57,7 @@ QUICK = {
     "layers": 1,
     "steps": 20,
     "measured": 50,
+    "watched": 50,
     "learning_rates": (1e-2,),
     "seeds": 1,
 }
@@ -87,7 +90,7 @@ class Teacher(NamedTuple):
     facts: dict[str, Any]
 
 
-def load(vocabularies: Sequence[int], measured: int, data_dir: str | None) -> Loaded:
+def load(config: Config, vocabularies: Sequence[int], data_dir: str | None) -> Loaded:
     """The tasks, for a study.
 
     Raises:
@@ -96,12 +99,13 @@ def load(vocabularies: Sequence[int], measured: int, data_dir: str | None) -> Lo
     if data_dir is not None:
         raise ValueError(f"data_dir is {data_dir!r}, but TinyStories is not in it")
     splits, info = stories.load()
-    tasks = [task(splits, size, measured) for size in vocabularies]
+    most = {"validation": config.watched, "test": config.measured}
+    tasks = [task(splits, size, most) for size in vocabularies]
     return Loaded((tasks,), {"dataset": info._asdict()})
 
 
-def task(splits: dict[str, list[str]], vocabulary: int, measured: int) -> Task:
-    """Stories as tokens; to measure on there are at most so many rows of each split."""
+def task(splits: dict[str, list[str]], vocabulary: int, most: dict[str, int]) -> Task:
+    """Stories as tokens, with at most so many rows of some splits."""
     of = language.characters if vocabulary < CHARACTERS else language.byte_pairs
     tokenizer = of(splits["train"], vocabulary, [END])
     rows = {
@@ -110,8 +114,8 @@ def task(splits: dict[str, list[str]], vocabulary: int, measured: int) -> Task:
         )
         for name, texts in splits.items()
     }
-    for name in ("validation", "test"):
-        rows[name] = {n: array[:measured] for n, array in rows[name].items()}
+    for name, count in most.items():
+        rows[name] = {n: array[:count] for n, array in rows[name].items()}
     return Task(vocabulary, Data(**rows))
 
 

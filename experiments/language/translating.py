@@ -48,12 +48,12 @@ class Config(types.Config):
     """Layers of the student."""
     width: Count = 128
     """Width of the student."""
-    epochs: Count = 6
+    epochs: Count = 4
     """Epochs of a student's training."""
-    learning_rates: Positives = (1e-3, 2e-3, 4e-3)
+    learning_rates: Positives = (2e-3, 4e-3, 8e-3)
     """Peak learning rates of students (AdamW) to select from, by likelihood of the
     validation pairs."""
-    seeds: Count = 3
+    seeds: Count = 4
     """Number of seeds, each with one student per method."""
 
 

@@ -9,11 +9,12 @@ word-level distillation on the translations of beam search; or with a peer of it
 size instead of the teacher, each by word-level distillation of what the other believes
 (mutual learning, which trains two networks). All but a control of the true translations
 for twice the epochs train for the same number of steps, with the learning rate selected
-for likelihood of the true translations, with a separate seed. Hinton's loss has T = 1
+for likelihood of the true translations, with a separate seed, which favours these.
+Hinton's loss has T = 1
 and equal weights. Translations of the test pairs are decoded greedily and by beam
 search, with five candidates. There is one teacher, a decoder twice as deep and wide.
 
-    python -m experiments.language.translation    # estimate: 8 hours of one core
+    python -m experiments.language.translation    # estimate: 6 hours of one core
 """
 
 from collections.abc import Callable, Iterator
@@ -385,7 +386,7 @@ STUDY = Study(
     Config,
     run,
     show,
-    cost="8 hours of one core",
+    cost="6 hours of one core",
     published={},
     quick={"train": 640, "test": 20, "vocabulary": 512, "teacher_layers": 1}
     | {"teacher_width": 64, "teacher_epochs": 1, "layers": 1, "width": 32}
