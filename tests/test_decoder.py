@@ -16,7 +16,7 @@ from safetensors.numpy import load_file, save_file
 
 from kdjax import models
 from kdjax.models import hugging_face_decoders, llama2c
-from kdjax.models.decoder import continued, empty_cache, sizes
+from kdjax.models.decoder import LanguageModel, continued, empty_cache, sizes
 from kdjax.models.hugging_face import InvalidCheckpoint
 from kdjax.models.linear import linear
 
@@ -190,6 +190,58 @@ def test_weights_in_several_files_are_put_together(tmp_path):
     (folder / "b.safetensors").unlink()
     with pytest.raises(FileNotFoundError, match="it has no b.safetensors"):
         hugging_face_decoders.load(folder)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_saved_decoder_is_the_one_of_transformers(family, tmp_path):
+    loaded = hugging_face_decoders.load(STORED / family)
+    (tmp_path / "tokenizer.json").write_text('{"é": 1}', "utf-8")
+    new = tmp_path / "new"
+    hugging_face_decoders.save(new, loaded, tmp_path / "tokenizer.json", end=2)
+    ours, theirs = (
+        load_file(folder / "model.safetensors") for folder in (new, STORED / family)
+    )
+    assert ours.keys() == theirs.keys()
+    jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+    config = json.loads((STORED / family / "config.json").read_text())
+    found = json.loads((new / "config.json").read_text())
+    assert found.pop("eos_token_id") == 2 and found.pop("rope_theta") > 1
+    assert {n: config[n] for n in found} == found
+    assert json.loads((new / "tokenizer.json").read_text("utf-8")) == {"é": 1}
+    again = hugging_face_decoders.load(new)
+    assert again.shape == loaded.shape
+    jax.tree.map(np.testing.assert_array_equal, again.params, loaded.params)
+
+
+@pytest.mark.parametrize("biases", [False, True])
+def test_a_decoder_of_neighbours_is_saved_in_halves(biases, tmp_path):
+    shape = replace(SHAPE, pairs="neighbours", biases=biases, tied=False)
+    drawn = jax.tree.map(
+        lambda size: np.random.default_rng(len(size)).normal(size=size).astype("f4"),
+        sizes(shape),
+        is_leaf=lambda leaf: isinstance(leaf, tuple),
+    )
+    one = LanguageModel(shape, drawn)
+    hugging_face_decoders.save(tmp_path / "new", one)
+    other = hugging_face_decoders.load(tmp_path / "new")
+    assert other.shape == replace(shape, pairs="halves")
+    tokens = np.arange(8)[None]
+    rows = {"tokens": tokens, "mask": np.ones_like(tokens)}
+    same = applied(one, rows).logits, applied(other, rows).logits
+    np.testing.assert_allclose(*same, rtol=1e-3, atol=1e-3)
+
+
+def test_what_cannot_be_saved_is_named(tmp_path):
+    loaded = hugging_face_decoders.load(STORED / "llama")
+    with pytest.raises(ValueError, match="not fit the shape: layers.up, norm$"):
+        layers = dict(loaded.params["layers"])
+        layers["up"] = layers["up"][:1]
+        some = {n: a for n, a in loaded.params.items() if n != "norm"}
+        bad = loaded._replace(params={**some, "layers": layers})
+        hugging_face_decoders.save(tmp_path / "new", bad)
+    with pytest.raises(FileNotFoundError, match="nowhere.json"):
+        hugging_face_decoders.save(tmp_path / "new", loaded, "nowhere.json")
+    assert not (tmp_path / "new").exists()
 
 
 def written(path, tied):

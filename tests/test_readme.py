@@ -94,7 +94,7 @@ def test_the_code_runs_and_prints_what_it_says(tmp_path):
 
 def test_two_language_models_of_ones_own_train(tmp_path):
     config = json.loads((DECODER / "config.json").read_text())
-    words = {"<|endoftext|>": 0, "a": 1, "b": 2, "?": 3}
+    words = {"<|endoftext|>": 0, "a": 1, "b": 2, "?": 3, "</s>": 4}
     tokenizer = Tokenizer(WordLevel(words, unk_token="?"))
     tokenizer.pre_tokenizer = WhitespaceSplit()
     for name in ("teacher", "student"):

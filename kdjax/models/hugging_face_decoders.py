@@ -7,9 +7,19 @@ import json
 from pathlib import Path
 from typing import Any
 
-from kdjax.models.decoder import DecoderShape, LanguageModel
+import jax
+import numpy as np
+
+from kdjax import files
+from kdjax.models.decoder import DecoderShape, LanguageModel, sizes
 from kdjax.models.decoder_files import assembled
-from kdjax.models.hugging_face import CONFIG, WEIGHTS, InvalidCheckpoint, check_config
+from kdjax.models.hugging_face import (
+    CONFIG,
+    TOKENIZER,
+    WEIGHTS,
+    InvalidCheckpoint,
+    check_config,
+)
 
 INDEX = "model.safetensors.index.json"  # of weights in several files
 _LAYER = "model.layers.{}."
@@ -64,6 +74,107 @@ def load(folder: str | Path) -> LanguageModel:
         if not name.endswith(_IGNORED)
     }
     return assembled(folder, shape, _NAMES, found, tensors.__getitem__)
+
+
+def save(
+    folder: str | Path,
+    model: LanguageModel,
+    tokenizer: Any = None,
+    *,
+    end: int | None = None,
+) -> None:
+    """Writes a model that transformers opens: as Qwen2 if it has biases, or as Llama.
+
+    Args:
+      folder: Made if necessary. Files of the same names are replaced.
+      model: Its sizes and parameters, with any order of ``pairs``.
+      tokenizer: A ``tokenizer.json`` to copy, or a Tokenizer of the package tokenizers.
+      end: The token that ends a text, at which transformers stops to generate.
+
+    Raises:
+      FileNotFoundError: if there is no such tokenizer.
+      ValueError: naming the parameters that are missing, misshapen or unknown.
+    """
+    from safetensors.numpy import save_file
+
+    has, takes = (_named(tree, np.shape) for tree in (model.params, sizes(model.shape)))
+    if wrong := sorted(n for n in {**has, **takes} if has.get(n) != takes.get(n)):
+        raise ValueError(f"the parameters do not fit the shape: {', '.join(wrong)}")
+    text = tokenizer
+    if isinstance(tokenizer, str | Path):
+        text = Path(tokenizer).read_text("utf-8")
+    elif tokenizer is not None:
+        text = tokenizer.to_str()
+    shape, tensors = model.shape, {}
+    for name, array in _named(_in_halves(model), np.asarray).items():
+        if name.startswith("layers."):
+            parts = {_NAMES[name].format(i): each for i, each in enumerate(array)}
+        else:
+            parts = {_NAMES[name]: array}
+        tensors |= {n: np.ascontiguousarray(part) for n, part in parts.items()}
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with files.atomic(folder / WEIGHTS) as path:
+        save_file(tensors, path, metadata={"format": "pt"})
+    written = {CONFIG: json.dumps(_config(shape, end), indent=2) + "\n"}
+    if text is not None:
+        written[TOKENIZER] = text
+        settings = {"tokenizer_class": "PreTrainedTokenizerFast"}
+        written["tokenizer_config.json"] = json.dumps(settings) + "\n"
+    for name, content in written.items():
+        with files.atomic(folder / name) as path:
+            path.write_text(content, "utf-8")
+
+
+def _named(params: Any, read: Any) -> dict[str, Any]:
+    """What is read of each parameter, by names such as ``layers.query``."""
+    leaves = jax.tree_util.tree_leaves_with_path(
+        params, is_leaf=lambda leaf: isinstance(leaf, tuple)
+    )
+    names = (".".join(str(key.key) for key in path) for path, _ in leaves)
+    shapes = (leaf if isinstance(leaf, tuple) else read(leaf) for _, leaf in leaves)
+    return dict(zip(names, shapes, strict=True))
+
+
+def _in_halves(model: LanguageModel) -> Any:
+    """The parameters with the numbers of each head in Hugging Face's order."""
+    if model.shape.pairs == "halves":
+        return model.params
+    half = model.shape.head_width // 2
+    order = np.arange(2 * half).reshape(half, 2).T.ravel()
+
+    def turned(array: Any) -> np.ndarray:
+        by_head = np.reshape(array, (len(array), -1, 2 * half, *array.shape[2:]))
+        return by_head[:, :, order].reshape(array.shape)
+
+    layers = dict(model.params["layers"])
+    for name in ("query", "key", "query_bias", "key_bias"):
+        if name in layers:
+            layers[name] = turned(layers[name])
+    return {**model.params, "layers": layers}
+
+
+def _config(shape: DecoderShape, end: int | None) -> dict[str, Any]:
+    family, name = ("qwen2", "Qwen2") if shape.biases else ("llama", "Llama")
+    return {
+        "architectures": [f"{name}ForCausalLM"],
+        "model_type": family,
+        "hidden_act": "silu",
+        "vocab_size": shape.vocabulary,
+        "num_hidden_layers": shape.layers,
+        "hidden_size": shape.width,
+        "num_attention_heads": shape.heads,
+        "num_key_value_heads": shape.key_heads,
+        "intermediate_size": shape.feed_forward,
+        "max_position_embeddings": shape.context,
+        "rope_parameters": {"rope_type": "default", "rope_theta": shape.rotary_base},
+        "rope_theta": shape.rotary_base,  # for transformers before 5
+        "tie_word_embeddings": shape.tied,
+        "rms_norm_eps": shape.epsilon,
+        "bos_token_id": None,
+        "eos_token_id": end,
+        "dtype": "float32",
+    }
 
 
 def _tensors(folder: Path) -> dict[str, Any]:
