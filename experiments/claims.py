@@ -1,22 +1,22 @@
 """Claims about distillation, tested on the committed results.
 
-Popular articles on knowledge distillation repeat many claims in numbers. These are the
+Popular articles on knowledge distillation repeat many numerical claims. These are the
 ones tested so far, in their usual words, with a few from Hinton's paper; some are
-tested in two ways. Each has a rule in the file of its experiment. It is supported if
-all of the 95 % interval of its statistic satisfies "supported if", refuted if none of
-it does, and otherwise undecided at this scale. Where a claim is about a gap of
-accuracy, an effect too small to matter does not count: it must exceed 0.2 percentage
-points. Where it is about which of two is better, any difference counts. Verdicts are
-computed from the tables in results/. The rules were written before the experiments were
-run, with these exceptions: temperature_gradients and hinton_mnist were run again after
-their rules were written; the rules of temperature_width were set after
-temperature_alpha, a smaller version of the same experiment; and the rule of
-hinton_refit is that of the first claim, whose verdict was known. Two statistics became
-stricter after their runs: shares of a gain in what_is_dark have Fieller's interval (for
-the ratio of two means), and in alpha_teacher settings are selected for each seed by the
-other seeds. Intervals are over seeds, or over test images for teachers' beliefs, since
-each teacher was trained once. They leave out the variation of what all runs share: the
-test set, the teacher, and the selected learning rates.
+tested in several ways. Each has a rule in the file of its experiment. It is supported
+if all of the 95 % interval of its statistic satisfies "supported if", refuted if none
+of it does, and otherwise undecided at this scale. Where a claim is about the size of an
+effect, one too small to matter does not count: "supported if" has the least that does.
+Where it is about which of two is better, any difference counts. Verdicts are computed
+from the tables in results/. The rules were written before the experiments were run,
+with these exceptions: temperature_gradients and hinton_mnist were run again after their
+rules were written; the rules of temperature_width were set after temperature_alpha, a
+smaller version of the same experiment; and the rule of hinton_refit is that of the
+first claim, whose verdict was known. Two statistics became stricter after their runs:
+shares of a gain in what_is_dark have Fieller's interval (for the ratio of two means),
+and in alpha_teacher settings are selected for each seed by the other seeds. Intervals
+are over seeds, or over test images for teachers' beliefs, since each teacher was
+trained once. They leave out the variation of what all runs share: the test set, the
+teacher, and the selected learning rates.
 
     python -m experiments.claims            # prints the table
     python -m experiments.claims --write    # writes docs/claims.md

@@ -1,4 +1,4 @@
-"""Agreement with the teacher against accuracy, and against KL to the teacher.
+"""Agreement with the teacher, and KL to it, against accuracy.
 
 One mark per loss of figure 16, the mean over {config[seeds]} seeds on test images.
 Left: the share of images on which student and teacher predict the same class. Right: KL

@@ -3,9 +3,9 @@
 Two students learn two tasks of GLUE as in `experiments.glue.recipes`, by fewer recipes.
 One has every other layer of all-MiniLM-L6-v2 and begins from them, like DistilBERT; it
 is also fine-tuned after it has learned to predict masked words by DistilBERT's loss.
-Students train for twice as many steps as there, since the claims are about what they
-keep of a teacher that trained for up to 800.
-The other has four narrow layers, like TinyBERT.
+The other has four narrow layers, like TinyBERT. Students train for twice as many steps
+as there, since the claims are about what they keep of a teacher that trained for up to
+800.
 
     python -m experiments.glue.larger_students    # estimate: 4 hours of one core
 """

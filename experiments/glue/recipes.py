@@ -8,11 +8,11 @@ RTE are not among the tasks: even fully pretrained, a network of this size is at
 
 Each recipe is a term beside the loss on predictions, or a first phase for half of the
 epochs; all train for the same number of steps. The weight of a term is selected out of
-a tenth, once and ten times its usual value on a tenth of the training texts, with a
-separate seed; first phases have none. The learning rate is selected for fine-tuning
-without a teacher, which favours fine-tuning. Controls are this fine-tuning, also for
-twice the epochs, Hinton's loss at the best of three temperatures, and recipes with the
-hidden states of a teacher that was never trained. The best recipes of two kinds on the
+0.1, 1 and 10 times its usual value, on a tenth of the training texts, with a separate
+seed; first phases have none. The learning rate is selected for fine-tuning without a
+teacher, which favours fine-tuning. Controls are this fine-tuning, also for twice the
+epochs, Hinton's loss at the best of three temperatures, and recipes with the hidden
+states of a teacher that was never trained. The best recipes of two kinds on the
 held-out texts are then tried together. Where there are few training texts, students
 also learn from the teacher's predictions alone for four times the epochs, with and
 without TinyBERT's augmentation, copies of the texts in which words are replaced by

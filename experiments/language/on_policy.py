@@ -1,4 +1,4 @@
-"""Are a student's own texts worth the time to write them, and how fast can it be?
+"""Are a student's own texts worth the time to write them, and can it be shorter?
 
 A small decoder that has learned to translate by likelihood (Multi30k) goes on to learn
 from its teacher: by forward or reverse KL of the true translations, which needs no text

@@ -1,11 +1,15 @@
 """Can a language model that lost two thirds of its layers learn to speak again?
 
 Ten of the thirty layers of SmolLM2-135M-Instruct are kept, and what is left learns from
-the whole model (a file with four bits a weight, computed in float32): by forward KL of
-stories (TinyStories), or by this for half of each batch, and by reverse KL of stories
-that it continues for the other half; or by forward KL at higher temperatures, with the
-square of the temperature as a factor; or by forward KL of the whole model's answers to
-instructions (Self-Instruct's seeds). Controls learn from the stories alone, for as many
+the whole model (a file with four bits a weight, computed in float32), by one of these:
+
+- forward KL of stories (TinyStories), at several temperatures, with the square of the
+  temperature as a factor;
+- forward KL of half of the stories, and reverse KL of the other half, which the student
+  continues itself;
+- forward KL of the whole model's answers to instructions (Self-Instruct's seeds).
+
+Controls learn from the stories alone, for as many
 steps and for twice as many. The learning rate is selected on validation, with a
 separate seed; students of answers, and those of stories for twice the steps, have that
 of the stories alone.

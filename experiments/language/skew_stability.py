@@ -295,7 +295,7 @@ CLAIMS = {
     ),
     "clipping": Claim(
         "Skew is better than clipping the gradient",
-        "nats of the sum of both KL, clipped forward KL over a skew of 0.1, from "
+        "nats of the sum of both KL, clipped forward KL minus a skew of 0.1, from "
         "random weights",
         over_clipping,
         above(0.0),

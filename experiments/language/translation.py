@@ -10,9 +10,9 @@ size instead of the teacher, each by word-level distillation of what the other b
 (mutual learning, which trains two networks). All but a control of the true translations
 for twice the epochs train for the same number of steps, with the learning rate selected
 for likelihood of the true translations, with a separate seed, which favours these.
-Hinton's loss has T = 1
-and equal weights. Translations of the test pairs are decoded greedily and by beam
-search, with five candidates. There is one teacher, a decoder twice as deep and wide.
+Word-level distillation is Hinton's loss with T = 1 and equal weights. Translations of
+the test pairs are decoded greedily and by beam search, with five candidates. There is
+one teacher, a decoder twice as deep and wide.
 
     python -m experiments.language.translation    # estimate: 6 hours of one core
 """

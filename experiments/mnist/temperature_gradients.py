@@ -168,7 +168,7 @@ def doublings(rows, of):
 
 
 SAYS = "The soft gradient scales as 1/T^2, and a factor of T^2 compensates"
-GROWTH = "doublings or halvings of T^2 times the gradient norm from T = 1 to 20"
+GROWTH = "absolute log2 of the change in T^2 times the gradient norm from T = 1 to 20"
 TRAINED = f"{GROWTH}, students trained on MNIST"
 MANY = f"{GROWTH}, Gaussian logits of 1,000 classes"
 at_end = partial(doublings, of="stage == 'end'")

@@ -1,7 +1,8 @@
 """Teachers: outputs stored with the examples, or a model that runs in each step.
 
-Stored outputs are computed on the unaugmented inputs. A live teacher sees the same view
-as the student; its variables are passed as ``fixed["teacher"]``.
+Stored outputs are of the inputs as they are, or of a finite set of views of them
+(`kdjax.training.teacher_files`). A live teacher sees the same view as the student; its
+variables are passed as ``fixed["teacher"]``.
 """
 
 from collections.abc import Callable, Mapping
