@@ -1,8 +1,8 @@
 """Where the last layers of a teacher and its students look in one text.
 
 Attention of each token (rows) to all tokens (columns), mean over heads, for a test text
-of CoLA. Students have two layers of width 128 and begin from a distillation without
-labels; the last has learned the labels only, from nothing.
+of SST-2. Students have every other layer of their teacher, and begin from them; the
+last has learned the labels alone.
 """
 
 from matplotlib.figure import Figure
@@ -15,10 +15,10 @@ RESULTS = "recipes"
 MADE_BY = "experiments.glue.recipes"
 SHOWN = {
     ("teacher", ""): "teacher",
-    ("minilm", "tinybert"): "MiniLM",
-    ("tinybert", "tinybert"): "TinyBERT",
-    ("hinton", "tinybert"): "Hinton",
-    ("fine_tuning", "none"): "no teacher",
+    ("minilm", "layers"): "MiniLM",
+    ("tinybert", "layers"): "TinyBERT",
+    ("hinton", "layers"): "Hinton",
+    ("fine_tuning", "layers"): "no teacher",
 }
 
 

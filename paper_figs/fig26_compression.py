@@ -17,7 +17,7 @@ from paper_figs import figures
 
 RESULTS = "larger_students"
 MADE_BY = "experiments.glue.larger_students"
-BEGUN = ("layers", "tinybert")  # how students begin, but for those from nothing
+BEGUN = ("layers", "minilm")  # how students begin, but for those from nothing
 AREA = 3  # square points for each million of parameters
 
 

@@ -34,7 +34,7 @@ def test_a_share_has_all_classes_and_what_the_teacher_says_of_its_texts():
 def runs(scores):
     """One row per arm, share and seed, with ``scores[share][arm]`` plus the seed."""
     rows = [
-        {"arm": arm, "start": "tinybert", "fraction": share, "seed": seed}
+        {"arm": arm, "start": "minilm", "fraction": share, "seed": seed}
         | {"score": score + seed}
         for share, each in scores.items()
         for arm, score in zip(ARMS, each, strict=True)
@@ -58,8 +58,8 @@ def test_larger_students_are_compared_with_their_own_start():
         (WIDE, "layers", "fine_tuning"): 70,
         (WIDE, "layers", "hinton"): 72,
         (WIDE, "distilbert", "fine_tuning"): 75,
-        ("4x192", "tinybert", "fine_tuning"): 60,
-        ("4x192", "tinybert", "hinton"): 59,
+        ("4x192", "minilm", "fine_tuning"): 60,
+        ("4x192", "minilm", "hinton"): 59,
         ("4x192", "none", "hinton"): 10,
     }
     table = pd.DataFrame(

@@ -20,7 +20,7 @@ from kdjax.training.teacher import live
 
 CONTROLLED: tuple[terms.Name, ...] = ("pkd_last", "similarity")
 LONG = 4  # times the usual epochs, so that copies can replace texts seen many times
-USUAL = "tinybert"  # the distillation without labels from which all recipes begin
+USUAL = "minilm"  # the distillation without labels from which narrow students begin
 Start = terms.Name | Literal["none"]
 
 
@@ -35,7 +35,7 @@ class Config(setup.Tasks):
     teacher that was never trained, and the best two recipes together."""
     starts: tuple[Start, ...] = (USUAL,)
     """Losses of the distillation without labels, or none for random weights; recipes
-    begin from tinybert. The widest student begins from layers of its teacher."""
+    begin from minilm. The widest student begins from layers of its teacher."""
     copies: int = 0
     """Copies of each training text with some words replaced, as TinyBERT has them, for
     students that learn from the teacher alone; 0 leaves these students out."""

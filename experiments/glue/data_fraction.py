@@ -1,10 +1,11 @@
 """Do recipes rank the same with few labels as with many?
 
-An encoder with two narrow layers learns SST-2 as in `experiments.glue.recipes`, by some
-of the recipes, from 1 %, 10 % and all of the training texts, for the same number of
-steps: about fifty passes over the fewest texts, and half a pass over all. The teacher
-was fine-tuned with all of them, and settings are selected on all held-out texts,
-separately for each share.
+An encoder with two narrow layers, which has learned from the pretrained teacher by
+MiniLM's loss without labels, learns SST-2 as in `experiments.glue.recipes`, by some of
+the recipes, from 1 %, 10 % and all of the training texts, for the same number of steps:
+about fifty passes over the fewest texts, and half a pass over all. The teacher was
+fine-tuned with all of them, and settings are selected on all held-out texts, separately
+for each share.
 
     python -m experiments.glue.data_fraction    # estimate: 2 hours of one core
 """
