@@ -3,9 +3,9 @@
 Each is one file: a question, a config, what is trained, and claims with rules that
 decide them. `python -m experiments.MODULE` runs one (on MNIST, add `--dataset mnist`:
 the default is 5,000 digits); `--quick` takes about a minute, and `--help` explains the
-rest. Listed are those with committed results; minutes are those of one process, with
-two CPU cores (MNIST) or one (elsewhere). A second process started on the same
-experiment shares its work. `python -m experiments` lists all, also those that have no
+rest. Listed are those with committed results; minutes are those that a single process
+would take, with two CPU cores (MNIST) or one (elsewhere). A second process shares the
+work of an experiment. `python -m experiments` lists all, also those that have no
 results yet.
 
     python -m experiments            # lists all

@@ -51,8 +51,10 @@ def needs_run(name: str, config: Mapping[str, Any], *, force: bool = False) -> b
     """
     directory = ROOT / name
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=directory).close()
+        # Only `save` makes the folder, so that a run that fails leaves none.
+        ROOT.mkdir(parents=True, exist_ok=True)
+        there = directory if directory.exists() else ROOT
+        tempfile.TemporaryFile(dir=there).close()
     except OSError as error:
         raise PermissionError(f"results directory {directory}: {error}") from error
     if force or not (directory / "meta.json").exists():

@@ -443,6 +443,15 @@ def test_what_is_said_of_temperatures_is_so():
     most = (means.max(axis=1) / means.min(axis=1) - 1).max()
     assert f"differ by at most {100 * most:.0f} % in test errors" in README
     assert f"differ by at most {100 * most:.0f} % in test errors" in RESULTS
+    best = results.load("temperature_width", "best").query("alpha == 1")
+    ends = best.set_index("student_width")[["best_low", "best_high"]]
+    words = " ".join(RESULTS.split())
+    assert "do best at T from {:g} to {:g}, those".format(*ends.loc[10]) in words
+    assert "with 30 from {:g} to {:g}.".format(*ends.loc[30]) in words
+    both = ends.loc[[10, 30]]
+    said = "do best at temperatures T of {:g} to {:g};"
+    said = said.format(both["best_low"].min(), both["best_high"].max())
+    assert said in " ".join(README.split())
     runs = results.load("temperature_alpha").query("student_width == 30")
     of_seeds = runs.query("loss == 'hinton'").set_index("seed").sort_index()
     best = of_seeds.query("temperature == 3 and alpha == 0.75")["test_accuracy_last"]
@@ -451,6 +460,23 @@ def test_what_is_said_of_temperatures_is_so():
     assert "with 30 it gains {:.2f} ± {:.2f} percentage".format(*gain) in " ".join(
         RESULTS.split()
     )
+
+
+def test_jitter_gains_as_much_as_the_teacher():
+    runs = results.load("what_is_dark").query("fraction == 1")
+    table = runs.pivot(index="seed", columns="arm", values=ERRORS)
+    found = estimate(table["jitter"] - table["whole"])
+    assert found.low < 0 < found.high and (table["jitter"] < table["hard"]).all()
+    assert "jitter without a teacher gains as much" in README
+
+
+def test_the_smallest_teacher_on_mnist_hurts_by_a_point():
+    runs = results.load("capacity_gap_mnist").query("student_width == 64")
+    small = "arm == 'kl' and kind == 'full' and teacher_width == 32"
+    arms = (runs.query(small), runs.query("kind == 'none' and arm == 'hard'"))
+    worse, usual = (100 * each["test_accuracy_last"].mean() for each in arms)
+    assert 0.95 < usual - worse < 1.1
+    assert "with 64 is a point worse than without." in " ".join(RESULTS.split())
 
 
 def test_hintons_table_comes_from_the_committed_results():

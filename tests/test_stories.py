@@ -201,6 +201,9 @@ def test_the_best_part_of_the_steps_is_taken_for_each_cell():
     found = size_equivalence.best_part(runs)
     assert found["width"].tolist() == [16, 16, 32, 32]
     assert found["part"].tolist() == [1.0, 1.0, 0.1, 0.1]
+    runs.loc[[0, 4, 6], "validation_nll_best"] = np.nan  # without a best epoch
+    found = size_equivalence.best_part(runs)
+    assert found["part"].iloc[:2].tolist() == [0.1, 0.1] and len(found) == 4
 
 
 def rows_of(values, **columns):

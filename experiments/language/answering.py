@@ -91,10 +91,10 @@ def of_student(shape: DecoderShape, own: Asked) -> Callable:
 
 
 def rouge_l(said: Sequence[str], references: Sequence[str | None]) -> float:
-    """Mean Rouge-L in percent, its F of stems, of the texts that have a reference.
+    """Mean Rouge-L in percent of the texts that have a reference: F of word stems.
 
     References:
-      Gu et al., `MiniLLM <https://arxiv.org/abs/2306.08543>`_, 2024, in its code.
+      Lin, `ROUGE <https://aclanthology.org/W04-1013>`_, 2004, section 3.
     """
     scorer = RougeScorer(["rougeL"], use_stemmer=True)
     pairs = [(r, s) for s, r in zip(said, references, strict=True) if r is not None]

@@ -156,11 +156,11 @@ def at_the_optimum(runs):
 
 def more_probable(runs):
     """``[seeds]``, nats by which the student's texts are more probable than usual."""
-    own, usual = (
+    own, coverage, forward = (
         values(runs, "starved", *REVERSE, name)
-        for name in ("likelihood_risk", "teacher_entropy")
+        for name in ("likelihood_risk", "coverage_risk", "forward_kl")
     )
-    return usual - own
+    return (coverage - forward) - own  # the difference is the teacher's entropy
 
 
 def rarest(runs):

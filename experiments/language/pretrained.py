@@ -9,10 +9,9 @@ the whole model (a file with four bits a weight, computed in float32), by one of
   continues itself;
 - forward KL of the whole model's answers to instructions (Self-Instruct's seeds).
 
-Controls learn from the stories alone, for as many
-steps and for twice as many. The learning rate is selected on validation, with a
-separate seed; students of answers, and those of stories for twice the steps, have that
-of the stories alone.
+Controls learn from the stories alone, for as many steps and for twice as many. The
+learning rate is selected on validation, with a separate seed; students of answers, and
+those of stories for twice the steps, have that of the stories alone.
 
 At the end, students answer other instructions (of Self-Instruct, Vicuna and Dolly).
 Rouge-L says how like the answers of the whole model, and those of people, theirs are.

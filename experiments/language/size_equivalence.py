@@ -111,6 +111,7 @@ def best_part(runs):
     """The runs of each cell in the part of the steps that is best on validation."""
     keys = [runs[name] for name in ("share", "arm", "width")]
     means = runs.groupby([*keys, "part"])["validation_nll_best"].agg(strict_mean)
+    means = means.fillna(np.inf)  # a seed without a best epoch
     best = means.groupby(level=[0, 1, 2]).idxmin()
     cells = runs.set_index(["share", "arm", "width", "part"]).index
     return runs[cells.isin(best)].reset_index(drop=True)

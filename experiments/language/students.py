@@ -101,7 +101,6 @@ def numbers(size, count, variables, data):
         "reverse_kl": jnp.mean(summed(losses.reverse_kl(own_q, own_p), own)),
         "coverage_risk": jnp.mean(nll),
         "likelihood_risk": -jnp.mean(grammars.log_probability(MIXTURE, own)),
-        "teacher_entropy": -jnp.mean(grammars.log_probability(MIXTURE, texts)),
         "entropy": jnp.mean(own_nll),
         "valid": jnp.mean(grammars.is_valid(MIXTURE, own)),
         "distinct_3": distinct(own, 3),

@@ -28,8 +28,7 @@ def load() -> dict[str, Instructions]:
 
     References:
       Gu et al., `MiniLLM: Knowledge Distillation of Large Language Models
-      <https://arxiv.org/abs/2306.08543>`_, 2024, section 3.1, which evaluates on 500
-      instructions of dolly.
+      <https://arxiv.org/abs/2306.08543>`_, 2024, section 3.
     """
     return {name: _opened(*each) for name, each in _FILES.items()}
 
@@ -84,6 +83,6 @@ _FILES = {
     ),
     "dolly": (
         *("dolly_151.jsonl", 151, _of_dolly),
-        "its file of 151 instructions of github.com/ANTI-Tony/triforce-reproduce",
+        "data/dolly.jsonl of github.com/ANTI-Tony/triforce-reproduce",
     ),
 }
