@@ -215,7 +215,8 @@ def test_a_saved_decoder_is_the_one_of_transformers(family, tmp_path):
 
 @pytest.mark.parametrize("biases", [False, True])
 def test_a_decoder_of_neighbours_is_saved_in_halves(biases, tmp_path):
-    shape = replace(SHAPE, pairs="neighbours", biases=biases, tied=False)
+    # Heads of eight numbers: of four, either order is its own inverse.
+    shape = replace(SHAPE, heads=2, key_heads=1, pairs="neighbours", biases=biases)
     drawn = jax.tree.map(
         lambda size: np.random.default_rng(len(size)).normal(size=size).astype("f4"),
         sizes(shape),

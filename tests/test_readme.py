@@ -49,6 +49,7 @@ PAGES = (
     "paper_figs/README.md",
     "experiments/README.md",
     "results/cifar10.md",
+    "results/glue.md",
     "results/language.md",
 )
 DECODER = ROOT / "peers/decoders/llama"
@@ -408,6 +409,25 @@ def test_what_is_said_of_peoples_beliefs_is_so():
     farther = at_one["kl", 4.0] - at_one["hard"].item()
     assert f"At T = 1, distilled students are {farther:.2f} nats farther" in words
     assert f"From commit {results.meta('human_beliefs')['commit']}:" in words
+
+
+def test_what_is_said_of_the_first_run_of_recipes_is_so():
+    page, name = (ROOT / "results/glue.md").read_text(), "recipes_first_run"
+    runs, tasks = results.load(name), ["sst2", "mrpc", "stsb"]
+    tuned = runs[runs["arm"] == "fine_tuning"]
+    scores = tuned.groupby(["start", "task"])["score"].agg(format_mean).unstack()
+    for start, words in (
+        ("tinybert", "TinyBERT's loss without labels"),
+        ("minilm", "MiniLM's loss without labels"),
+        ("none", "random weights"),
+    ):
+        assert f"| {words} | {' | '.join(scores.loc[start, tasks])} |" in page
+    own = results.load(name, "teachers").set_index("task").loc[tasks, "score"]
+    assert f"| teacher | {' | '.join(f'{score:.1f}' for score in own)} |" in page
+    means = tuned.groupby(["seed", "start"])["score"].mean().unstack()
+    cost = estimate(means["none"] - means["tinybert"])
+    assert f"{in_words(cost, 1)} points, mean over the tasks" in page
+    assert f"from commit {results.meta(name)['commit']}:" in page
 
 
 def test_what_is_said_of_skewed_divergences_is_so():

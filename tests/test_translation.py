@@ -8,6 +8,7 @@ import shutil
 import pytest
 
 from experiments.language import translation as experiment
+from kdjax import results
 from kdjax.data import translation
 from kdjax.study import command
 from tests.published import SHARED
@@ -42,7 +43,9 @@ def test_a_user_is_told_where_the_files_come_from(monkeypatch, tmp_path):
         translation.load()
 
 
-def test_a_directory_of_data_is_refused_in_a_line(capsys):
+def test_a_directory_of_data_is_refused_in_a_line(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(results, "ROOT", tmp_path / "results")
     with pytest.raises(SystemExit, match="2"):
         command.main(experiment.STUDY, ["--quick", "--data-dir", "there"])
     assert "data_dir is 'there', but Multi30k is not in it" in capsys.readouterr().err
+    assert not list((tmp_path / "results").iterdir())

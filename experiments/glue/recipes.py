@@ -4,10 +4,9 @@ An encoder with every other layer of all-MiniLM-L6-v2 learns tasks of GLUE from 
 whole one, fine-tuned for each task. It begins from these layers, like DistilBERT. CoLA
 and RTE are not among the tasks: even fully pretrained, networks of this size are near
 chance (Turc et al. 2019). MRPC, whose texts take three times as long, is left out. In a
-first run, students of two layers of width 128, drawn at random, learned for as many
-steps after 1,600 steps of TinyBERT's loss without labels. They were at chance: 52 % on
-SST-2, less than without this loss (75 %), 68 % on MRPC, and a correlation of 4 % on
-STS-B. That run decides no claim; narrow students have experiments of their own.
+first run (results/recipes_first_run), students of two layers of width 128, drawn at
+random, were at chance after as many steps, which began from TinyBERT's loss without
+labels. That run decides no claim; narrow students have experiments of their own.
 
 Each recipe is a term beside the loss on predictions, or a first phase for half of the
 epochs; all train for the same number of steps. The weight of a term is selected out of
