@@ -19,8 +19,6 @@ RESULTS = "recipes"
 MADE_BY = "experiments.glue.recipes"
 NAMES = {
     "hinton": "Hinton",
-    "alone_long": "teacher alone, four times the epochs",
-    "alone_long_reworded": "… and words replaced",
     "logit_mse": "logit MSE",
     "pkd_skip": "PKD-Skip",
     "pkd_last": "PKD-Last",

@@ -61,19 +61,19 @@ def cell(config, task, name):
 def test_all_arms_have_the_same_epochs_but_the_control(name, sentences):
     config = recipes.Config()
     own = cell(config, sentences, name)
-    assert own.epochs == round(240 / 7)
+    assert own.epochs == round(120 / 7)
     assert own.rates == (config.wide_rates if name == WIDE else config.learning_rates)
     arms = list(cells.others(own, 0.1))
     usual = "layers" if name == WIDE else "minilm"
     expected = [("hinton", usual), ("long", usual)]
-    untrained = [f"{recipe}_untrained" for recipe in cells.CONTROLLED]
-    own_words = ["alone_long", "alone_long_reworded"]
-    expected += [(arm, usual) for arm in (*terms.ALL, *untrained, *own_words)]
+    own_words = ["alone", "alone_reworded"]
+    arms_last = ("pkd_last_untrained", *own_words)
+    expected += [(arm, usual) for arm in (*terms.ALL, *arms_last)]
     assert [(a.columns["arm"], a.columns["start"]) for a in arms] == expected
     for arm in arms:
         phases = arm.training if isinstance(arm.training, list) else [arm.training]
         name = arm.columns["arm"]
-        times = 2 if name == "long" else cells.LONG if "_long" in name else 1
+        times = 2 if name == "long" else 1
         assert sum(each.epochs for each in phases) == times * own.epochs
         assert arm.axes["learning_rate"] == [0.1]
         assert arm.seeds == config.seeds
@@ -84,7 +84,7 @@ def test_all_arms_have_the_same_epochs_but_the_control(name, sentences):
     assert found["pkd_last"].axes["temperature"] == [10]
     assert found["hinton"].axes["alpha"] == [config.alpha]
     assert found["hinton"].axes["temperature"] == (1, 2, 4)
-    assert found["similarity_untrained"].axes == found["similarity"].axes
+    assert found["pkd_last_untrained"].axes == found["pkd_last"].axes
     assert all(found[arm].axes["alpha"] == [1] for arm in own_words)
     firsts = {n for n, arm in found.items() if isinstance(arm.training, list)}
     assert firsts == set(terms.FIRST) == {"tinybert", "minilm", "minilm_v2"}
@@ -93,6 +93,8 @@ def test_all_arms_have_the_same_epochs_but_the_control(name, sentences):
 def test_recipes_begin_from_a_student_that_there_is():
     with pytest.raises(ValueError, match="starts is .*none.* must have minilm"):
         recipes.Config(students=("2x128",), starts=("none",))
+    with pytest.raises(ValueError, match="wide_starts is .*distilbert.* have layers"):
+        recipes.Config(wide_starts=("distilbert",))
     recipes.Config(starts=("none",))  # the widest student begins from layers
 
 
@@ -210,7 +212,7 @@ def test_a_small_run_has_all_arms(encoder, sentences, monkeypatch):
     assert set(zip(runs["arm"], runs["start"], strict=True)) == {
         *((arm, "minilm") for arm in ("fine_tuning", "hinton", "long")),
         ("fine_tuning", "none"),
-        *((f"{arm}_untrained", "minilm") for arm in cells.CONTROLLED),
+        ("pkd_last_untrained", "minilm"),
         *((arm, "minilm") for arm in ("rkd", "logit_mse", "best_two")),
     }
     np.testing.assert_allclose(runs["score"], 100 * runs["test_accuracy_last"])
@@ -280,9 +282,7 @@ def test_a_command_for_a_missing_encoder_fails(capsys):
 def table():
     """Scores of two tasks, in which each recipe has a lead of its own."""
     leads = {"hinton": 1, "long": 2, "minilm": 5, "pkd_skip": 3, "rkd": 4}
-    leads |= {"best_two": 6, "similarity": 2, "similarity_untrained": 1.5}
-    leads |= {"pkd_last_untrained": 0, "alone_long": 2.5}
-    leads |= {"alone_long_reworded": 3.25}
+    leads |= {"best_two": 6, "pkd_last": 2, "pkd_last_untrained": 1.5}
     rows = []
     for task, level in (("mrpc", 80), ("stsb", 70)):
         arms = {n: 0 for n in (*terms.ALL, "fine_tuning")} | leads
@@ -293,15 +293,14 @@ def table():
                 row |= {"arm": arm, "score": level + lead}
                 rows.append(row | {"teacher_score": 100})
     found = pd.DataFrame(rows)
-    large = (found["task"] == "stsb") & found["arm"].str.startswith("alone_long")
-    return found[~large].assign(validation_score=found["score"])
+    return found.assign(validation_score=found["score"])
 
 
 def test_statistics_are_means_over_tasks_by_seed():
     runs = table()
     measured = {n: claim.measure(runs) for n, claim in recipes.CLAIMS.items()}
     expected = {"attention": 2, "richer": 4, "worth": 3, "words": -7}
-    expected |= {"together": 1, "trained": 0.5, "reworded": 0.75}
+    expected |= {"together": 1, "trained": 0.5}
     assert set(measured) == set(expected)
     for name, value in expected.items():
         np.testing.assert_allclose(measured[name], [value] * 3, err_msg=name)

@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 import pandas as pd
 
-from experiments.glue import attention_maps, setup, teachers, terms
+from experiments.glue import attention_maps, setup, teachers, terms, unlabelled
 from experiments.glue.students import WIDE, Name, Student, students
 from kdjax.data import Data
 from kdjax.study import selection
@@ -18,8 +18,7 @@ from kdjax.study.types import Count, Fraction, Positives
 from kdjax.training import Training, start
 from kdjax.training.teacher import live
 
-CONTROLLED: tuple[terms.Name, ...] = ("pkd_last", "similarity")
-LONG = 4  # times the usual epochs, so that copies can replace texts seen many times
+CONTROLLED: terms.Name = "pkd_last"  # also from a teacher that was never trained
 USUAL = "minilm"  # the distillation without labels from which narrow students begin
 Start = terms.Name | Literal["none"]
 
@@ -31,14 +30,14 @@ class Config(setup.Tasks):
     recipes: tuple[terms.Name, ...] = terms.ALL
     """Recipes to try; with controls, the best two are also tried together."""
     controls: bool = False
-    """Whether to try fine-tuning for twice the epochs, PKD-Last and similarities with a
-    teacher that was never trained, and the best two recipes together."""
+    """Whether to try fine-tuning for twice the epochs, PKD-Last with a teacher that was
+    never trained, and the best two recipes together."""
+    wide_starts: tuple[unlabelled.Wide, ...] = (unlabelled.LAYERS,)
+    """How the widest student begins: from layers of its teacher, as in recipes, or also
+    by DistilBERT's loss on masked words."""
     starts: tuple[Start, ...] = (USUAL,)
     """Losses of the distillation without labels, or none for random weights; recipes
-    begin from minilm. The widest student begins from layers of its teacher."""
-    copies: int = 0
-    """Copies of each training text with some words replaced, as TinyBERT has them, for
-    students that learn from the teacher alone; 0 leaves these students out."""
+    begin from minilm. Not for the widest student."""
     learning_rates: Positives = (5e-4, 1e-3, 2e-3)
     """Peak learning rates (AdamW, cosine decay) to select from, of narrow students."""
     wide_rates: Positives = (5e-5, 1e-4, 2e-4)
@@ -49,17 +48,19 @@ class Config(setup.Tasks):
     """Temperatures of Hinton's loss to select from."""
     alpha: Fraction = 0.5
     """Weight of the teacher in Hinton's loss."""
-    steps: Count = 240
+    steps: Count = 120
     """Steps of a student's training, rounded to whole epochs."""
     seeds: Count = 5
     """Number of seeds, each with one student per setting."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.copies < 0:
-            raise ValueError(f"copies is {self.copies}, but takes no negative number")
         if USUAL not in self.starts and set(self.students) - {WIDE}:
             raise ValueError(f"starts is {self.starts!r}, but must have {USUAL}")
+        if unlabelled.LAYERS not in self.wide_starts:
+            raise ValueError(
+                f"wide_starts is {self.wide_starts!r}, but must have layers"
+            )
 
 
 class Cell(NamedTuple):
@@ -91,7 +92,7 @@ class Cell(NamedTuple):
     @property
     def usual(self) -> str:
         """The way in which recipes begin."""
-        return "layers" if self.student.start else USUAL
+        return unlabelled.LAYERS if self.student.start else USUAL
 
     @property
     def epochs(self) -> int:
@@ -162,17 +163,14 @@ def others(cell: Cell, rate: float) -> Iterator[Arm]:
     for name in config.recipes:
         own = axes_of(recipes[name], config.factors) | rate
         yield arm(cell, name, cell.usual, phases(cell, recipes[name]), own)
-    for name in CONTROLLED if cell.untrained is not None else ():
-        own = axes_of(recipes[name], config.factors) | rate
-        training = phases(cell, recipes[name])
-        yield arm(cell, f"{name}_untrained", cell.usual, training, own, cell.untrained)
+    if cell.untrained is not None:
+        own = axes_of(recipes[CONTROLLED], config.factors) | rate
+        training, name = phases(cell, recipes[CONTROLLED]), f"{CONTROLLED}_untrained"
+        yield arm(cell, name, cell.usual, training, own, cell.untrained)
     if cell.reworded is not None:
         axes = {"temperature": [1.0], "alpha": [1.0]} | rate
-        training = phase(cell, terms.predicted, LONG * cell.epochs, cell.usual)
-        for name, data in (
-            ("alone_long", None),
-            ("alone_long_reworded", cell.reworded),
-        ):
+        training = phase(cell, terms.predicted, cell.epochs, cell.usual)
+        for name, data in (("alone", None), ("alone_reworded", cell.reworded)):
             yield arm(cell, name, cell.usual, training, axes, data)
 
 

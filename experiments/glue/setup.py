@@ -60,7 +60,7 @@ class Tasks(Config):
     """Tasks whose training texts are for the distillation without labels."""
     general_epochs: Count = 1
     """Epochs of the distillation without labels."""
-    general_steps: Count = 1600
+    general_steps: Count = 800
     """Steps of each of these epochs, at most."""
     general_rate: Positive = 5e-4
     """Peak learning rate of the distillation without labels."""
