@@ -3,8 +3,8 @@
 The teacher is a mixture of four grammars; panels are decoders of three sizes. Colours
 are the divergence that a student learns by, markers whose texts it learns from: its
 teacher's, its own, or half of each. Grey stars are likelihood, grey crosses forward KL
-for twice the steps. Marks are means over {config[seeds]} seeds, with 95 % intervals.
-Axes are logarithmic.
+for twice the steps; open marks are four times the steps. Marks are means over
+{config[seeds]} seeds, with 95 % intervals. Axes are logarithmic.
 """
 
 import math
@@ -33,6 +33,7 @@ LOSSES = {
 }
 TEXTS = {"teacher": "o", "mixed": "s", "student": "^"}
 CONTROLS = {"likelihood": ("likelihood", "*"), "long": ("twice the steps", "x")}
+LONG = "_4"  # ends the names of losses for four times the steps
 KL = ("test_forward_kl", "test_reverse_kl")
 
 
@@ -48,7 +49,9 @@ def draw(name: str) -> Figure:
             if loss in CONTROLS:
                 point(ax, rows, color="0.5", marker=CONTROLS[loss][1])
             else:
-                point(ax, rows, color=colours[loss], marker=TEXTS[texts])
+                look = {"color": colours[loss.removesuffix(LONG)]}
+                look["fillstyle"] = "none" if loss.endswith(LONG) else "full"
+                point(ax, rows, marker=TEXTS[texts], **look)
         ax.set(xscale="log", yscale="log", title=f"{size} student")
         ax.set_xlabel("forward KL (nats)")
     axes[0, 0].set_ylabel("reverse KL (nats)")

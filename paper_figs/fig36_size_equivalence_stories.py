@@ -1,7 +1,7 @@
 """Which size of language model trained on text is as good as a distilled one.
 
 Top: nats per token of stories, by size, of decoders of two layers, which see all of the
-stories three times, or a tenth of them thirty times. The dashed line is where distilled
+stories twice, or a tenth of them twenty times. The dashed line is where distilled
 models would lie if each were as good as one of four times its size. Bottom: the size of
 the smallest model trained on text that is as good, over the model's own. At the ends of
 the grey range the models trained on text end, so a mark there is a bound. Bars are 95 %

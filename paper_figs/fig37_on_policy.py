@@ -3,7 +3,7 @@
 BLEU of students on Multi30k, decoded greedily, against the seconds of a training; both
 are means over {config[seeds]} seeds, with 95 % intervals of BLEU. All begin from one
 student that has learned by likelihood (dotted), and take the same number of steps, but
-for forward KL for twice the steps.
+for reverse KL for twice the steps.
 """
 
 from matplotlib.figure import Figure
@@ -17,8 +17,8 @@ RESULTS = "on_policy"
 MADE_BY = "experiments.language.on_policy"
 NAMES = {
     "off_policy": "forward KL, true texts",
-    "off_policy_long": "the same, twice the steps",
     "off_policy_reverse": "reverse KL, true texts",
+    "off_policy_long": "the same, twice the steps",
     "on_policy": "reverse KL, own texts",
     "gkd": "GKD, half of each",
     "minillm": "MiniLLM",

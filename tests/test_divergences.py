@@ -77,7 +77,10 @@ def test_distinct_counts_trigrams_of_a_text():
 def test_every_divergence_has_all_texts_and_its_controls(data):
     arms = list(divergences.arms(divergences.Config(), data))
     names = [(a.columns["loss"], a.columns["texts"]) for a in arms]
-    assert len(names) == 3 * (2 + 7 * 3) + 2
+    assert len(names) == 3 * 2 + 7 * 3 + 2 * 3 + 2
+    middle = [a.columns for a in arms if a.columns["size"] == "middle"][2:]
+    cells = [(each["loss"], each["texts"]) for each in middle]
+    assert sorted(cells) == sorted(divergences.CORNERS)
     ample = [a for a in arms if a.columns["loss"].endswith("_4")]
     assert [a.columns["texts"] for a in ample] == ["teacher", "student"]
     assert [a.training[1].epochs for a in ample] == [16] * 2
@@ -110,6 +113,7 @@ def table():
     )
     runs["test_likelihood_risk"], runs["test_coverage_risk"] = 10.0, 12.0
     runs["test_both_kl"], runs["test_template_3"] = 5.0, 0.1
+    runs["test_template_3"] *= 1 + runs["seed"] / 100
     runs["test_forward_kl"] = runs["test_coverage_risk"] - 9.5
     return runs
 
@@ -120,7 +124,7 @@ def test_claims_compare_what_they_say():
     own = reverse & (runs["texts"] == "student")
     runs.loc[own, "test_likelihood_risk"] -= 2
     runs.loc[own, ["test_coverage_risk", "test_forward_kl"]] += 3
-    runs.loc[own, "test_template_3"] = 0.02
+    runs.loc[own, "test_template_3"] /= 5
     runs.loc[runs["loss"] == "long", "test_both_kl"] = 4.5
     runs.loc[runs["loss"] == "likelihood", "test_both_kl"] = 5.25
     half = (runs["beta"] == 0.5) & (runs["texts"] == "mixed")

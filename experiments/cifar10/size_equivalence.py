@@ -28,7 +28,7 @@ from kdjax.study.arms import Arm
 from kdjax.study.claims import Claim, above, below
 from kdjax.study.command import main
 from kdjax.study.selection import best_row
-from kdjax.study.statistics import Estimate, estimate, estimates_table, interval
+from kdjax.study.statistics import Estimate, estimates_table, interval, magnitude
 from kdjax.study.study import Study, arms_run, print_table
 from kdjax.study.types import Fraction, Positive, Positives
 
@@ -135,10 +135,7 @@ def of_each_seed(runs, width):
 def change(runs, narrow, wide):
     """The larger of two widths' factors over the smaller, from means of logarithms."""
     logs = [np.log(of_each_seed(runs, width)) for width in (narrow, wide)]
-    value, low, high = estimate(logs[1] - logs[0])
-    ends = sorted([abs(low), abs(high)])
-    nearest = 0.0 if low <= 0 <= high else ends[0]
-    return Estimate(*map(math.exp, (abs(value), nearest, ends[1])))
+    return Estimate(*map(math.exp, magnitude(logs[1] - logs[0])))
 
 
 def factors(runs):

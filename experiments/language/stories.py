@@ -43,7 +43,7 @@ class Config(types.Config):
     """Number of test rows, of 64 tokens, to measure on."""
     watched: Count = 300
     """Number of validation rows to select on."""
-    learning_rates: Positives = (1e-3, 3e-3, 1e-2, 3e-2)
+    learning_rates: Positives = (3e-3, 1e-2, 3e-2)
     """Peak learning rates of students (AdamW) to select from."""
     seeds: Count = 5
     """Number of seeds, each with one student per setting."""

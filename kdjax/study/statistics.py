@@ -58,6 +58,13 @@ def ratio(part: ArrayLike, whole: ArrayLike) -> Estimate:
     return Estimate(float(p / w), float((b - root) / a), float((b + root) / a))
 
 
+def magnitude(values: ArrayLike) -> Estimate:
+    """How far the mean of one value per seed is from 0, in either direction."""
+    value, low, high = estimate(values)
+    near, far = sorted([abs(low), abs(high)])
+    return Estimate(abs(value), 0.0 if low <= 0 <= high else near, far)
+
+
 def rank_correlation(values: ArrayLike, others: ArrayLike) -> np.ndarray:
     """Spearman's rank correlation along the last axis; NaN if all values are equal.
 
