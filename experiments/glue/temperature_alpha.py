@@ -37,7 +37,7 @@ class Config(setup.Tasks):
     """Temperatures of Hinton's loss."""
     alphas: Fractions = (0.5, 0.9, 1.0)
     """Weights of the teacher in Hinton's loss."""
-    learning_rates: Positives = (5e-5, 1e-4, 2e-4)
+    learning_rates: Positives = (1e-4, 2e-4, 4e-4)
     """Peak learning rates (AdamW, cosine decay) to select from."""
     steps: Count = 120
     """Steps of a student's training, rounded to whole epochs."""
