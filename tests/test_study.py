@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from kdjax import losses, models, objectives, results
-from kdjax.data import Info
+from kdjax.data import Data, Info
 from kdjax.study import arms as studied
 from kdjax.study import claims, command, types
 from kdjax.study.arms import Arm
@@ -340,6 +340,23 @@ def test_arms_that_are_alike_share_a_learning_rate(monkeypatch):
         measured.clear()
         list(studied.all_tuned(arms, alike=alike))
         assert [rows[0]["learning_rate"] for rows in measured] == rates
+
+
+@pytest.mark.parametrize("best, says", [(0.1, "smallest"), (0.2, ""), (0.4, "largest")])
+def test_a_learning_rate_at_an_end_of_its_grid_is_said(best, says, monkeypatch, capsys):
+    rates = [0.1, 0.2, 0.4]
+
+    def swept(training, settings, **more):
+        errors = 1.0 - np.isclose(settings["learning_rate"], best)
+        columns = {"seed": 0, "validation_errors_last": errors}
+        runs = settings.assign(**columns, validation_nll_last=0.0)
+        return SweepResult(runs, runs, 0.0, {})
+
+    monkeypatch.setattr(studied, "sweep", swept)
+    arm = Arm({"name": "toy"}, None, Data(None), 1, {"learning_rate": rates}, best_row)
+    assert studied.tuned(arm).runs["learning_rate"].item() == pytest.approx(best)
+    said = capsys.readouterr().err
+    assert said == (f"toy: the {says} learning rate of all was selected\n" * bool(says))
 
 
 @pytest.mark.parametrize("given, devices", [({}, 2), ({"JAX_NUM_CPU_DEVICES": "3"}, 3)])

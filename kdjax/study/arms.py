@@ -11,6 +11,7 @@ import pandas as pd
 
 from kdjax.data import Data
 from kdjax.models import Batch, Model, Variables
+from kdjax.progress import console
 from kdjax.study.selection import (
     best_rates,
     best_row,
@@ -148,6 +149,8 @@ def tuned(arm: Arm, place: str = "", rate: float | None = None) -> Tuned:
         rows = search.runs
         rows = rows if rate is None else rows[rows["learning_rate"] == rate]
         chosen = arm.choose(rows, list(arm.axes))
+        if rate is None:
+            _say_at_an_end(arm, chosen)
         searched, seconds = search.runs, search.seconds
     seeds, name = range(arm.seeds), f"{place}{arm.name}"
     settings = chosen[list(arm.axes)]
@@ -156,6 +159,14 @@ def tuned(arm: Arm, place: str = "", rate: float | None = None) -> Tuned:
     own = chosen[[name for name in arm.columns if name in chosen]]
     runs, curves = (_with_own(rows, own) for rows in (measured.runs, measured.curves))
     return Tuned(runs, curves, searched, seconds, measured.extras)
+
+
+def _say_at_an_end(arm: Arm, chosen: pd.DataFrame) -> None:
+    """Says that a better learning rate may lie outside of the three or more tried."""
+    rates = arm.axes.get("learning_rate", ())
+    for end, word in ((max, "largest"), (min, "smallest")):
+        if len(rates) > 2 and np.isclose(chosen["learning_rate"], end(rates)).any():
+            console.print(f"{arm.name}: the {word} learning rate of all was selected")
 
 
 def _is_chosen(arm: Arm) -> bool:
