@@ -13,11 +13,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 import inspect
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 
+from kdjax.losses.ranges import INDEX
 from kdjax.losses.sequences import sequence_mean
 from kdjax.models import Batch, Outputs
 
@@ -235,7 +236,8 @@ class _FromSeveral(_Around):
     def __signature__(self) -> inspect.Signature:
         parameters = inspect.signature(self.objective).parameters.values()
         own = [p for p in parameters if p.kind is p.KEYWORD_ONLY]
-        teacher = inspect.Parameter("teacher", inspect.Parameter.KEYWORD_ONLY)
+        kind, annotation = inspect.Parameter.KEYWORD_ONLY, Annotated[jax.Array, INDEX]
+        teacher = inspect.Parameter("teacher", kind, annotation=annotation)
         return _signature(("student", "teachers", "batch"), [*own, teacher])
 
 

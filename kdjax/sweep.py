@@ -108,6 +108,10 @@ def sweep(
     trainings = [trainings] if isinstance(trainings, Training) else list(trainings)
     datas = [data] * len(trainings) if isinstance(data, Data) else list(data)
     seeds = checks.seeds(seeds)
+    optional = {"runs_per_program": runs_per_program}
+    for label, value in (optional | {"checkpoint_steps": checkpoint_steps}).items():
+        if value is not None:
+            checks.count(label, value)
     columns = checks.columns(dict(columns), trainings)
     datas = checks.prepared(trainings, columns, datas, fixed)
     patient = devices is None and jax.default_backend() == "cpu"

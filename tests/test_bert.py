@@ -151,7 +151,7 @@ def test_every_other_layer_begins_a_student():
 def test_what_is_saved_has_the_names_and_values_of_transformers(name, tmp_path):
     encoder = hugging_face.load(FOLDERS[name])
     if name == "words":  # which lacks what a classifier needs
-        with pytest.raises(ValueError, match="lack pooler/kernel, pooler/bias, class"):
+        with pytest.raises(ValueError, match="classifier/kernel, pooler/bias"):
             hugging_face.save(tmp_path, encoder)
         assert not list(tmp_path.iterdir())
         for part, width in (("pooler", 16), ("classifier", 3)):
@@ -171,6 +171,14 @@ def test_what_is_saved_has_the_names_and_values_of_transformers(name, tmp_path):
     assert again.shape == encoder.shape
     same = jax.tree.map(np.array_equal, again.params, encoder.params)
     assert all(jax.tree.leaves(same))
+    before = (tmp_path / "model.safetensors").read_bytes()
+    for change in ({"layers": encoder.shape.layers - 1}, {"positions": 64}):
+        bad = encoder._replace(shape=replace(encoder.shape, **change))
+        with pytest.raises(
+            ValueError, match="not fit the shape: (layer|positions/emb)"
+        ):
+            hugging_face.save(tmp_path, bad)
+    assert (tmp_path / "model.safetensors").read_bytes() == before
     copied = (tmp_path / "tokenizer.json").read_bytes()
     assert copied == (MINILM / "tokenizer.json").read_bytes()
     settings = json.loads((tmp_path / "tokenizer_config.json").read_text())

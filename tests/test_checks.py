@@ -11,6 +11,7 @@ import pytest
 
 from kdjax import checks, losses, objectives
 from kdjax.data import Data, Stream, jitter
+from kdjax.data.checks import check_teacher
 from kdjax.models import Model, Outputs, projectors
 from kdjax.sweep import grid, sweep
 from kdjax.training import Measure, Training, optimizers, teacher, train, views
@@ -70,6 +71,23 @@ def test_seeds_are_whole_numbers_of_any_kind(seeds):
 @pytest.mark.parametrize("seeds", [3, [0, 0.5], [0, 0], [-1], [], [True], "01", None])
 def test_seeds_that_are_none(seeds, refused):
     refused(ValueError, "seeds is .*distinct non-negative integers", seeds=seeds)
+
+
+def test_stored_logits_of_texts_have_the_length_of_their_split():
+    outputs = Outputs(np.zeros((4, 9, 5)))
+    split = {"tokens": np.zeros((3, 6), np.int32), "label": np.zeros((3, 6), np.int32)}
+    teacher = Outputs(np.zeros((3, 6, 5), np.float32))
+    check_teacher("validation", {**split, "teacher": teacher}, outputs)
+    short = teacher._replace(logits=teacher.logits[:, :5])
+    with pytest.raises(ValueError, match=r"shape \(3, 5, 5\), .* takes \(3, 6, 5\)"):
+        check_teacher("validation", {**split, "teacher": short}, outputs)
+
+
+@pytest.mark.parametrize("name", ["runs_per_program", "checkpoint_steps"])
+@pytest.mark.parametrize("value", [0, -1, 1.5])
+def test_numbers_that_may_be_none_are_positive(name, value, refused):
+    says = f"{name} is {value}, but takes a positive integer"
+    refused(ValueError, says, **{name: value})
 
 
 @pytest.mark.parametrize("name", ["epochs", "batch_size", "measure_batch"])
@@ -315,6 +333,10 @@ def test_several_teachers_teach_but_measure_nothing(refused):
         (changed("test", teacher=stored(70)), r"test teacher's.*\(70, 4, 3\)"),
     ):
         refused(ValueError, says, data=data)
+    for number in (0.7, -1.0):
+        says = f"teacher is {number}, but takes an integer from 0"
+        columns, data = ONE | {"teacher": [number]}, changed(teacher=stored(200))
+        refused(ValueError, says, small.training(several), columns, data=data)
 
 
 def test_a_batch_larger_than_the_data(refused):

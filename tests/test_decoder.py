@@ -190,6 +190,11 @@ def test_weights_in_several_files_are_put_together(tmp_path):
     (folder / "b.safetensors").unlink()
     with pytest.raises(FileNotFoundError, match="it has no b.safetensors"):
         hugging_face_decoders.load(folder)
+    other = jax.tree.map(lambda array: 2 * array, whole)  # saved beside old parts
+    shape = hugging_face_decoders.load(STORED / "llama").shape
+    hugging_face_decoders.save(folder, LanguageModel(shape, other))
+    found = hugging_face_decoders.load(folder).params
+    jax.tree.map(np.testing.assert_array_equal, other, found)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

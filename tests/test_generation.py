@@ -182,6 +182,11 @@ def test_bad_prompts_are_refused(tiny):
             teacher_texts.stored(write, tiny, *wrong, jax.random.key(0))
     with pytest.raises(ValueError, match="prompt 1 has no token"):
         generate(TINY, tiny, PROMPTS, empty, new=1)
+    left = PROMPTS[:, ::-1], MASK[:, ::-1]
+    with pytest.raises(ValueError, match="mask has padding before a token"):
+        generate(TINY, tiny, *left, new=1)
+    with pytest.raises(ValueError, match="mask has padding before a token"):
+        teacher_texts.stored(write, tiny, *left, jax.random.key(0))
     traced = jax.jit(partial(generate, TINY, new=1))(tiny, PROMPTS, empty)
     assert np.isnan(traced.log_probabilities[1]).all()
     assert np.isfinite(traced.log_probabilities[0]).all()
@@ -228,3 +233,29 @@ def test_a_mixture_of_other_tokens_is_refused(tiny):
     mixed = Mixed(other, tiny, 0.2)
     with pytest.raises(ValueError, match="mixed has a vocabulary of 6, but takes .* 5"):
         generate(TINY, tiny, PROMPTS, MASK, jax.random.key(0), new=1, mixed=mixed)
+    with pytest.raises(ValueError, match=r"share is 1.5, but takes a number in \[0, 1"):
+        generate(TINY, tiny, PROMPTS, MASK, new=1, mixed=Mixed(TINY, tiny, 1.5))
+    with pytest.raises(ValueError, match="key is None, but mixed is given"):
+        generate(TINY, tiny, PROMPTS, MASK, new=1, mixed=Mixed(TINY, tiny, 0.5))
+
+
+def test_padding_may_be_outside_the_vocabulary(tiny):
+    other = np.where(MASK, PROMPTS, TINY.vocabulary + 7)
+    assert (other != PROMPTS).any()
+    for prompts in (PROMPTS, other):
+        found = generate(TINY, tiny, prompts, MASK, new=2)
+        rows = {"tokens": prompts, "mask": MASK}
+        variables = {"params": tiny, "state": {}}
+        logits = models.decoder(TINY).apply(variables, rows)[0].logits
+        if prompts is PROMPTS:
+            expected = found, logits
+    np.testing.assert_array_equal(found.tokens, expected[0].tokens)
+    np.testing.assert_array_equal(logits, expected[1])
+
+
+def test_a_beam_wider_than_all_texts_has_each_of_them_once(tiny):
+    found = candidates(TINY, tiny, PROMPTS, MASK, new=1, beams=7)
+    for row in found.tokens[:, :, 0]:
+        assert sorted(row[:5].tolist()) == [0, 1, 2, 3, 4]
+    assert found.mask[:, :5].all() and not found.mask[:, 5:].any()
+    assert np.isneginf(found.log_probabilities[:, 5:]).all()

@@ -64,6 +64,11 @@ def test_nan_is_not_a_class():
     assert np.isfinite(measured(logits[4:], rows)["accuracy"])
     batch["label"][3] = -1  # which does not count
     assert measured(logits, batch)["errors"] >= 0
+    assert np.isfinite(measured(logits, batch)["agreement"])
+    batch["label"][3] = 0
+    assert np.isnan(measured(logits, batch)["agreement"])
+    batch["label"] = np.full(20, -1)  # none counts
+    assert np.isnan(measured(logits, batch)["errors"])
 
 
 def test_an_example_without_a_label_is_not_measured():

@@ -71,7 +71,9 @@ def test_all_neighbours_are_drawn():
 
 def test_bad_input_is_named(tokenizer, near, tmp_path):
     table = np.ones((10, 2), np.float32)
-    with pytest.raises(ValueError, match="has 9 tokens, but embeddings has 8 rows"):
+    with pytest.raises(
+        ValueError, match="has 9 tokens, but the table of embeddings has 8"
+    ):
         rewording.neighbours(tokenizer, table[:8])
     with pytest.raises(ValueError, match="count is 4, but takes 1 to 3"):
         rewording.neighbours(tokenizer, table, count=4)

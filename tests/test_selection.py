@@ -3,6 +3,7 @@ import pandas as pd
 import pytest
 
 from kdjax.study.selection import (
+    best_by_others,
     best_setting,
     largest,
     range_less_others,
@@ -27,6 +28,12 @@ def chosen(runs, *names):
 def test_the_setting_with_the_fewest_validation_errors_is_chosen():
     best = best_setting(RUNS, "alpha")
     pd.testing.assert_frame_equal(best, RUNS[RUNS["alpha"] == 0.9])
+
+
+def test_a_candidate_that_failed_is_not_the_best():
+    errors = np.array([[2.0, 1.0, 1.0], [9.0, 9.0, np.nan], [3.0, 3.0, 3.0]])
+    found = best_by_others(np.arange(9.0).reshape(3, 3), errors)
+    np.testing.assert_array_equal(found, [0, 1, 2])
 
 
 def test_a_setting_has_all_of_its_names():

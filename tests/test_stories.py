@@ -55,6 +55,9 @@ def test_characters_are_tokens_and_rare_ones_are_one():
     assert tokenizer.get_vocab_size() == 5
     assert ids == [1, 2, 3, 4, 0, 4]  # the new line comes before other single ones
     assert tokenizer.decode(tokenizer.encode("ab ba").ids) == "ab\ufffdba"
+    frequent = language.characters(["a|||b\ufffd\ufffd"], 4, ["|"])
+    assert frequent.get_vocab_size() == 4
+    assert frequent.encode("|ab\ufffd").ids == [0, 1, 2, 3]
     with pytest.raises(ValueError, match="vocabulary is 2, but takes at least 3"):
         language.characters(["ab"], 2, ["<end>"])
     with pytest.raises(ValueError, match="vocabulary is 9, .* only 2 different"):

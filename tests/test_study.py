@@ -168,6 +168,7 @@ def test_runs_that_diverged_are_counted_and_decide_nothing(main, capsys):
         (("--seeds",), "Missing value for argument '--seeds'"),
         (("--tempratures", "1"), "Unrecognized options: --tempratures, 1; --help"),
         (("--name", "../other"), "name is '../other', but takes the name of a folder"),
+        (("--name", ".."), "name is '..', but takes the name of a folder"),
         (("--dataset", "mnits"), "mnits"),
         (("--data-dir", "/nope"), "/nope is not a directory"),
         (("--dataset", "mnist5k", "--data-dir", "/tmp"), "mnist5k is embedded"),

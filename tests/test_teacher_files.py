@@ -144,6 +144,18 @@ def test_files_that_are_computed_again_count_for_nothing_before(tmp_path, monkey
     np.testing.assert_array_equal(again.train["teacher"].logits, kept)
 
 
+def test_a_teacher_is_no_constant_of_its_program(tmp_path, monkeypatch):
+    texts = []
+
+    def mark(programs, *given):
+        texts.extend(program.as_text() for program in programs)
+        return "mark"
+
+    monkeypatch.setattr(teacher_files.checkpoint, "fingerprint", mark)
+    everything(directory=tmp_path)
+    assert texts and all("@main(%arg0: tensor<12x3xf32>" in text for text in texts)
+
+
 def test_facts_are_of_each_token_and_tell_nan(tmp_path):
     class Tokens(Linear):
         @staticmethod

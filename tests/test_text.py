@@ -180,6 +180,22 @@ def test_bad_buckets_are_refused():
         data.bucketed(split | left, 1, lengths=[16])
 
 
+def test_texts_are_cut_with_what_a_teacher_says_of_their_tokens():
+    split = texts([3] * 4 + [9] * 4)
+    size = split["tokens"].shape
+    logits = np.arange(size[0] * size[1] * 5, dtype=np.float32).reshape(*size, 5)
+    first = np.zeros((len(logits), size[1]), np.float32)  # as many numbers as places
+    split["teacher"] = models.Outputs(logits, extras={"pooled": first})
+    batches = iter(data.bucketed(split, 4, lengths=[4, 10]).make(0))
+    found = [next(batches) for _ in range(2)]
+    assert {b["tokens"].shape[1] for b in found} == {4, size[1]}
+    for batch in found:
+        length, rows = batch["tokens"].shape[1], batch["index"]
+        theirs = batch["teacher"]
+        np.testing.assert_array_equal(theirs.logits, logits[rows, :length])
+        assert theirs.extras["pooled"].shape == (4, size[1])
+
+
 def test_the_example_is_the_longest_batch():
     stream = data.bucketed(texts([3] * 12 + [9] * 4), 4, lengths=[4, 10])
     assert stream.example["tokens"].shape == (4, 9)
@@ -228,6 +244,13 @@ def test_a_network_learns_the_same_from_a_longer_bucket(words):
     ]
     for one, other in zip(*map(jax.tree.leaves, found), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+def test_a_label_outside_of_the_example_is_refused(words):
+    label = words["label"].copy()
+    label[np.argmin(words["mask"].sum(1))] = 7
+    with pytest.raises(ValueError, match=r"train labels are in \[0, 7\], but a model"):
+        trained({**words, "label": label}, [8, 20])
 
 
 def test_other_texts_or_buckets_are_trained_anew(words, tmp_path):

@@ -31,6 +31,10 @@ def test_sentences_have_their_translations(monkeypatch, tmp_path):
     for path in FOLDER.glob("*.gz"):
         shutil.copy(path, tmp_path)
     monkeypatch.setenv("KDJAX_MULTI30K", str(tmp_path))
+    whole = gzip.compress(b"one\ntwo\n")
+    (tmp_path / "val.en.gz").write_bytes(whole[:-9])
+    with pytest.raises(ValueError, match="val.en.gz is damaged or cut short"):
+        translation.load()
     (tmp_path / "val.en.gz").write_bytes(gzip.compress(b"one\ntwo\n"))
     with pytest.raises(ValueError, match=r"val.en.gz has 2 sentences, but takes 1014"):
         translation.load()

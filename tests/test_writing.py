@@ -7,7 +7,7 @@ import pytest
 from kdjax import losses, models
 from kdjax.data.language import next_tokens
 from kdjax.models.generation import Mixed, Written, generate
-from kdjax.training import writing
+from kdjax.training import replay, writing
 
 SHAPE = models.DecoderShape(7, 1, 8, 2, 1, 8, context=9)
 PROMPTS = np.array([[1, 2, 3], [4, 0, 0], [5, 6, 0]], np.int32)
@@ -67,6 +67,38 @@ def test_the_student_writes_its_share(params):
         assert np.array_equal(seen["tokens"], tokens) != all_or_none
     with pytest.raises(ValueError, match=r"share is 1.5, but takes a number in \[0, 1"):
         writing.by_student(SHAPE, prompt=3, share=1.5)
+
+
+def test_a_prompt_that_is_too_long_stays_as_it_is(params):
+    tokens = np.array([[1, 2, 3, 4, 5, 6, 0]] * 2, np.int32)
+    mask = (tokens > 0).astype(np.int32)
+    batch = {"tokens": tokens, "mask": mask, "prompt_length": np.int32([2, 3])}
+    batch["label"] = np.asarray(next_tokens(tokens, mask))
+    view = writing.by_student(SHAPE, prompt=2)
+    seen = view(jax.random.key(0), batch, params, None)
+    assert seen["from_student"].tolist() == [True, False]
+    for name in writing.TEXT:
+        np.testing.assert_array_equal(seen[name][1], batch[name][1])
+    assert (seen["tokens"][0, 2:] != tokens[0, 2:]).any()
+    own = replay.distillm(SHAPE, prompt=2, steps=3, first_share=1.0)
+    memory = own.init(batch, params, None)
+    replayed, _ = own.apply(jax.random.key(0), batch, params, None, memory)
+    assert replayed["from_student"].tolist() == [True, False]
+    np.testing.assert_array_equal(replayed["tokens"][1], tokens[1])
+
+
+def test_prompts_and_shares_that_leave_nothing_are_refused(params):
+    tokens = np.ones((2, 4), np.int32)
+    batch = {"tokens": tokens, "mask": tokens, "label": tokens}
+    for settings, says in (
+        ({"prompt": 4}, "prompt is 4, but takes fewer than the 4 places"),
+        ({"prompt": 1, "share": 0.1}, "share is 0.1, but of a batch of 2 it is 0"),
+        ({"prompt": 1, "share": 0.9}, "share is 0.9, but of a batch of 2 it is 2"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            writing.by_student(SHAPE, **settings)(
+                jax.random.key(0), batch, params, None
+            )
 
 
 def test_labels_are_the_next_tokens():

@@ -58,10 +58,18 @@ def _arrays(name: str, split: Any) -> Any:
             f"{name} has arrays of lengths {lengths}, but takes arrays of equal, "
             f"positive length"
         )
+    if "tokens" in split and "mask" in split:
+        check_padding(f"{name} mask", split["mask"])
     wide = [part for part, leaf in named.items() if leaf.dtype == np.float64]
     if wide:
         console.print(f"{name} {', '.join(wide)}: float64, converted to float32")
     return jax.tree.map(_converted, split)
+
+
+def check_padding(name: str, mask: Any) -> None:
+    """Raises ValueError if a mask ``[N, L]`` has padding before a token."""
+    if (np.diff(np.asarray(mask) != 0, axis=1) & (np.asarray(mask)[:, 1:] != 0)).any():
+        raise ValueError(f"{name} has padding before a token, but takes it at the end")
 
 
 def _check_array(name: str, leaf: Any) -> None:
@@ -106,6 +114,8 @@ def check_teacher(name: str, split: Batch, outputs: Outputs) -> None:
         return
     stored = shape = split["teacher"].logits.shape
     wanted = (shape[0], *outputs.logits.shape[1:])
+    if len(wanted) == 3 and "tokens" in split:  # texts of each split have own lengths
+        wanted = (*np.shape(split["tokens"]), wanted[-1])
     if name == "train" and len(shape) == len(wanted) + 1:  # several teachers or views
         shape = (shape[0], *shape[2:])
     if shape != wanted:

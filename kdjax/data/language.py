@@ -82,7 +82,10 @@ def characters(
         raise ValueError(
             f"vocabulary is {vocabulary}, but takes at least {len(special) + 2}"
         )
+    other = "\ufffd"
     counts = Counter(itertools.chain.from_iterable(texts))
+    for token in (*special, other):  # which have places of their own
+        counts.pop(token, None)
     if len(counts) < places:
         raise ValueError(
             f"vocabulary is {vocabulary}, but the texts have only {len(counts)} "
@@ -90,7 +93,6 @@ def characters(
         )
     # Of equally frequent ones, in the order of their code points.
     order = sorted(counts, key=lambda each: (-counts[each], each))[:places]
-    other = "\ufffd"
     tokens = {token: i for i, token in enumerate([*special, *order, other])}
     made = Tokenizer(models.WordLevel(tokens, unk_token=other))
     made.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")

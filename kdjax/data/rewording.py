@@ -6,6 +6,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from kdjax.data.text import opened
 from kdjax.models import Batch
 
 _ROWS = 1024  # words that are compared with all others at once
@@ -38,18 +39,11 @@ def neighbours(
       Jiao et al., `TinyBERT <https://arxiv.org/abs/1909.10351>`_, 2020, algorithm 1,
       which takes GloVe's embeddings, or words that BERT predicts.
     """
-    from tokenizers import Tokenizer
-
-    opened = Tokenizer.from_file(str(tokenizer))
-    prefix = getattr(opened.model, "continuing_subword_prefix", None)
+    its = opened(tokenizer, len(embeddings))
+    prefix = getattr(its.model, "continuing_subword_prefix", None)
     if not prefix:
         raise ValueError(f"tokenizer {tokenizer} is not of WordPiece, but takes this")
-    tokens = opened.get_vocab()
-    if (size := 1 + max(tokens.values())) > len(embeddings):
-        raise ValueError(
-            f"tokenizer {tokenizer} has {size} tokens, but embeddings has "
-            f"{len(embeddings)} rows"
-        )
+    tokens = its.get_vocab()
     words = np.array(sorted(i for token, i in tokens.items() if token.isalpha()))
     if not 1 <= count < len(words):
         raise ValueError(f"count is {count}, but takes 1 to {len(words) - 1}")

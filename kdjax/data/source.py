@@ -33,12 +33,15 @@ class Stream:
         length. A step is compiled for each of them, and runs by itself.
       content: Arrays and numbers that the batches are made of, so that a cached result
         is not taken for that of other data. By default, one batch stands for all.
+      examples: Arrays of all examples, if they are at hand, whose labels are checked
+        before a training. By default, those of one batch are.
     """
 
     make: Callable[[int], Iterable[Batch]]
     steps: int
     ragged: bool = False
     content: Any = None
+    examples: Batch | None = None
 
     @cached_property
     def example(self) -> Batch:

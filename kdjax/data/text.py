@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from kdjax.data.checks import with_arrays
+from kdjax.data.checks import check_padding, with_arrays
 from kdjax.data.source import Stream
 from kdjax.data.types import Data
 from kdjax.models import Batch
@@ -34,7 +34,7 @@ def opened(tokenizer: Any, vocabulary: int | None = None) -> Any:
         found = Tokenizer.from_str(tokenizer.to_str())
     else:
         found = Tokenizer.from_file(str(tokenizer))
-    size = 1 + max(found.get_vocab().values())
+    size = 1 + max(found.get_vocab().values(), default=-1)
     if vocabulary is not None and size > vocabulary:
         raise ValueError(
             f"tokenizer has {size} tokens, but the table of embeddings has "
@@ -104,16 +104,31 @@ def cut(batch: Batch) -> Batch:
     """The batch cut to its longest text, rounded up to a multiple of eight.
 
     Few lengths mean few compilations.
+
+    Raises:
+      ValueError: if the mask has padding before a token.
     """
+    check_padding("mask", batch["mask"])
     length = 8 * -(-int(lengths_of(batch).max()) // 8)
     return {**batch, **_shortened(batch, length)}
 
 
 def _shortened(batch: Batch, length: int) -> dict[str, Any]:
-    """The arrays of tokens ``[B, L]`` up to this length; a label may be one."""
+    """The arrays of tokens ``[B, L]`` and the teacher's ``[B, L, ...]`` of tokens.
+
+    They are cut to this length; a label may be one of them.
+    """
     size = batch["tokens"].shape
     names = [n for n in (*TOKEN_ARRAYS, "label") if n in batch]
-    return {n: batch[n][:, :length] for n in names if batch[n].shape == size}
+    found = {n: batch[n][:, :length] for n in names if batch[n].shape == size}
+    if batch.get("teacher") is not None:
+
+        def shorter(array: Any) -> Any:
+            of_tokens = array.ndim > 2 and array.shape[:2] == size
+            return array[:, :length] if of_tokens else array
+
+        found["teacher"] = jax.tree.map(shorter, batch["teacher"])
+    return found
 
 
 def bucket_lengths(lengths: np.ndarray, *, padding: float, most: int = 8) -> list[int]:
@@ -167,8 +182,6 @@ def bucketed(
         do not fill the steps, or one batch.
     """
     split = with_arrays(Data(split)).train
-    if (np.diff(np.asarray(split["mask"]), axis=1) > 0).any():
-        raise ValueError("mask has padding before a token, but takes it at the end")
     if list(lengths) != sorted(set(lengths)):
         raise ValueError(f"lengths is {list(lengths)}, but takes ascending numbers")
     longest, count = int(lengths_of(split).max()), len(split["tokens"])
@@ -184,7 +197,7 @@ def bucketed(
         raise ValueError(f"steps is {steps}, but takes 1 to {whole}")
     content = split, batch_size, tuple(lengths)
     make = partial(_Bucketed, *content, steps)
-    return Stream(make, steps, ragged=True, content=content)
+    return Stream(make, steps, ragged=True, content=content, examples=split)
 
 
 @dataclass

@@ -4,6 +4,7 @@ import gzip
 import os
 from pathlib import Path
 from typing import NamedTuple
+import zlib
 
 from kdjax import files
 from kdjax.data.types import Info
@@ -46,7 +47,10 @@ def _lines(split: str, language: str) -> list[str]:
             f"multi30k is not in {path}: download data/task1/raw/{name} of "
             f"github.com/multi30k/dataset to a folder, and set KDJAX_MULTI30K to it"
         )
-    lines = gzip.decompress(path.read_bytes()).decode().splitlines()
+    try:
+        lines = gzip.decompress(path.read_bytes()).decode().splitlines()
+    except (EOFError, OSError, UnicodeDecodeError, zlib.error) as error:
+        raise ValueError(f"{path} is damaged or cut short: {error}") from error
     if len(lines) != _SIZES[split]:
         raise ValueError(
             f"{path} has {len(lines)} sentences, but takes {_SIZES[split]}"

@@ -13,21 +13,27 @@ from kdjax.losses._numerics import Scalar
 
 @dataclass(frozen=True)
 class Range:
-    """Finite numbers from ``low`` to ``high``, without ``low`` itself if ``above``."""
+    """Finite numbers from ``low`` to ``high``, without ``low`` itself if ``above``.
+
+    If ``whole``, they are integers.
+    """
 
     words: str
     low: float = -math.inf
     high: float = math.inf
     above: bool = False
+    whole: bool = False
 
     def __contains__(self, value: Any) -> bool:
         inside = self.low < value if self.above else self.low <= value
-        return math.isfinite(value) and inside and value <= self.high
+        inside = math.isfinite(value) and inside and value <= self.high
+        return inside and (not self.whole or value == round(value))
 
 
 POSITIVE = Range("a positive number", 0, above=True)
 FRACTION = Range("a number in [0, 1]", 0, 1)
 SHARE = Range("a number in (0, 1]", 0, 1, above=True)
+INDEX = Range("an integer from 0", 0, whole=True)
 Positive = Annotated[Scalar, POSITIVE]
 Fraction = Annotated[Scalar, FRACTION]
 

@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from kdjax.losses.ranges import FRACTION, require
 from kdjax.models.linen import from_linen
 from kdjax.models.types import Model, Outputs
 
@@ -81,7 +82,8 @@ def bert(
       dropout: Of hidden states and attention, in training mode.
 
     Raises:
-      ValueError: if logits is none of these, or the shape has no head for words.
+      ValueError: if logits is none of these, the shape has no head for words, or
+        dropout is no share.
 
     References:
       Devlin et al., `BERT <https://arxiv.org/abs/1810.04805>`_, 2019; Song et al.,
@@ -91,6 +93,7 @@ def bert(
         raise ValueError(f"logits is {logits!r}, but takes one of {', '.join(known)}")
     if logits != "classes" and not shape.word_head:
         raise ValueError(f"logits is {logits!r}, but the shape has word_head=False")
+    require("dropout", dropout, FRACTION)
     network = _Encoder(shape, classes, logits, dropout)
     inputs = ("tokens", "mask", "segments")
     model = from_linen(network, inputs)
@@ -124,6 +127,9 @@ class _Encoder(nn.Module):
         embed = partial(nn.Embed, features=shape.width, embedding_init=_INITIAL)
         words = embed(shape.vocabulary, name="words")
         positions = jnp.arange(shape.first_position, shape.first_position + length)
+        tokens = jnp.where(
+            mask != 0, tokens, 0
+        )  # padding may be outside the vocabulary
         x = words(tokens) + embed(shape.positions, name="positions")(positions)[None]
         if shape.segments:
             x = x + embed(shape.segments, name="segments")(segments)

@@ -168,6 +168,7 @@ def _apply(
         )
     positions = jnp.broadcast_to(jnp.arange(length), tokens.shape)
     seen = np.tri(length, dtype=bool)[None] & (batch["mask"] != 0)[:, None]
+    tokens = jnp.where(batch["mask"] != 0, tokens, 0)  # padding may be no token
     x = jnp.take(params["words"], tokens, axis=0)
 
     def body(x: jax.Array, own: Any) -> tuple[jax.Array, Any]:

@@ -64,13 +64,16 @@ def generate(
 
     Raises:
       ValueError: if a prompt and ``new`` tokens exceed the decoder's context, a prompt
-        is empty, a number is out of range, or the other decoder has another number of
-        tokens.
+        is empty or has padding before a token, a number is out of range, or another
+        decoder is given without a key or with another number of tokens.
     """
     require("temperature", temperature, POSITIVE)
     require("top_p", top_p, FRACTION)
     both = [(shape, params)]
     if mixed is not None:
+        require("share", mixed.share, FRACTION)
+        if key is None:
+            raise ValueError("key is None, but mixed is given, which is for sampling")
         if mixed.shape.vocabulary != shape.vocabulary:
             raise ValueError(
                 f"mixed has a vocabulary of {mixed.shape.vocabulary}, but takes one of "
@@ -150,7 +153,9 @@ def candidates(
 
     A candidate that has ended stays one, while its probability is among the highest. In
     the end they are ordered by the log-probability, divided by the number of tokens to
-    the power of ``length_penalty``: 0 for that of the whole text, 1 for the mean.
+    the power of ``length_penalty``: 0 for that of the whole text, 1 for the mean. Where
+    there are fewer texts than beams, the others are empty, with log-probabilities of
+    minus infinity.
 
     Args:
       shape: The sizes of the decoder.
@@ -204,6 +209,11 @@ def candidates(
 
     state = 0, logits, cache, scores, written, jnp.ones((count, beams), bool)
     *_, scores, written, _ = jax.lax.while_loop(unfinished, write, state)
+    none = jnp.isneginf(scores)[..., None]
+    fill = jnp.int32(0), jnp.int32(0), -jnp.inf
+    written = Written(
+        *(jnp.where(none, f, w) for f, w in zip(fill, written, strict=True))
+    )
     tokens = jnp.maximum(written.mask.sum(-1), 1)
     order = jnp.argsort(scores / tokens**length_penalty, -1, descending=True)
     return Written(
@@ -243,8 +253,12 @@ def _begun(
             f"{shape.context}"
         )
     lengths = jnp.sum(mask != 0, -1)
-    if not isinstance(lengths, jax.core.Tracer) and not lengths.all():
-        raise ValueError(f"prompt {int(jnp.argmin(lengths))} has no token")
+    if not isinstance(lengths, jax.core.Tracer):
+        if not lengths.all():
+            raise ValueError(f"prompt {int(jnp.argmin(lengths))} has no token")
+        if (jnp.arange(longest)[None] >= lengths[:, None])[mask != 0].any():
+            raise ValueError("mask has padding before a token, but takes it at the end")
+    prompts = jnp.where(mask != 0, prompts, 0)  # padding may be outside the vocabulary
     positions = jnp.broadcast_to(jnp.arange(longest), prompts.shape)
     cache = empty_cache(shape, count, longest + new)
     logits, cache = continued(shape, params, cache, prompts, positions, lengths - 1)

@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from flax.traverse_util import flatten_dict
 import jax
 import numpy as np
 
@@ -104,23 +105,26 @@ def save(
     Raises:
       FileNotFoundError: if there is no such tokenizer.
       ValueError: for other forms, such as MPNet's, which has another classifier there,
-        or naming parameters that are missing.
+        or naming parameters that are missing, unknown or misshaped.
     """
     from safetensors.numpy import save_file
 
-    folder, shape = Path(folder), trained.shape
+    folder, shape, tensors = Path(folder), trained.shape, {}
     if shape.buckets or shape.first_position or not shape.segments:
         raise ValueError("shape is not BERT's, the only form that can be saved")
-    tensors = {}
-    leaves = {w: (names, _at(trained.params, w)) for w, names in _names(shape, "bert")}
-    if missing := ["/".join(w) for w, (_, leaf) in leaves.items() if leaf is None]:
-        raise ValueError(f"the parameters lack {', '.join(missing)}")
-    for where, (names, leaf) in leaves.items():
+    classes = len(trained.params.get("classifier", {}).get("bias", "01"))
+    example = dict.fromkeys(("tokens", "mask", "segments"), np.zeros((1, 1), np.int32))
+    own = jax.eval_shape(bert(shape, classes=classes).init, jax.random.key(0), example)
+    both: Any = [flatten_dict(t, sep="/") for t in (trained.params, own["params"])]
+    has, takes = ({n: np.shape(a) for n, a in each.items()} for each in both)
+    if wrong := sorted(n for n in {**has, **takes} if has.get(n) != takes.get(n)):
+        raise ValueError(f"the parameters do not fit the shape: {', '.join(wrong)}")
+    for where, names in _names(shape, "bert"):
+        leaf = _at(trained.params, where)
         for name, part in zip(names, np.split(leaf, len(names), -1), strict=True):
             head = name.startswith(("cls.", "classifier."))
             turned = part.T if where[-1] == "kernel" else part
             tensors[name if head else f"bert.{name}"] = np.ascontiguousarray(turned)
-    classes = len(trained.params["classifier"]["bias"])
     copied = None if tokenizer is None else Path(tokenizer).read_bytes()
     folder.mkdir(parents=True, exist_ok=True)
     with files.atomic(folder / WEIGHTS) as path:

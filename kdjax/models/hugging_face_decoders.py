@@ -181,7 +181,7 @@ def _tensors(folder: Path) -> dict[str, Any]:
     from safetensors.flax import load_file  # which knows bfloat16, unlike NumPy's
 
     parts = [WEIGHTS]
-    if (folder / INDEX).is_file():
+    if not (folder / WEIGHTS).is_file() and (folder / INDEX).is_file():
         index = json.loads((folder / INDEX).read_text())
         parts = sorted(set(index["weight_map"].values()))
     found = {}

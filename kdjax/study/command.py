@@ -38,7 +38,7 @@ def main(study: Study, arguments: list[str] | None = None) -> None:
           quick: Use defaults for a run of about a minute, with few, small networks.
           force: Replace results of another config.
         """
-        if name is not None and name != Path(name).name:
+        if name is not None and (name != Path(name).name or name == ".."):
             raise ValueError(f"name is {name!r}, but takes the name of a folder")
         return config, {
             "data_dir": data_dir,

@@ -112,6 +112,7 @@ def best_by_others(judged: np.ndarray, errors: np.ndarray) -> np.ndarray:
       Selected values ``[..., seeds]``.
     """
     others = errors.sum(-1, keepdims=True) - errors
+    others = np.where(np.isnan(others), np.inf, others)  # a failed one is not the best
     chosen = others.argmin(-2, keepdims=True)
     return np.take_along_axis(judged, chosen, -2)[..., 0, :]
 

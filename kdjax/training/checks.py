@@ -100,8 +100,10 @@ def check_fit(
     outputs = _outputs(training.model, variables, view, has)
     for name, split in zip(Data._fields, data, strict=True):
         if split is not None:
-            split = batch if isinstance(split, Stream) else split
-            check_labels(name, split, outputs)
+            every = split
+            if isinstance(split, Stream):
+                split, every = batch, split.examples or batch
+            check_labels(name, every, outputs)
             check_teacher(name, split, outputs)
     teacher_outputs = _shapes("teacher", has, training.teacher, fixed, view)
     has += f"; {_described('student', outputs)}"

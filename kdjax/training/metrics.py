@@ -89,12 +89,14 @@ def _classification_metrics(totals: Sums) -> Metrics:
     correct = jnp.where(jnp.isnan(totals["nll"]), jnp.nan, totals["correct"])
     metrics = {
         "accuracy": correct / count,
-        "errors": count - correct,
+        "errors": jnp.where(count > 0, count - correct, jnp.nan),
         "nll": totals["nll"] / count,
         "ece": jnp.sum(jnp.abs(totals["gap"])) / count,
     }
     if "agreed" in totals:
-        metrics["agreement"] = totals["agreed"] / count
+        unknown = jnp.isnan(totals["nll"] + totals["teacher_kl"])
+        agreed = jnp.where(unknown, jnp.nan, totals["agreed"])
+        metrics["agreement"] = agreed / count
         metrics["teacher_kl"] = totals["teacher_kl"] / count
     return metrics
 

@@ -122,7 +122,7 @@ def _distillm(
     again = ~writes & (chance < memory.share)
     case = jnp.where(writes, 0, jnp.where(again, 1, 2))
     texts, kept = jax.lax.switch(case, [written, recalled, lambda: (own, memory.texts)])
-    by_student = jnp.broadcast_to(case < 2, len(batch["tokens"]))
+    by_student = (case < 2) & write.fits(texts)
     after = memory._replace(
         texts=kept, filled=memory.filled + writes, step=memory.step + 1
     )

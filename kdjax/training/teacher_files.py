@@ -85,8 +85,8 @@ def store_on_disk(
             raise TypeError(f"{name} is {kind}, but takes arrays by name")
         seen = tuple(views) if name == "train" else ()
         inputs = {n: a for n, a in split.items() if n not in _ANSWERS}
-        job = _Job(partial(apply, variables), inputs, seen, cut, batch_size)
-        folder = root / job.fingerprint(variables)
+        job = _Job(apply, variables, inputs, seen, cut, batch_size)
+        folder = root / job.fingerprint()
         with files.lock(folder, wait=True):
             outputs, found = job.run(folder, f"teacher's outputs, {name}")
         splits.append({**split, "teacher": outputs})
@@ -99,7 +99,8 @@ def store_on_disk(
 class _Job(NamedTuple):
     """The outputs of one split."""
 
-    apply: Callable[[Batch], Outputs]
+    apply: Callable[[Variables, Batch], Outputs]
+    variables: Variables  # an argument of the programs, which would keep constants
     inputs: Batch
     views: tuple[Callable[[jax.Array], jax.Array], ...]
     cut: Callable[[Batch], Batch]
@@ -114,23 +115,25 @@ class _Job(NamedTuple):
             name: array[first : first + size] for name, array in self.inputs.items()
         }
 
-    def fingerprint(self, variables: Variables) -> str:
+    def fingerprint(self) -> str:
         """A hash of the program, the teacher's variables and the inputs."""
-        lowered = jax.jit(self.outputs).lower(self.rows(0, self.batch_size))
-        return checkpoint.fingerprint([lowered], variables, self.inputs)
+        given = self.variables, self.rows(0, self.batch_size)
+        lowered = jax.jit(self.outputs).lower(*given)
+        return checkpoint.fingerprint([lowered], self.variables, self.inputs)
 
-    def outputs(self, batch: Batch) -> Outputs:
+    def outputs(self, variables: Variables, batch: Batch) -> Outputs:
         """Of a batch: ``[B, ...]``, or ``[B, views, ...]``."""
+        apply = partial(self.apply, variables)
         if not self.views:
-            return self.apply(batch)
+            return apply(batch)
         images = batch["image"]
-        seen = [self.apply({**batch, "image": view(images)}) for view in self.views]
+        seen = [apply({**batch, "image": view(images)}) for view in self.views]
         return jax.tree.map(lambda *parts: jnp.stack(parts, 1), *seen)
 
     def run(self, folder: Path, label: str) -> tuple[Outputs, dict[str, float]]:
         """Computes what is missing, and maps the files."""
         count = self.examples
-        shapes = jax.eval_shape(self.outputs, self.rows(0, 1))
+        shapes = jax.eval_shape(self.outputs, self.variables, self.rows(0, 1))
         record = _read(folder, shapes, count)
         if record["rows"] < count:
             if not record["rows"]:  # before the files that it tells of are emptied
@@ -141,7 +144,7 @@ class _Job(NamedTuple):
             for number, first in enumerate(progress.track(starts, label), 1):
                 rows = slice(first, first + self.batch_size)
                 given = self.rows(first, self.batch_size)
-                outputs, error, kl = compiled(self.cut(given))
+                outputs, error, kl = compiled(self.variables, self.cut(given))
                 for array, part in zip(arrays, jax.tree.leaves(outputs), strict=True):
                     array[rows] = part
                 record["error"] = float(np.maximum(record["error"], error))
@@ -153,11 +156,13 @@ class _Job(NamedTuple):
         return jax.tree.unflatten(jax.tree.structure(shapes), arrays), record
 
 
-def _rounded_outputs(outputs: Callable[[Batch], Outputs]) -> Callable:
-    """A function from batches to outputs in float16, with what rounding cost."""
+def _rounded_outputs(outputs: Callable[[Variables, Batch], Outputs]) -> Callable:
+    """A function to outputs in float16, with what rounding cost."""
 
-    def rounded(batch: Batch) -> tuple[Outputs, jax.Array, jax.Array]:
-        exact = outputs(batch)
+    def rounded(
+        variables: Variables, batch: Batch
+    ) -> tuple[Outputs, jax.Array, jax.Array]:
+        exact = outputs(variables, batch)
         half = jax.tree.map(lambda a: a.astype(jnp.float16), exact)
         error = jnp.max(jnp.abs(half.logits.astype(jnp.float32) - exact.logits))
         return half, error, jnp.sum(forward_kl(half.logits, exact.logits))

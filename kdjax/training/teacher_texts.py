@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from kdjax import files, progress
+from kdjax.data.checks import check_padding
 from kdjax.models import Batch
 from kdjax.models.generation import Written
 from kdjax.training import checkpoint
@@ -47,12 +48,14 @@ def stored(
       ``tokens``, ``mask``, ``label`` ``[N, P + new]`` and ``prompt_length`` ``[N]``.
 
     Raises:
-      ValueError: if there is no prompt, or one has no token.
+      ValueError: if there is no prompt, one has no token, or the mask has padding
+        before a token.
     """
     count, lengths = len(prompts), (np.asarray(mask) != 0).sum(1)
     if not count or not lengths.all():
         which = f"prompt {lengths.argmin()} has no token" if count else "it is empty"
         raise ValueError(f"prompts takes at least one of some tokens, but {which}")
+    check_padding("mask", mask)
     size = min(batch_size, count)
     # Parts of equal length compile once: the last one has some prompts again.
     rows = np.resize(np.arange(count), (-(-count // size), size))

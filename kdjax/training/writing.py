@@ -32,8 +32,9 @@ def by_student(
 ) -> View:
     """A view in which the student continues the prompts, of some of the texts.
 
-    The first texts of the batch are continued, a fixed number of them. The batch gets
-    ``from_student`` ``[B]``, as `kdjax.losses.gkd` takes it.
+    The first texts of the batch are continued, a fixed number of them, but for those
+    with a longer prompt, which stay as they are. The batch gets ``from_student``
+    ``[B]``, as `kdjax.losses.gkd` takes it.
 
     Args:
       shape: The sizes of the student.
@@ -48,7 +49,8 @@ def by_student(
 
     Raises:
       ValueError: if a share or the temperature is out of range, or the teacher has a
-        share, but no sizes.
+        share, but no sizes; before the training, if texts have no more places than a
+        prompt, or a share of a batch is less than one text, or all but less than one.
     """
     require("share", share, FRACTION)
     require("teacher_share", teacher_share, FRACTION)
@@ -70,8 +72,13 @@ class Writer(NamedTuple):
     teacher_share: float = 0.0
 
     def __call__(self, key: jax.Array, texts: Batch, params: Any, fixed: Any) -> Batch:
-        """The texts, with what the student writes after each prompt."""
+        """The texts, with what the student writes after prompts of a fitting length."""
         count, length = texts["tokens"].shape
+        if self.prompt >= length:
+            raise ValueError(
+                f"prompt is {self.prompt}, but takes fewer than the {length} places of "
+                f"a text"
+            )
         tokens, mask = texts["tokens"][:, : self.prompt], jnp.ones((count, self.prompt))
         if "prompt_length" in texts:
             mask = jnp.arange(self.prompt)[None] < texts["prompt_length"][:, None]
@@ -90,7 +97,15 @@ class Writer(NamedTuple):
             temperature=self.temperature,
             mixed=mixed,
         )
-        return {**texts, **continued(tokens, mask, written)}
+        new = continued(tokens, mask, written)
+        fits = self.fits(texts)[:, None]
+        return {**texts, **{n: jnp.where(fits, new[n], texts[n]) for n in new}}
+
+    def fits(self, texts: Batch) -> jax.Array:
+        """Whether a text's prompt is not too long, ``[B]``."""
+        if "prompt_length" not in texts:
+            return jnp.ones(len(texts["tokens"]), bool)
+        return texts["prompt_length"] <= self.prompt
 
 
 def _by_student(
@@ -98,7 +113,10 @@ def _by_student(
 ) -> Batch:
     count = len(batch["tokens"])
     own = round(share * count)
-    texts = dict(batch, from_student=jnp.arange(count) < own)
+    if 0 < share < 1 and own in (0, count):
+        raise ValueError(f"share is {share}, but of a batch of {count} it is {own}")
+    by_student = (jnp.arange(count) < own) & write.fits(batch)
+    texts = dict(batch, from_student=by_student)
     if own == 0:
         return texts
     first = {name: array[:own] for name, array in batch.items() if name != "teacher"}
