@@ -137,7 +137,8 @@ def compiled(job: Job, device: jax.Device) -> Compiled:
         for data, phase in zip(job.datas, phases, strict=True)
     )
     last = partial(_final_metrics, job.trainings[-1], job.extras)
-    return Compiled(phases, splits, jax.jit(lift(last, (0, None, None))))
+    final_metrics = checkpoint.distinct(lift(last, (0, None, None)))
+    return Compiled(phases, splits, final_metrics)
 
 
 def unit_path(directory: Path, unit: Unit) -> Path:

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from kdjax import losses, models, objectives
+from kdjax.data import Data
 from kdjax.models import Outputs
 from kdjax.sweep import grid
 from kdjax.training import Measure, strategy, train
@@ -273,6 +274,26 @@ def test_another_model_measure_or_length_starts_anew(tmp_path):
     assert first != other_model
     np.testing.assert_allclose(other_measure, first / 2, rtol=1e-6)
     assert longer < first
+
+
+def _to(name, student, teacher, batch):
+    return jnp.sum((student.logits - batch[name]) ** 2, -1)
+
+
+def test_programs_that_read_other_arrays_of_equal_shape_are_others(tmp_path):
+    split = dict(small.data().train)
+    logits = split.pop("teacher").logits
+    data = Data({**split, "one": logits, "other": -logits})
+    found = [
+        swept(
+            tmp_path,
+            {"learning_rate": [0.1]},
+            small.training(partial(_to, name), select=None),
+            data=data,
+        ).curves["train_loss"]
+        for name in ("one", "other")
+    ]
+    assert not np.allclose(*found)
 
 
 def test_without_axes_there_is_a_run_a_seed(tmp_path):

@@ -42,8 +42,17 @@ def digest(tree: Any) -> str:
     return sha.hexdigest()
 
 
+def distinct(function: Callable, **options: Any) -> Any:
+    """`jax.jit` for a `fingerprint`.
+
+    The text of the program has all arguments. Without those that are not used, programs
+    that read different arguments of equal shapes would have the same text.
+    """
+    return jax.jit(function, keep_unused=True, **options)
+
+
 def fingerprint(programs: Sequence[jax.stages.Lowered], *numbers: Any) -> str:
-    """A fingerprint of programs and their inputs."""
+    """A fingerprint of programs, jitted by `distinct`, and their inputs."""
     texts = [program.as_text() for program in programs]
     return files.fingerprint([jax.__version__, texts, *map(digest, numbers)])
 

@@ -10,8 +10,8 @@ from jax.stages import Wrapped
 
 from kdjax.data.source import ResidentFeed, StreamFeed
 from kdjax.models import Batch, Variables
+from kdjax.training import checkpoint, views
 from kdjax.training import step as stepping
-from kdjax.training import views
 from kdjax.training.metrics import Metrics
 from kdjax.training.step import State, Training
 
@@ -93,9 +93,9 @@ def phase(
     return Phase(
         training,
         feed,
-        jax.jit(begin),
-        jax.jit(program, donate_argnums=0),
-        jax.jit(finish, donate_argnums=0),
+        checkpoint.distinct(begin),
+        checkpoint.distinct(program, donate_argnums=0),
+        checkpoint.distinct(finish, donate_argnums=0),
         scanned,
         -(-feed.steps // calls),
     )

@@ -118,7 +118,7 @@ class _Job(NamedTuple):
     def fingerprint(self) -> str:
         """A hash of the program, the teacher's variables and the inputs."""
         given = self.variables, self.rows(0, self.batch_size)
-        lowered = jax.jit(self.outputs).lower(*given)
+        lowered = checkpoint.distinct(self.outputs).lower(*given)
         return checkpoint.fingerprint([lowered], self.variables, self.inputs)
 
     def outputs(self, variables: Variables, batch: Batch) -> Outputs:

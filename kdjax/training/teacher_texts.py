@@ -60,7 +60,7 @@ def stored(
     # Parts of equal length compile once: the last one has some prompts again.
     rows = np.resize(np.arange(count), (-(-count // size), size))
 
-    @jax.jit
+    @checkpoint.distinct
     def program(params: Any, prompts: Any, mask: Any, key: jax.Array) -> Batch:
         return continued(prompts, mask, write(params, prompts, mask, key))
 
