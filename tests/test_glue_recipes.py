@@ -67,8 +67,8 @@ def test_all_arms_have_the_same_epochs_but_the_control(name, sentences):
     usual = "layers" if name == WIDE else "minilm"
     expected = [("hinton", usual), ("long", usual)]
     own_words = ["alone", "alone_reworded"]
-    arms_last = ("pkd_last_untrained", *own_words)
-    expected += [(arm, usual) for arm in (*terms.ALL, *arms_last)]
+    arms_last = ("pkd_skip_untrained", *own_words)
+    expected += [(arm, usual) for arm in (*config.recipes, *arms_last)]
     assert [(a.columns["arm"], a.columns["start"]) for a in arms] == expected
     for arm in arms:
         phases = arm.training if isinstance(arm.training, list) else [arm.training]
@@ -81,10 +81,10 @@ def test_all_arms_have_the_same_epochs_but_the_control(name, sentences):
     found = {arm.columns["arm"]: arm for arm in arms}
     assert len(found["tinybert"].training) == 2 and "weight" not in found["minilm"].axes
     assert found["rkd"].axes["weight"] == [0.1, 1, 10]
-    assert found["pkd_last"].axes["temperature"] == [10]
+    assert found["pkd_skip"].axes["temperature"] == [10]
     assert found["hinton"].axes["alpha"] == [config.alpha]
     assert found["hinton"].axes["temperature"] == (1, 2, 4)
-    assert found["pkd_last_untrained"].axes == found["pkd_last"].axes
+    assert found["pkd_skip_untrained"].axes == found["pkd_skip"].axes
     assert all(found[arm].axes["alpha"] == [1] for arm in own_words)
     firsts = {n for n, arm in found.items() if isinstance(arm.training, list)}
     assert firsts == set(terms.FIRST) == {"tinybert", "minilm", "minilm_v2"}
@@ -212,7 +212,7 @@ def test_a_small_run_has_all_arms(encoder, sentences, monkeypatch):
     assert set(zip(runs["arm"], runs["start"], strict=True)) == {
         *((arm, "minilm") for arm in ("fine_tuning", "hinton", "long")),
         ("fine_tuning", "none"),
-        ("pkd_last_untrained", "minilm"),
+        ("pkd_skip_untrained", "minilm"),
         *((arm, "minilm") for arm in ("rkd", "logit_mse", "best_two")),
     }
     np.testing.assert_allclose(runs["score"], 100 * runs["test_accuracy_last"])
@@ -282,7 +282,7 @@ def test_a_command_for_a_missing_encoder_fails(capsys):
 def table():
     """Scores of two tasks, in which each recipe has a lead of its own."""
     leads = {"hinton": 1, "long": 2, "minilm": 5, "pkd_skip": 3, "rkd": 4}
-    leads |= {"best_two": 6, "pkd_last": 2, "pkd_last_untrained": 1.5}
+    leads |= {"best_two": 6, "pkd_skip_untrained": 2.5}
     rows = []
     for task, level in (("mrpc", 80), ("stsb", 70)):
         arms = {n: 0 for n in (*terms.ALL, "fine_tuning")} | leads

@@ -18,7 +18,7 @@ from kdjax.study.types import Count, Fraction, Positives
 from kdjax.training import Training, start
 from kdjax.training.teacher import live
 
-CONTROLLED: terms.Name = "pkd_last"  # also from a teacher that was never trained
+CONTROLLED: terms.Name = "pkd_skip"  # also from a teacher that was never trained
 USUAL = "minilm"  # the distillation without labels from which narrow students begin
 Start = terms.Name | Literal["none"]
 
@@ -30,7 +30,7 @@ class Config(setup.Tasks):
     recipes: tuple[terms.Name, ...] = terms.ALL
     """Recipes to try; with controls, the best two are also tried together."""
     controls: bool = False
-    """Whether to try fine-tuning for twice the epochs, PKD-Last with a teacher that was
+    """Whether to try fine-tuning for twice the epochs, PKD-Skip with a teacher that was
     never trained, and the best two recipes together."""
     wide_starts: tuple[unlabelled.Wide, ...] = (unlabelled.LAYERS,)
     """How the widest student begins: from layers of its teacher, as in recipes, or also
