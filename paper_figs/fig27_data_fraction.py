@@ -2,7 +2,9 @@
 
 The student has two layers of width 128 and begins from MiniLM's loss without labels;
 the teacher was fine-tuned with all texts. All students take the same number of steps.
-Means with 95 % intervals over {config[seeds]} seeds. Dashed: the teacher.
+With the fewest texts, some learn from the teacher's predictions alone, also of copies
+with words replaced by neighbours. Means with 95 % intervals over {config[seeds]} seeds.
+Dashed: the teacher.
 """
 
 from matplotlib.figure import Figure
@@ -15,12 +17,13 @@ from paper_figs.fig24_recipes import NAMES
 RESULTS = "data_fraction"
 MADE_BY = "experiments.glue.data_fraction"
 START = "minilm"
+ALONE = {"alone": "teacher alone", "alone_reworded": "…, words replaced"}
 
 
 def draw(name: str) -> Figure:
     runs = results.load(name)
     runs = runs[runs["start"] == START]
-    names = {"fine_tuning": "fine-tuning"} | NAMES
+    names = {"fine_tuning": "fine-tuning"} | NAMES | ALONE
     arms = [arm for arm in names if arm in set(runs["arm"])]
     fig, ax = plt.subplots(figsize=(figures.COLUMN, 2.6))
     for place, (arm, look) in enumerate(

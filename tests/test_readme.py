@@ -27,12 +27,13 @@ from experiments.cifar10 import (
     teacher_assistant,
 )
 from experiments.cifar10 import temperature_alpha as temperature_alpha_cifar10
+from experiments.glue import data_fraction
 from experiments.language import skew_stability
 from experiments.mnist import hinton, omitted_digit, temperature_alpha
 from kdjax import results
 from kdjax.study.claims import measured, verdict
 from kdjax.study.statistics import Estimate, estimate, format_mean, interval
-from paper_figs import fig23_all_images
+from paper_figs import fig23_all_images, fig24_recipes
 from paper_figs.fig16_losses import GROUPS, LOOKS
 
 ROOT = Path(__file__).parents[1]
@@ -409,6 +410,41 @@ def test_what_is_said_of_peoples_beliefs_is_so():
     farther = at_one["kl", 4.0] - at_one["hard"].item()
     assert f"At T = 1, distilled students are {farther:.2f} nats farther" in words
     assert f"From commit {results.meta('human_beliefs')['commit']}:" in words
+
+
+def of_glue(name):
+    """The page of GLUE, also as one line, and the tables of an experiment."""
+    page = (ROOT / "results/glue.md").read_text()
+    assert f"from commit {results.meta(name)['commit']}" in page
+    return page, " ".join(page.split())
+
+
+def test_what_is_said_of_shares_of_texts_is_so():
+    page, words = of_glue("data_fraction")
+    tables = data_fraction.STUDY.tables("data_fraction")
+    runs = data_fraction.at_usual(tables["runs"])
+    scores = runs.groupby(["arm", "fraction"])["score"].agg(format_mean).unstack()
+    names = {"fine_tuning": "fine-tuning", **fig24_recipes.NAMES}
+    names |= {"alone": "the teacher alone"}
+    names |= {"alone_reworded": "the teacher alone, words replaced"}
+    for arm, each in scores.fillna("").iterrows():
+        assert f"| {names[arm]} | {' | '.join(each)} |".replace("  ", " ") in page
+    means = runs.groupby(["arm", "fraction"])["score"].mean().unstack()
+    recipes = means.loc[["logit_mse", "pkd_last", "minilm", "similarity"]]
+    assert (recipes < means.loc["hinton"]).all(axis=None)
+    assert (means.loc["similarity"] < means.loc["fine_tuning"]).all()
+    gains = [estimate(data_fraction.gain(runs, share)) for share in (0.01, 0.1, 1.0)]
+    says = (
+        "adds {} points to fine-tuning with 1 % of the texts, {} with 10 %, and nothing"
+    )
+    assert says.format(*(in_words(gain, 1) for gain in gains[:2])) in words
+    assert gains[2].low < 0 < gains[2].high
+    for name, claim in data_fraction.STUDY.claims.items():
+        places = 2 if name == "order" else 1
+        assert in_words(found := measured(claim, tables), places) in words
+        if name == "reworded":
+            both = in_words(gains[0], 1), in_words(found, 1)
+            assert "Hinton's loss adds {} points, new words {}.".format(*both) in README
 
 
 def test_what_is_said_of_the_first_run_of_recipes_is_so():

@@ -9,7 +9,7 @@ for each share. From the fewest texts, students also learn from the teacher's
 predictions alone, with and without TinyBERT's augmentation: copies of the texts with
 words replaced by neighbours.
 
-    python -m experiments.glue.data_fraction    # estimate: 90 minutes of one core
+    python -m experiments.glue.data_fraction    # 2 hours of one core
 """
 
 from dataclasses import dataclass, replace
@@ -142,7 +142,7 @@ STUDY = replace(
     config=Config,
     run=run,
     show=show,
-    cost="90 minutes of one core",
+    cost="2 hours of one core",
     quick=recipes.STUDY.quick | {"fractions": (0.5, 1.0), "copies": 1},
     claims={
         "more_with_few": Claim(
