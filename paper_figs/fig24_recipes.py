@@ -4,7 +4,7 @@ The student has every other layer of its teacher, and begins from them; all arms
 for the same number of steps, unless they say another. Marks are means of differences of
 the same seed, with 95 % intervals over {config[seeds]} seeds. Open marks: the hidden
 states of a teacher that was never trained. Dotted lines: fine-tuning for twice the
-epochs. Dashed lines: the teacher, where the axis reaches it.
+epochs. Dashed lines: the teacher. Intervals may leave the panel.
 """
 
 from matplotlib.axes import Axes
@@ -30,6 +30,7 @@ NAMES = {
     "best_two": "best two together",
 }
 SCORES = {"matthews": "Matthews", "f1": "F1", "pearson": "Pearson"}
+TASKS = {"sst2": "SST-2", "stsb": "STS-B"}
 START = "layers"
 APART = 0.2
 
@@ -53,7 +54,8 @@ def draw(name: str) -> Figure:
 def panel(ax: Axes, runs: pd.DataFrame) -> None:
     plain = runs[runs["arm"] == "fine_tuning"]
     means = figures.intervals(figures.differences(runs, plain, "score"), "arm", "score")
-    for place, arm in enumerate(NAMES):
+    arms = [arm for arm in NAMES if arm in means.index]
+    for place, arm in enumerate(arms):
         for own, aside, look in (
             (arm, 0, {"color": figures.BLUE}),
             (f"{arm}_untrained", APART, {"color": "0.4", "fillstyle": "none"}),
@@ -65,14 +67,15 @@ def panel(ax: Axes, runs: pd.DataFrame) -> None:
                 )
     ax.axvline(0, color="black", linewidth=0.8)
     ax.axvline(means.loc["long", "mean"], color="0.3", linestyle=":", linewidth=0.8)
-    limits = ax.get_xlim()
     teacher = runs["teacher_score"].iloc[0] - plain["score"].mean()
     ax.axvline(teacher, color=figures.RED, linestyle="--", linewidth=0.8)
-    ax.set_xlim(limits)
-    ax.set_yticks(range(len(NAMES)), NAMES.values())
-    ax.set_ylim(len(NAMES) - 0.5, -0.5)
+    ends = [*means["mean"], teacher]
+    ax.set_xlim(min(ends) - 2, max(ends) + 1)
+    ax.set_yticks(range(len(arms)), [NAMES[arm] for arm in arms])
+    ax.set_ylim(len(arms) - 0.5, -0.5)
     metric = SCORES.get(own := runs["metric"].iloc[0], own)
-    ax.set_title(f"{runs['task'].iloc[0].upper()} ({metric})")
+    name = TASKS.get(task := runs["task"].iloc[0], task.upper())
+    ax.set_title(f"{name} ({metric})")
     ax.set_xlabel("gain over fine-tuning\n(points)")
     ax.grid(False, axis="y")
 

@@ -28,7 +28,7 @@ def draw(name: str) -> Figure:
     found = rows.groupby(["arm", "start"])
     shown = {key: title for key, title in SHOWN.items() if key in found.groups}
     fig, axes = plt.subplots(
-        1, len(shown), figsize=(figures.PAGE, 1.9), sharey=True, squeeze=False
+        1, len(shown), figsize=(figures.PAGE, 2), sharey=True, squeeze=False
     )
     for ax, (key, title) in zip(axes[0], shown.items(), strict=True):
         weights = found.get_group(key)

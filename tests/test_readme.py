@@ -27,7 +27,7 @@ from experiments.cifar10 import (
     teacher_assistant,
 )
 from experiments.cifar10 import temperature_alpha as temperature_alpha_cifar10
-from experiments.glue import data_fraction
+from experiments.glue import data_fraction, recipes
 from experiments.language import skew_stability
 from experiments.mnist import hinton, omitted_digit, temperature_alpha
 from kdjax import results
@@ -419,6 +419,32 @@ def of_glue(name):
     return page, " ".join(page.split())
 
 
+def test_what_is_said_of_recipes_is_so():
+    page, words = of_glue("recipes")
+    tables = recipes.STUDY.tables("recipes")
+    runs = tables["runs"].set_index("seed")
+    assert not runs["test_nll_last"].duplicated().any()  # no arm has another's results
+    scores = {key: rows["score"] for key, rows in runs.groupby(["arm", "start"])}
+    names = {"fine_tuning": "fine-tuning", **fig24_recipes.NAMES}
+    names |= {"long": "fine-tuning, twice the epochs"}
+    names |= {"pkd_skip_untrained": "PKD-Skip, teacher never trained"}
+    del names["pkd_last"]
+    rows = {(arm, "layers"): name for arm, name in names.items()}
+    rows["fine_tuning", "distilbert"] = "fine-tuning, after DistilBERT's loss on words"
+    assert rows.keys() == scores.keys()
+    for key, name in rows.items():
+        gain = estimate(scores[key] - scores["fine_tuning", "layers"])
+        gain = "" if key == ("fine_tuning", "layers") else in_words(gain, 1)
+        row = f"| {name} | {format_mean(scores[key])} | {gain} |"
+        assert row.replace("|  |", "| |") in page
+    assert f"| teacher | {tables['teachers']['score'].item():.1f} | |" in page
+    for name, claim in recipes.CLAIMS.items():
+        sign = -1 if name == "attention" else 1
+        assert in_words(measured(claim, tables), 1, sign) in words
+    worst = scores["similarity", "layers"].min()
+    assert f"is at {worst:.0f} %." in words
+
+
 def test_what_is_said_of_shares_of_texts_is_so():
     page, words = of_glue("data_fraction")
     tables = data_fraction.STUDY.tables("data_fraction")
@@ -430,8 +456,8 @@ def test_what_is_said_of_shares_of_texts_is_so():
     for arm, each in scores.fillna("").iterrows():
         assert f"| {names[arm]} | {' | '.join(each)} |".replace("  ", " ") in page
     means = runs.groupby(["arm", "fraction"])["score"].mean().unstack()
-    recipes = means.loc[["logit_mse", "pkd_last", "minilm", "similarity"]]
-    assert (recipes < means.loc["hinton"]).all(axis=None)
+    others = means.loc[["logit_mse", "pkd_last", "minilm", "similarity"]]
+    assert (others < means.loc["hinton"]).all(axis=None)
     assert (means.loc["similarity"] < means.loc["fine_tuning"]).all()
     gains = [estimate(data_fraction.gain(runs, share)) for share in (0.01, 0.1, 1.0)]
     says = (

@@ -19,7 +19,7 @@ was never trained. The best recipes of two kinds on the held-out texts are then 
 together. Scores are GLUE's metrics on its validation split, which is never used for
 selection.
 
-    python -m experiments.glue.recipes    # estimate: 2 hours of one core
+    python -m experiments.glue.recipes    # 2 hours of one core
 """
 
 from dataclasses import asdict, dataclass
