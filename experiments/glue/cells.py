@@ -40,7 +40,7 @@ class Config(setup.Tasks):
     begin from minilm. Not for the widest student."""
     learning_rates: Positives = (5e-4, 1e-3, 2e-3)
     """Peak learning rates (AdamW, cosine decay) to select from, of narrow students."""
-    wide_rates: Positives = (1e-4, 2e-4, 4e-4)
+    wide_rates: Positives = (5e-5, 1e-4, 2e-4)
     """The same, of the widest student."""
     factors: Positives = (0.1, 1.0, 10.0)
     """Multiples of a term's usual weight to select from."""

@@ -1,12 +1,13 @@
 """How much of its teacher's score does a student keep with more steps?
 
-Two students learn two tasks of GLUE as in `experiments.glue.recipes`, by Hinton's loss.
-One has every other layer of all-MiniLM-L6-v2 and begins from them, like DistilBERT. The
-other has four narrow layers, like TinyBERT, and has learned from the pretrained teacher
-by MiniLM's loss without labels. Students train for four times as many steps as there,
-since the claims are about what they keep of a teacher that trained for up to 800.
+Two students learn two tasks of GLUE as in `experiments.glue.recipes`, by Hinton's loss
+or PKD-Skip. One has every other layer of all-MiniLM-L6-v2 and begins from them, like
+DistilBERT. The other has four narrow layers, like TinyBERT, and has learned from the
+pretrained teacher by MiniLM's loss without labels. Students train for four times as
+many steps as there, since the claims are about what they keep of a teacher that trained
+for up to 800.
 
-    python -m experiments.glue.larger_students    # estimate: 90 minutes of one core
+    python -m experiments.glue.larger_students    # estimate: 2 hours of one core
 """
 
 from dataclasses import dataclass, replace
@@ -41,10 +42,14 @@ class Config(cells.Config):
     """Tasks of GLUE, or sentences, which need no download."""
     students: tuple[Name, ...] = ("4x192", WIDE)
     """Layers and widths of the students."""
-    recipes: tuple[terms.Name, ...] = ()
+    recipes: tuple[terms.Name, ...] = ("pkd_skip",)
     """Recipes to try."""
+    factors: Positives = (1.0,)
+    """Multiples of a term's usual weight to select from."""
     temperatures: Positives = (2.0,)
     """Temperatures of Hinton's loss to select from."""
+    wide_rates: Positives = (1e-4, 2e-4, 4e-4)
+    """Peak learning rates to select from, of the widest student."""
     steps: Count = 480
     """Steps of a student's training, rounded to whole epochs."""
     seeds: Count = 3
@@ -92,7 +97,7 @@ STUDY = replace(
     name="larger_students",
     question=__doc__,
     config=Config,
-    cost="90 minutes of one core",
+    cost="2 hours of one core",
     paper={"published": PUBLISHED, "article": ARTICLE},
     quick=setup.QUICK
     | {"students": ("4x192",), "temperatures": (2.0,), "learning_rates": (5e-4,)},

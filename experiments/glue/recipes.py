@@ -39,7 +39,7 @@ from kdjax.study.claims import Claim, above
 from kdjax.study.command import main
 from kdjax.study.statistics import format_mean, strict_mean
 from kdjax.study.study import Outcome, Study, print_table
-from kdjax.study.types import Count
+from kdjax.study.types import Count, Positives
 
 ATTENTION = ("minilm", "minilm_v2")
 HIDDEN = ("pkd_skip",)
@@ -61,6 +61,8 @@ class Config(cells.Config):
     wide_starts: tuple[unlabelled.Wide, ...] = get_args(unlabelled.Wide)
     """How the widest student begins: from layers of its teacher, as in recipes, or also
     by DistilBERT's loss on masked words."""
+    wide_rates: Positives = (1e-4, 2e-4, 4e-4)
+    """Peak learning rates to select from, of the widest student."""
     seeds: Count = 3
     """Number of seeds, each with one student per setting."""
 
