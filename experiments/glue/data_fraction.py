@@ -143,7 +143,7 @@ STUDY = replace(
     run=run,
     show=show,
     cost="2 hours of one core",
-    quick=recipes.STUDY.quick | {"fractions": (0.5, 1.0), "copies": 1},
+    quick=recipes.STUDY.quick | {"fractions": (0.5, 1.0), "copies": 0},
     claims={
         "more_with_few": Claim(
             "Distillation helps most where labels are few",
