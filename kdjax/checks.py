@@ -28,6 +28,12 @@ def count(name: str, value: Any) -> None:
         raise ValueError(f"{name} is {value!r}, but takes a positive integer")
 
 
+def optional_count(name: str, value: Any) -> None:
+    """As `count`, but ``value`` may also be None."""
+    if value is not None:
+        count(name, value)
+
+
 def seeds(values: Any) -> list[int]:
     """The seeds as ints.
 

@@ -108,10 +108,8 @@ def sweep(
     trainings = [trainings] if isinstance(trainings, Training) else list(trainings)
     datas = [data] * len(trainings) if isinstance(data, Data) else list(data)
     seeds = checks.seeds(seeds)
-    optional = {"runs_per_program": runs_per_program}
-    for label, value in (optional | {"checkpoint_steps": checkpoint_steps}).items():
-        if value is not None:
-            checks.count(label, value)
+    checks.optional_count("runs_per_program", runs_per_program)
+    checks.optional_count("checkpoint_steps", checkpoint_steps)
     columns = checks.columns(dict(columns), trainings)
     datas = checks.prepared(trainings, columns, datas, fixed)
     patient = devices is None and jax.default_backend() == "cpu"

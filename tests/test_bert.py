@@ -132,6 +132,19 @@ def test_words_and_classes_have_the_same_parameters():
     assert of_text.apply(variables, rows)[0].logits.shape == (2, 2)
 
 
+def test_padding_may_be_outside_the_vocabulary():
+    rows = given("classes")[0]
+    other = np.where(rows["mask"] != 0, rows["tokens"], 10_000)
+    assert (other != rows["tokens"]).any()
+    model = models.bert(SHAPE)
+    variables = model.init(jax.random.key(0), rows)
+    same, found = (
+        model.apply(variables, {**rows, "tokens": tokens})[0].logits
+        for tokens in (rows["tokens"], other)
+    )
+    np.testing.assert_array_equal(found, same)
+
+
 @needs_minilm
 def test_every_other_layer_begins_a_student():
     encoder = hugging_face.load(MINILM)

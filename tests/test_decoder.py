@@ -239,7 +239,7 @@ def test_a_decoder_of_neighbours_is_saved_in_halves(biases, tmp_path):
 
 def test_what_cannot_be_saved_is_named(tmp_path):
     loaded = hugging_face_decoders.load(STORED / "llama")
-    with pytest.raises(ValueError, match="not fit the shape: layers.up, norm$"):
+    with pytest.raises(ValueError, match="not fit the shape: layers/up, norm$"):
         layers = dict(loaded.params["layers"])
         layers["up"] = layers["up"][:1]
         some = {n: a for n, a in loaded.params.items() if n != "norm"}

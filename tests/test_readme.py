@@ -470,7 +470,10 @@ def test_what_is_said_of_shares_of_texts_is_so():
         assert in_words(found := measured(claim, tables), places) in words
         if name == "reworded":
             both = in_words(gains[0], 1), in_words(found, 1)
-            assert "Hinton's loss adds {} points, new words {}.".format(*both) in README
+            assert (
+                "Hinton's loss adds {} points, replaced words {}.".format(*both)
+                in README
+            )
 
 
 def test_what_is_said_of_the_first_run_of_recipes_is_so():

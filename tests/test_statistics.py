@@ -12,6 +12,7 @@ from kdjax.study.statistics import (
     estimate,
     format_estimate,
     interval,
+    magnitude,
     ratio,
 )
 
@@ -31,6 +32,15 @@ def test_an_estimate_is_a_mean_and_its_interval():
     assert found.value == 2
     assert found.high - 2 == pytest.approx(4.302653 / np.sqrt(3))
     assert 2 - found.low == pytest.approx(found.high - 2)
+
+
+def test_a_magnitude_is_a_distance_from_zero():
+    values = np.array([1.0, 2.0, 3.0])
+    value, low, high = estimate(values + 9)
+    assert magnitude(values + 9) == magnitude(-values - 9) == (value, low, high)
+    value, low, high = estimate(values - 3)
+    assert low < 0 < high and magnitude(values - 3) == (-value, 0, -low)
+    assert np.isnan(magnitude([1.0, np.nan, 2.0])).all()
 
 
 def test_intervals_hold_the_mean_as_often_as_they_say():

@@ -156,6 +156,20 @@ def test_a_teacher_is_no_constant_of_its_program(tmp_path, monkeypatch):
     assert texts and all("@main(%arg0: tensor<12x3xf32>" in text for text in texts)
 
 
+def test_teachers_that_read_other_arrays_have_files_of_their_own(tmp_path):
+    def found(name):
+        class Reads(Linear):
+            @staticmethod
+            def apply(variables, batch, key=None):
+                return Outputs(batch[name] @ variables["params"]), {}
+
+        arrays = {n: np.full((5, 12), v, np.float32) for n, v in (("a", 1), ("b", 2))}
+        data, _ = store_on_disk(Reads, VARIABLES, Data(arrays), directory=tmp_path)
+        return data.train["teacher"].logits
+
+    np.testing.assert_allclose(2 * found("a"), found("b"), rtol=1e-2)
+
+
 def test_facts_are_of_each_token_and_tell_nan(tmp_path):
     class Tokens(Linear):
         @staticmethod

@@ -247,10 +247,11 @@ def test_a_network_learns_the_same_from_a_longer_bucket(words):
 
 
 def test_a_label_outside_of_the_example_is_refused(words):
-    label = words["label"].copy()
-    label[np.argmin(words["mask"].sum(1))] = 7
+    label, lengths = words["label"].copy(), [8, 20]
+    example = data.bucketed(words, 8, lengths=lengths).example["index"]
+    label[np.setdiff1d(np.arange(len(label)), example)[0]] = 7
     with pytest.raises(ValueError, match=r"train labels are in \[0, 7\], but a model"):
-        trained({**words, "label": label}, [8, 20])
+        trained({**words, "label": label}, lengths, validation=words)
 
 
 def test_other_texts_or_buckets_are_trained_anew(words, tmp_path):

@@ -3,7 +3,7 @@
 An encoder with every other layer of all-MiniLM-L6-v2 learns SST-2 from the whole one,
 fine-tuned for the task. It begins from these layers, like DistilBERT. Other tasks can
 be chosen; on CoLA and RTE, even fully pretrained, networks of this size are near chance
-(Turc et al. 2019), and texts of the others take two to three times as long. In a first
+(Turc et al. 2019), and texts of the others take up to three times as long. In a first
 run (results/recipes_first_run), students of two layers of width 128, drawn at random,
 were at chance after twice as many steps, which began from TinyBERT's loss without
 labels. That run decides no claim; narrow students have their own experiments.

@@ -68,7 +68,8 @@ def _arrays(name: str, split: Any) -> Any:
 
 def check_padding(name: str, mask: Any) -> None:
     """Raises ValueError if a mask ``[N, L]`` has padding before a token."""
-    if (np.diff(np.asarray(mask) != 0, axis=1) & (np.asarray(mask)[:, 1:] != 0)).any():
+    there = np.asarray(mask) != 0
+    if (there[:, 1:] > there[:, :-1]).any():
         raise ValueError(f"{name} has padding before a token, but takes it at the end")
 
 

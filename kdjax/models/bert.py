@@ -127,9 +127,8 @@ class _Encoder(nn.Module):
         embed = partial(nn.Embed, features=shape.width, embedding_init=_INITIAL)
         words = embed(shape.vocabulary, name="words")
         positions = jnp.arange(shape.first_position, shape.first_position + length)
-        tokens = jnp.where(
-            mask != 0, tokens, 0
-        )  # padding may be outside the vocabulary
+        # Padding may be outside the vocabulary.
+        tokens = jnp.where(mask != 0, tokens, 0)
         x = words(tokens) + embed(shape.positions, name="positions")(positions)[None]
         if shape.segments:
             x = x + embed(shape.segments, name="segments")(segments)

@@ -9,13 +9,14 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from flax.traverse_util import flatten_dict
+from flax.traverse_util import flatten_dict, unflatten_dict
 import jax
 import numpy as np
 
 from kdjax import files
 from kdjax.models.bert import Shape, bert
 
+Sizes = dict[tuple[str, ...], tuple[int, ...]]  # of parameters, by path
 WEIGHTS, CONFIG, TOKENIZER = "model.safetensors", "config.json", "tokenizer.json"
 _OLD = {"gamma": "weight", "beta": "bias"}  # of layer normalisation
 _LAYERS = {  # of a layer, where the two forms differ
@@ -112,16 +113,12 @@ def save(
     folder, shape, tensors = Path(folder), trained.shape, {}
     if shape.buckets or shape.first_position or not shape.segments:
         raise ValueError("shape is not BERT's, the only form that can be saved")
-    classes = len(trained.params.get("classifier", {}).get("bias", "01"))
-    example = dict.fromkeys(("tokens", "mask", "segments"), np.zeros((1, 1), np.int32))
-    own = jax.eval_shape(bert(shape, classes=classes).init, jax.random.key(0), example)
-    both: Any = [flatten_dict(t, sep="/") for t in (trained.params, own["params"])]
-    has, takes = ({n: np.shape(a) for n, a in each.items()} for each in both)
-    if wrong := sorted(n for n in {**has, **takes} if has.get(n) != takes.get(n)):
-        raise ValueError(f"the parameters do not fit the shape: {', '.join(wrong)}")
+    leaves: Any = flatten_dict(trained.params)
+    classes = len(leaves.get(("classifier", "bias"), (0, 1)))
+    check_parameters(trained.params, _sizes(shape, classes))
     for where, names in _names(shape, "bert"):
-        leaf = _at(trained.params, where)
-        for name, part in zip(names, np.split(leaf, len(names), -1), strict=True):
+        parts = np.split(leaves[where], len(names), -1)
+        for name, part in zip(names, parts, strict=True):
             head = name.startswith(("cls.", "classifier."))
             turned = part.T if where[-1] == "kernel" else part
             tensors[name if head else f"bert.{name}"] = np.ascontiguousarray(turned)
@@ -142,6 +139,23 @@ def save(
         }
         with files.atomic(folder / "tokenizer_config.json") as path:
             path.write_text(json.dumps(settings) + "\n")
+
+
+def check_parameters(params: Any, sizes: Sizes) -> None:
+    """Raises ValueError naming the parameters that are not of these sizes."""
+    leaves: Any = flatten_dict(params)
+    has = {where: np.shape(leaf) for where, leaf in leaves.items()}
+    if wrong := sorted(w for w in {**has, **sizes} if has.get(w) != sizes.get(w)):
+        names = ", ".join("/".join(where) for where in wrong)
+        raise ValueError(f"the parameters do not fit the shape: {names}")
+
+
+def _sizes(shape: Shape, classes: int) -> Sizes:
+    """The sizes of an encoder's parameters, by path."""
+    row = dict.fromkeys(("tokens", "mask", "segments"), np.zeros((1, 2), np.int32))
+    drawn = jax.eval_shape(bert(shape, classes=classes).init, jax.random.key(0), row)
+    leaves: Any = flatten_dict(drawn["params"])
+    return {where: leaf.shape for where, leaf in leaves.items()}
 
 
 def with_layers(encoder: Pretrained, layers: tuple[int, ...]) -> Pretrained:
@@ -263,10 +277,8 @@ def _names(shape: Shape, kind: str) -> Iterator[tuple[tuple[str, ...], list[str]
 def _placed(tensors: dict, shape: Shape, kind: str) -> tuple[dict, list[str]]:
     """The tensors as our parameters, and in words what is wrong with them."""
     classes = len(tensors.get("classifier.weight", (0, 1)))
-    row = {n: np.zeros((1, 2), np.int32) for n in ("tokens", "mask", "segments")}
-    init = bert(shape, classes=classes).init
-    expected = jax.eval_shape(init, jax.random.key(0), row)["params"]
-    params: dict[str, Any] = {}
+    expected = _sizes(shape, classes)
+    leaves: dict[tuple[str, ...], np.ndarray] = {}
     wrong, known = [], set()
     for where, names in _names(shape, kind):
         known.update(names)
@@ -274,7 +286,7 @@ def _placed(tensors: dict, shape: Shape, kind: str) -> tuple[dict, list[str]]:
         if where[0] in _HEADS and not there:
             continue
         wrong += [f"{name} is missing" for name in names if name not in there]
-        sizes = _at(expected, where).shape
+        sizes = expected[where]
         sizes = (*sizes[:-1], sizes[-1] // len(names))
         sizes = sizes[::-1] if where[-1] == "kernel" else sizes
         bad = [name for name in there if tensors[name].shape != sizes]
@@ -282,19 +294,6 @@ def _placed(tensors: dict, shape: Shape, kind: str) -> tuple[dict, list[str]]:
         if not bad and len(there) == len(names):
             joined = np.concatenate([tensors[name] for name in names])
             leaf = joined.T if where[-1] == "kernel" else joined
-            _put(params, where, np.asarray(leaf, np.float32))
+            leaves[where] = np.asarray(leaf, np.float32)
     others = sorted(n for n in tensors.keys() - known if not n.startswith(_IGNORED))
-    return params, wrong + [f"{name} has no place" for name in others]
-
-
-def _put(tree: dict, where: tuple[str, ...], leaf: np.ndarray) -> None:
-    for key in where[:-1]:
-        tree = tree.setdefault(key, {})
-    tree[where[-1]] = leaf
-
-
-def _at(tree: Any, where: tuple[str, ...]) -> Any:
-    """The leaf at a path, or None."""
-    for key in where:
-        tree = tree.get(key) if tree is not None else None
-    return tree
+    return unflatten_dict(leaves), wrong + [f"{name} has no place" for name in others]

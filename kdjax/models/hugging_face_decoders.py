@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-import jax
+from flax.traverse_util import flatten_dict
 import numpy as np
 
 from kdjax import files
@@ -19,6 +19,7 @@ from kdjax.models.hugging_face import (
     WEIGHTS,
     InvalidCheckpoint,
     check_config,
+    check_parameters,
 )
 
 INDEX = "model.safetensors.index.json"  # of weights in several files
@@ -97,16 +98,16 @@ def save(
     """
     from safetensors.numpy import save_file
 
-    has, takes = (_named(tree, np.shape) for tree in (model.params, sizes(model.shape)))
-    if wrong := sorted(n for n in {**has, **takes} if has.get(n) != takes.get(n)):
-        raise ValueError(f"the parameters do not fit the shape: {', '.join(wrong)}")
+    takes: Any = flatten_dict(sizes(model.shape))
+    check_parameters(model.params, takes)
     text = tokenizer
     if isinstance(tokenizer, str | Path):
         text = Path(tokenizer).read_text("utf-8")
     elif tokenizer is not None:
         text = tokenizer.to_str()
     shape, tensors = model.shape, {}
-    for name, array in _named(_in_halves(model), np.asarray).items():
+    leaves: Any = flatten_dict(_in_halves(model), sep=".")
+    for name, array in leaves.items():
         if name.startswith("layers."):
             parts = {_NAMES[name].format(i): each for i, each in enumerate(array)}
         else:
@@ -124,16 +125,6 @@ def save(
     for name, content in written.items():
         with files.atomic(folder / name) as path:
             path.write_text(content, "utf-8")
-
-
-def _named(params: Any, read: Any) -> dict[str, Any]:
-    """What is read of each parameter, by names such as ``layers.query``."""
-    leaves = jax.tree_util.tree_leaves_with_path(
-        params, is_leaf=lambda leaf: isinstance(leaf, tuple)
-    )
-    names = (".".join(str(key.key) for key in path) for path, _ in leaves)
-    shapes = (leaf if isinstance(leaf, tuple) else read(leaf) for _, leaf in leaves)
-    return dict(zip(names, shapes, strict=True))
 
 
 def _in_halves(model: LanguageModel) -> Any:

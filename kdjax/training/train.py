@@ -74,8 +74,7 @@ def train(
     """
     trainings = [trainings] if isinstance(trainings, Training) else list(trainings)
     datas = [data] * len(trainings) if isinstance(data, Data) else list(data)
-    if checkpoint_steps is not None:
-        checks.count("checkpoint_steps", checkpoint_steps)
+    checks.optional_count("checkpoint_steps", checkpoint_steps)
     columns = checks.columns({n: [v] for n, v in hyperparameters.items()}, trainings)
     datas = checks.prepared(trainings, columns, datas, fixed)
     hyperparameters = {n: column[0] for n, column in columns.items()}
