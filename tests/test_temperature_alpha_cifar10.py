@@ -207,12 +207,14 @@ def test_a_run_that_diverged_is_averaged_over_by_no_claim(arm):
     runs.loc[gone, [ERRORS, SCORE]] = np.nan
     _, verdicts = decided(runs, runs)
     unknown = {name for name, each in verdicts.items() if each == "not evaluated"}
-    shares = {"dark_knowledge_dkpp", "dark_knowledge_dkpp_alike"}
+    of_dkpp, of_even = (
+        {f"dark_knowledge_{name}", f"dark_knowledge_{name}_alike"}
+        for name in ("dkpp", "even")
+    )
     on_hinton = {"usual", "typical_alpha"}
-    if arm == "hinton":
-        assert unknown == on_hinton
-    else:
-        assert shares <= unknown and ("typical_alpha" in unknown) == (arm == "hard")
+    both = of_dkpp | of_even
+    expected = {"hard": both, "whole": both, "hinton": on_hinton, "dkpp": of_dkpp}
+    assert unknown == expected[arm]
 
 
 def test_shares_are_of_all_images_and_of_two_classes():

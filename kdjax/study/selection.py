@@ -106,13 +106,14 @@ def best_by_others(judged: np.ndarray, errors: np.ndarray) -> np.ndarray:
 
     Args:
       judged: Values ``[..., candidates, seeds]``, of at least two seeds.
-      errors: Validation errors of the same shape.
+      errors: Validation errors of the same shape. A candidate with NaN for any seed is
+        selected only if there is no other.
 
     Returns:
       Selected values ``[..., seeds]``.
     """
     others = errors.sum(-1, keepdims=True) - errors
-    others = np.where(np.isnan(others), np.inf, others)  # a failed one is not the best
+    others = np.where(np.isnan(others), np.inf, others)
     chosen = others.argmin(-2, keepdims=True)
     return np.take_along_axis(judged, chosen, -2)[..., 0, :]
 
