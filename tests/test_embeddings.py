@@ -160,6 +160,18 @@ def test_a_student_may_keep_its_map():
     np.testing.assert_allclose(found.features[0], expected, rtol=1e-5)
 
 
+def test_a_mapped_embedding_begins_about_as_long_as_the_teachers():
+    """Students that had to learn the length gave all sentences the same embedding."""
+    way = embedding_losses.ways(16)["mse"]
+    student, teacher = outputs(unit(64, 8)), outputs(unit(64, 128))
+    variables = way.projector.init(jax.random.key(0), student, teacher)
+    both, _ = way.projector.apply(variables, student, teacher, {}, None)
+    values = way.objective(*both, {})
+    assert values.shape == (64,)
+    # The squared distance of random embeddings is two.
+    np.testing.assert_allclose(values.mean(), 2, rtol=0.3)
+
+
 def test_neighbours_see_similarities_alone_and_not_the_sentence_itself():
     teacher, student = unit(6, 4), unit(6, 3)
     turned = teacher @ np.linalg.qr(RNG.normal(size=(4, 4)))[0].astype(np.float32)

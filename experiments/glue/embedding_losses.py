@@ -78,6 +78,18 @@ def pairwise(loss: Callable, weight: float = 1.0) -> Callable:
     return objective
 
 
+def squared(student: Outputs, teacher: Outputs, batch: Batch) -> jax.Array:
+    """Squared distance between embeddings: hints, summed over the width.
+
+    The map makes an embedding of length one longer, by the root of how much wider it
+    becomes. Students that had to learn the length gave all sentences the same embedding
+    (two layers of 32, 312 steps, learning rates from 1e-3 to 1.6e-2).
+    """
+    width = teacher.features[0].shape[-1]
+    length = (student.logits.shape[-1] / width) ** 0.5
+    return width * losses.hint(length * student.features[0], teacher.features[0])
+
+
 def reduced(student: Outputs, teacher: Outputs, batch: Batch) -> jax.Array:
     """Cosine distance to the teacher's embedding in the student's width."""
     return losses.cosine_distance(student.features[0], teacher.features[1])
@@ -106,7 +118,7 @@ def ways(examples: int) -> dict[Name, Way]:
     cosine = pairwise(losses.cosine_distance)
     return {
         "none": Way(told_apart),
-        "mse": Way(pairwise(losses.hint), linear),
+        "mse": Way(squared, linear),
         "cosine": Way(cosine, linear),
         "reduced": Way(reduced),
         "kept": Way(cosine),

@@ -80,7 +80,7 @@ class Config(Checked):
     """Teachers to try, with two layers at the last width."""
     learning_rates: Positives = (1e-3, 4e-3, 1.6e-2)
     """Peak learning rates (AdamW, cosine decay) to select from."""
-    temperatures: Positives = (0.02, 0.05, 0.1)
+    temperatures: Positives = (0.05, 0.2)
     """Temperatures of neighbours to select from."""
     corpus: tuple[setup.Name, ...] = (
         *("cola", "sst2", "mrpc", "rte", "stsb", "mnli_9k", "qqp_9k"),
