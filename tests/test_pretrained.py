@@ -24,6 +24,7 @@ CONFIG = replace(
     length=64,
     prompt=60,
     parts=1,
+    ways=pretrained.Config().ways,
     temperatures=(1.0, 8.0),
 )
 ASKED = Instructions(["tin", "a tale", "it"], ["in a tin", None, "is it"])

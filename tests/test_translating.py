@@ -158,3 +158,6 @@ def test_claims_compare_what_they_say():
     for name, value in expected.items():
         found = claims.measured(translation.CLAIMS[name], {"runs": runs})
         assert found.value == pytest.approx(value), name
+        poor = runs.assign(bleu_greedy=runs["bleu_greedy"] / 4)  # 7.75 for the true
+        found = claims.measured(translation.CLAIMS[name], {"runs": poor})
+        assert np.isnan(found.value), name

@@ -19,7 +19,7 @@ from kdjax.study.types import Count, Positive, Positives
 from kdjax.training import Training, optimizers, teacher_texts, train
 
 END, TOKEN = 0, "<end>"  # after a sentence, and after its translation
-BATCH_SIZE = 64
+BATCH_SIZE = 32
 BEAMS = 5
 PADDING = 0.1  # the largest share of an epoch's places
 adamw = partial(optimizers.adamw, warmup=0.1, weight_decay=0.01)
@@ -28,7 +28,7 @@ MLE = objectives.on_tokens(losses.cross_entropy)
 
 @dataclass(frozen=True)
 class Config(types.Config):
-    vocabulary: Count = 4096
+    vocabulary: Count = 2048
     """Number of byte pairs, of both languages."""
     train: Count = 29_000
     """Number of training pairs."""
@@ -38,22 +38,22 @@ class Config(types.Config):
     """Tokens of a pair; longer ones are left out of the training texts."""
     teacher_layers: Count = 4
     """Layers of the teacher."""
-    teacher_width: Count = 256
+    teacher_width: Count = 128
     """Width of the teacher."""
-    teacher_epochs: Count = 8
+    teacher_epochs: Count = 6
     """Epochs of the teacher's training, of which the best is selected."""
-    teacher_rate: Positive = 1e-3
+    teacher_rate: Positive = 2e-3
     """Peak learning rate of the teacher (AdamW)."""
     layers: Count = 2
     """Layers of the student."""
-    width: Count = 128
+    width: Count = 64
     """Width of the student."""
-    epochs: Count = 4
+    epochs: Count = 2
     """Epochs of a student's training."""
-    learning_rates: Positives = (2e-3, 4e-3, 8e-3)
+    learning_rates: Positives = (4e-3, 8e-3, 1.6e-2)
     """Peak learning rates of students (AdamW) to select from, by likelihood of the
     validation pairs."""
-    seeds: Count = 4
+    seeds: Count = 3
     """Number of seeds, each with one student per method."""
 
 
