@@ -30,7 +30,7 @@ GROUPS = {
         "pkt": "PKT",
         "cka": "CKA",
         "neighbours": "neighbours (KL)",
-        "crd": "CRD",
+        "info_nce": "InfoNCE",
     },
 }
 SCORES = {

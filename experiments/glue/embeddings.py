@@ -4,8 +4,8 @@ Small encoders learn the embeddings of a pretrained one, all-MiniLM-L6-v2 or the
 all-mpnet-base-v2, from sentences without labels. Losses on points compare the two
 embeddings of each sentence: after a linear map to the teacher's width, or with the
 teacher's embeddings reduced to the student's width by a singular value decomposition.
-Losses on relations compare similarities or distances within a batch, or push other
-sentences away (CRD), and so take any width.
+Losses on relations compare similarities or distances within a batch, or ask which of
+the teacher's embeddings is that of the sentence (InfoNCE, after a linear map).
 
 Controls are students that have not learned anything; students without a teacher, which
 learn to tell their sentences apart under dropout (SimCSE); the losses with a teacher
@@ -37,10 +37,10 @@ from experiments.glue.embedding_losses import (
     ALL,
     POINTS,
     RELATIONS,
+    WAYS,
     Name,
     mapped,
     twice,
-    ways,
 )
 from experiments.glue.embedding_teachers import (
     Teacher,
@@ -150,7 +150,6 @@ def cells(config: Config) -> Iterator[Cell]:
 
 def arms(config: Config, cell: Cell, data: Data, shape: Shape) -> Iterator[Arm]:
     """Students of each loss."""
-    every = ways(len(data.train["tokens"]))
     encoder = models.bert(shape, classes=1, dropout=0.1)
     judge = partial(selection.largest, score="validation_pearson_last")
     lengths = setup.buckets(data.train, MIXED)
@@ -166,11 +165,11 @@ def arms(config: Config, cell: Cell, data: Data, shape: Shape) -> Iterator[Arm]:
             axes["temperature"] = config.temperatures
         training = Training(
             network,
-            every[name].objective,
+            WAYS[name].objective,
             config.epochs,
             config.batch_size,
             optimizer=setup.adamw,
-            projector=every[name].projector,
+            projector=WAYS[name].projector,
             measures=(sentences.pearson(),),
             select=None,
             measure_epochs=config.epochs,
