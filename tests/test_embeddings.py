@@ -253,8 +253,8 @@ def test_gradients_are_far_above_the_epsilon_of_adam(name):
 def test_students_are_by_width_by_layers_and_by_teacher():
     config = embeddings.Config()
     found = [each[:3] for each in embeddings.cells(config)]
-    expected = [("minilm", 2, 32), ("minilm", 2, 128), ("minilm", 1, 128)]
-    expected += [("minilm", 3, 128), ("mpnet", 2, 128), ("untrained", 2, 128)]
+    expected = [("minilm", 2, 32), ("minilm", 2, 64), ("minilm", 1, 64)]
+    expected += [("minilm", 3, 64), ("mpnet", 2, 64), ("untrained", 2, 64)]
     assert found == expected
     for each in embeddings.cells(config):
         usual = each[:2] == ("minilm", 2)
@@ -295,12 +295,12 @@ def table():
     """Points that each loss adds, more on narrow students."""
     leads = {"none": -5, "reduced": 2, "mse": 1, "pkt": 4, "info_nce": 3, "kept": 9}
     rows = []
-    cells = itertools.product((32, 128), embeddings.ALL, range(3))
+    cells = itertools.product((32, 64), embeddings.ALL, range(3))
     for width, arm, seed in cells:
         score = 60 + leads.get(arm, 0) * (2 if width == 32 else 1) + 0.1 * seed
         row = {"teacher": "minilm", "layers": 2, "width": width, "arm": arm}
         rows.append(row | {"seed": seed, "score": score})
-    more = [row | {"layers": 3, "score": 0} for row in rows if row["width"] == 128]
+    more = [row | {"layers": 3, "score": 0} for row in rows if row["width"] == 64]
     found = pd.DataFrame([*rows, *more])
     scores = ("spearman", "recall1_mrpc", "recall1_qqp_9k", "validation_pearson_last")
     return found.assign(**{name: found["score"] for name in scores})
