@@ -92,7 +92,8 @@ def sweep(
       executor: An object with ``submit``, to train units in other processes or on other
         machines with access to ``directory``. All parts of the trainings must then be
         picklable: module-level functions, and `functools.partial` of them.
-      directory: For checkpoints and finished units; ``sweeps`` in the cache by default.
+      directory: Folder of checkpoints and finished units; ``sweeps`` in the cache by
+        default.
       checkpoint_seconds: Time between checkpoints.
       checkpoint_steps: If given, the number of steps between checkpoints instead.
 

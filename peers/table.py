@@ -197,7 +197,7 @@ def loss_rows() -> str:
         module = import_module(f"kdjax.losses.{name}")
         lines += [
             f"\n## [{name}]({name}.py)\n\n{summary(inspect.getdoc(module))}\n",
-            "| loss | description | formula | source | also in |",
+            "| function | description | formula | source | also in |",
             "|---|---|---|---|---|",
         ]
         for loss, function in inspect.getmembers(module, inspect.isfunction):

@@ -113,7 +113,7 @@ def packed(
 
     Args:
       tokenizer: A ``tokenizer.json``, or a Tokenizer of the package tokenizers.
-      texts: In their order; what is left of them after the last whole row is dropped.
+      texts: Texts in their order; what is left after the last whole row is dropped.
       length: Number of tokens of a row.
       end: The token after each text, such as ``<|endoftext|>``.
       vocabulary: Number of rows of the table of embeddings, if it is to be checked.

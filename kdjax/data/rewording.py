@@ -73,7 +73,7 @@ def with_copies(
       near: Words that may replace a token.
       copies: Number of copies.
       share: Probability that a word is replaced; 0.4 in TinyBERT.
-      seed: Of the replacements.
+      seed: Seed of the replacements.
 
     Raises:
       ValueError: if copies is negative, or share is not in [0, 1].

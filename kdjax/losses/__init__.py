@@ -3,7 +3,7 @@
 ``README.md`` lists them with formulas, sources and the other systems that have them.
 """
 
-# Families of divergences that run from reverse to forward KL.
+# Alpha and Rényi divergences, which are forward KL at 1.
 from kdjax.losses.alpha_and_renyi import alpha_divergence as alpha_divergence
 from kdjax.losses.alpha_and_renyi import renyi_divergence as renyi_divergence
 

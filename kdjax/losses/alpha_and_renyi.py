@@ -1,4 +1,4 @@
-r"""Families of divergences that run from reverse to forward KL.
+r"""Alpha and Rényi divergences, which are forward KL at 1.
 
 For masked classes and logits of ``-inf`` see `kdjax.losses.divergences`.
 """
@@ -94,7 +94,7 @@ def renyi_divergence(
     alpha: Fraction = 0.5,
     class_mask: Array | None = None,
 ) -> Array:
-    r"""Rényi's divergence: twice Bhattacharyya's distance at 1/2, `forward_kl` at 1.
+    r"""Rényi divergence: twice the Bhattacharyya distance at 1/2, `forward_kl` at 1.
 
     .. math:: \frac{1}{\alpha - 1} \log \sum_c p_c^\alpha q_c^{1 - \alpha}
 

@@ -23,7 +23,7 @@ def _attention_maps(student: Array, teacher: Array, power: float) -> list[Array]
 
 
 def attention_transfer(student: Array, teacher: Array, *, power: float = 2) -> Array:
-    r"""Attention transfer as in the authors' code: mean square between attention maps.
+    r"""Attention transfer as in the authors' code: mean squared difference of maps.
 
     .. math:: \frac1{HW} \left\| \frac{a_s}{\|a_s\|} - \frac{a_t}{\|a_t\|} \right\|^2,
               \quad a = \sum_c |A_c|^p
@@ -83,7 +83,7 @@ def fsp(
     teacher_first: Array,
     teacher_second: Array,
 ) -> Array:
-    r"""Flow of solution procedure (FSP): mean square between two layers' Gram matrices.
+    r"""Flow of solution procedure (FSP): mean squared difference of Gram matrices.
 
     If a layer is passed twice, they are the Gram matrices of style transfer.
 
@@ -193,7 +193,7 @@ def inter_channel_correlation(student: Array, teacher: Array) -> Array:
 def hierarchical_context(
     student: Array, teacher: Array, *, sizes: tuple[int, ...] = (4, 2, 1)
 ) -> Array:
-    r"""Knowledge review's loss: mean squares of maps pooled to several sizes.
+    r"""Knowledge review: mean squared differences of maps pooled to several sizes.
 
     .. math:: \frac{\sum_i 2^{-i} \, \mathrm{MSE}(P_i(s), P_i(t))}{\sum_i 2^{-i}}
 

@@ -200,7 +200,7 @@ def centered_logit_mse(
 
 
 def standardize(logits: Array, *, class_mask: Array | None = None) -> Array:
-    r"""Logit standardisation: logits minus their mean, over their deviation.
+    r"""Logit standardisation: logits minus their mean, over their standard deviation.
 
     .. math:: \frac{z - \bar z}{\sigma(z) + 10^{-7}}, \quad
               \sigma^2 = \frac{\sum_c (z_c - \bar z)^2}{C - 1}

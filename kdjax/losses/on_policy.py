@@ -216,7 +216,7 @@ def minillm(
 def whiten(
     values: Array, *, mask: Array | None = None, axis_name: str | None = None
 ) -> Array:
-    """Values minus their mean over all tokens of a batch, over their deviation.
+    """Values minus their mean over a batch's tokens, over their standard deviation.
 
     Args:
       values: ``[..., L]``, for instance advantages from `mean_reward_to_go`.

@@ -38,7 +38,7 @@ _EPSILON = 1e-7  # PKT's, in the code of its authors
 def rkd_distance(
     student: Array, teacher: Array, *, axis_name: str | None = None
 ) -> Array:
-    r"""RKD-D: Huber loss between pairwise distances, each over its mean.
+    r"""RKD-D: Huber loss between pairwise distances, each set divided by its mean.
 
     .. math:: \frac1B \sum_j \ell\!\left(\frac{\|s_i - s_j\|}{\mu_s},
               \frac{\|t_i - t_j\|}{\mu_t}\right)
@@ -110,7 +110,7 @@ def rkd_angle(student: Array, teacher: Array, *, axis_name: str | None = None) -
 def similarity_preserving(
     student: Array, teacher: Array, *, row_norm: int = 2, axis_name: str | None = None
 ) -> Array:
-    r"""Squared differences of both Gram matrices, whose rows have norm 1.
+    r"""Squared differences of Gram matrices with rows scaled to norm 1.
 
     .. math:: \frac1B \sum_j \left(\frac{(S S^\top)_{ij}}{\|(S S^\top)_i\|}
               - \frac{(T T^\top)_{ij}}{\|(T T^\top)_i\|}\right)^2

@@ -212,7 +212,7 @@ def eagle(
     axis_name: str | None = None,
     mask: Array | None = None,
 ) -> Array:
-    r"""EAGLE: Huber's loss of the next feature, plus KL of the next token.
+    r"""EAGLE: Huber loss of the next feature, plus KL of the next token.
 
     .. math:: w_f \overline{\ell(\hat f - f)} + w_l \overline{\mathrm{KL}(p \| q)}
 

@@ -24,15 +24,15 @@ class Shape:
     Args:
       vocabulary: Number of tokens.
       layers: Number of layers.
-      width: Of hidden states.
-      heads: Of attention; must divide the width.
+      width: Size of hidden states.
+      heads: Number of attention heads; must divide the width.
       feed_forward: Width of the hidden layer of each block.
       positions: Rows of the table of positions.
       first_position: Row of the first token; 2 in MPNet.
       segments: Number of token types, or 0 for none, as in MPNet.
-      buckets: Of relative positions, whose bias all layers add to attention; 0 for
-        none, as in BERT, and 32 in MPNet.
-      epsilon: Of layer normalisation.
+      buckets: Number of buckets of relative positions, whose bias all layers add to
+        attention; 0 for none, as in BERT, and 32 in MPNet.
+      epsilon: Added to the variance in layer normalisation.
       word_head: Whether there are parameters to predict masked words.
     """
 
@@ -79,11 +79,11 @@ def bert(
         ``[B, L, vocabulary]``; or ``"masked_words"``, those at the batch's ``places``
         ``[B, K]`` alone, ``[B, K, vocabulary]``. The last two need a ``word_head``.
         Parameters are the same, so that a training can have phases of all.
-      dropout: Of hidden states and attention, in training mode.
+      dropout: Rate of dropout of hidden states and attention, in training mode.
 
     Raises:
       ValueError: if logits is none of these, the shape has no head for words, or
-        dropout is no share.
+        dropout is out of range.
 
     References:
       Devlin et al., `BERT <https://arxiv.org/abs/1810.04805>`_, 2019; Song et al.,

@@ -27,7 +27,7 @@ def convolve(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
     Args:
       x: ``[B, H, W, I]``.
       kernel: ``[3, 3, I, O]``.
-      stride: Of both axes; must divide H and W.
+      stride: Stride of both axes; must divide H and W.
 
     Returns:
       ``[B, H / stride, W / stride, O]``.

@@ -26,17 +26,18 @@ class DecoderShape:
     Args:
       vocabulary: Number of tokens.
       layers: Number of layers.
-      width: Of hidden states.
-      heads: Of queries; must divide the width.
-      key_heads: Of keys and values, which groups of queries share; must divide heads.
+      width: Size of hidden states.
+      heads: Number of query heads; must divide the width.
+      key_heads: Number of heads of keys and values, which groups of queries share;
+        must divide heads.
       feed_forward: Width of the hidden layer of each block.
       context: The largest number of tokens of a text.
-      rotary_base: Of the rotary position embedding.
+      rotary_base: Base of the frequencies of the rotary position embedding.
       pairs: Which numbers it rotates together: those of the two ``halves`` of a head,
         as in Hugging Face's form, or ``neighbours``, as in llama2.c and GGUF's llama.
       tied: Whether the table of embeddings is also the output layer.
       biases: Whether queries, keys and values have biases, as in Qwen2.
-      epsilon: Of root-mean-square normalisation.
+      epsilon: Added to the mean square in root-mean-square normalisation.
     """
 
     vocabulary: int

@@ -53,7 +53,7 @@ def generate(
       key: Random key, or None for greedy search.
       new: The largest number of tokens to write.
       end: The token that ends a text, if any.
-      temperature: Of the distribution from which tokens are sampled.
+      temperature: Temperature of the distribution from which tokens are sampled.
       top_p: Tokens are sampled from the fewest most probable ones whose probabilities,
         at this temperature, add up to at least this.
       mixed: Another decoder of the same tokens, if they are sampled from a mixture of

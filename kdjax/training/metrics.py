@@ -105,7 +105,7 @@ _CELLS = ("true_positives", "false_positives", "false_negatives", "true_negative
 
 
 def binary() -> Measure:
-    """F1 of class 1 and Matthews' correlation, for two classes.
+    """F1 of class 1 and the Matthews correlation, for two classes.
 
     The metrics are ``f1``, 0 without a true or a predicted positive, and ``matthews``,
     in [-1, 1], and 0 if one class is never true or never predicted. Both are NaN if a

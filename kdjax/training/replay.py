@@ -52,7 +52,7 @@ def distillm(
       first_share: The share at the beginning; 0 in the authors' scripts.
       tolerance: How much the validation loss may rise.
       metric: The validation loss.
-      temperature: At which the student samples.
+      temperature: Temperature at which the student samples.
 
     Raises:
       ValueError: if the share or the temperature is out of range; before the training,

@@ -58,13 +58,14 @@ def train(
     Args:
       trainings: What to train, or a sequence of phases to train in turn. The student is
         kept between phases; optimizer and projector are initialised again.
-      hyperparameters: Of objective, optimizer and projector, by name, for all phases.
+      hyperparameters: Those of objective, optimizer and projector by name, for all
+        phases.
       data: Splits for training and validation, either shared or one per phase.
       key: Random key for initial parameters, order of examples, dropout and views.
       fixed: Constants passed to view, teacher and start, such as the teacher's weights.
       name: Label of the progress bar.
       devices: Devices to split each batch over; by default only one.
-      directory: For checkpoints; ``runs`` in the cache by default.
+      directory: Folder of checkpoints; ``runs`` in the cache by default.
       checkpoint_seconds: Time between checkpoints.
       checkpoint_steps: If given, the number of steps between checkpoints instead.
       on_epoch: Called after each epoch with its number (``epoch``) and metrics.

@@ -42,7 +42,7 @@ def by_student(
         The student writes at most ``L - prompt`` more, for texts of ``L`` places.
       end: The token that ends a text, if any.
       share: Share of the texts that the student writes, in [0, 1].
-      temperature: At which it samples.
+      temperature: Temperature at which it samples.
       teacher: The sizes of a teacher whose variables are ``fixed["teacher"]``, if
         tokens are sampled from a mixture of both, as `kdjax.losses.minillm` takes them.
       teacher_share: Its share of the mixture, in [0, 1]; 0.2 in MiniLLM.
@@ -50,7 +50,7 @@ def by_student(
     Raises:
       ValueError: if a share or the temperature is out of range, or the teacher has a
         share, but no sizes; before the training, if texts have no more places than a
-        prompt, or a share of a batch is less than one text, or all but less than one.
+        prompt, or a share strictly between 0 and 1 rounds to no text or all of a batch.
     """
     require("share", share, FRACTION)
     require("teacher_share", teacher_share, FRACTION)
