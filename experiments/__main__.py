@@ -1,6 +1,6 @@
 """Experiments on distillation: what each asks, and what came out.
 
-Each is one file: a question, a config, what is trained, and claims with rules that
+Each has a question, a config, what is trained, and claims with rules that
 decide them. `python -m experiments.MODULE` runs one (on MNIST, add `--dataset mnist`:
 the default is 5,000 digits); `--quick` takes about a minute, and `--help` explains the
 rest. Listed are those with committed results; minutes are those that a single process

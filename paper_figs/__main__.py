@@ -18,9 +18,9 @@ HERE = Path(__file__).parent
 HEAD = """\
 # Figures
 
-In the order of [the results](../results/README.md). `make figures` generates this page
-and the figures from the committed results only. Captions are the docstrings of the
-modules that draw the figures.
+Figures keep their numbers; those of experiments without results yet are left out.
+`make figures` generates this page and the figures from the committed results only.
+Captions are the docstrings of the modules that draw the figures.
 """
 
 

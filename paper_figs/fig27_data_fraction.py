@@ -1,10 +1,10 @@
-"""Accuracy on SST-2 by the share of its training texts, for each recipe.
+"""Gain in accuracy on SST-2 over fine-tuning, by the fraction of its training texts.
 
 The student has two layers of width 128 and begins from MiniLM's loss without labels;
 the teacher was fine-tuned with all texts. All students take the same number of steps.
-With the fewest texts, some learn from the teacher's predictions alone, also of copies
-with words replaced by neighbours. Means with 95 % intervals over {config[seeds]} seeds.
-Dashed: the teacher.
+With the fewest texts, some learn from the teacher's predictions without labels, also of
+copies with words replaced by neighbours. Means of differences of the same seed, with
+95 % intervals over {config[seeds]} seeds.
 """
 
 from matplotlib.figure import Figure
@@ -17,20 +17,24 @@ from paper_figs.fig24_recipes import NAMES
 RESULTS = "data_fraction"
 MADE_BY = "experiments.glue.data_fraction"
 START = "minilm"
-ALONE = {"alone": "teacher alone", "alone_reworded": "…, words replaced"}
+ALONE = {"alone": "without labels", "alone_reworded": "… and words replaced"}
 
 
 def draw(name: str) -> Figure:
     runs = results.load(name)
-    runs = runs[runs["start"] == START]
-    names = {"fine_tuning": "fine-tuning"} | NAMES | ALONE
+    runs = runs[runs["start"] == START].copy()
+    keys = ["fraction", "seed"]
+    plain = runs[runs["arm"] == "fine_tuning"].set_index(keys)["score"]
+    runs["gain"] = runs["score"] - runs.set_index(keys).index.map(plain)
+    names = NAMES | ALONE
     arms = [arm for arm in names if arm in set(runs["arm"])]
     fig, ax = plt.subplots(figsize=(figures.COLUMN, 2.6))
+    ax.axhline(0, color="black", linewidth=0.8)
     for place, (arm, look) in enumerate(
         zip(arms, figures.series(len(arms)), strict=True)
     ):
-        means = figures.intervals(runs[runs["arm"] == arm], "fraction", "score")
-        aside = 1.04 ** (place - len(arms) / 2)
+        means = figures.intervals(runs[runs["arm"] == arm], "fraction", "gain")
+        aside = 1.06 ** (place - len(arms) / 2)
         ax.errorbar(
             100 * means.index * aside,
             means["mean"],
@@ -39,14 +43,12 @@ def draw(name: str) -> Figure:
             label=names[arm],
             **look,
         )
-    ax.axhline(
-        runs["teacher_score"].iloc[0], color="0.3", linestyle="--", linewidth=0.8
-    )
-    shares = 100 * runs["fraction"].unique()
+    fractions = 100 * runs["fraction"].unique()
     ax.set_xscale("log")
-    ax.set_xticks(shares, [f"{share:g}" for share in shares])
+    ax.set_xticks(fractions, [f"{each:g}" for each in fractions])
     ax.set_xticks([], minor=True)
-    ax.set(xlabel="share of the training texts (%)", ylabel="accuracy (%)")
+    ax.set_xlabel("fraction of the training texts (%)")
+    ax.set_ylabel("gain over fine-tuning (points)")
     fig.legend(loc="outside right upper")
     return fig
 

@@ -137,6 +137,11 @@ def mark(label: str, color: ColorType, marker: str, **style: Any) -> Line2D:
     return Line2D([], [], color=color, marker=marker, ls="", label=label, **style)
 
 
+def line(label: str, color: ColorType, dash: str) -> Line2D:
+    """A legend entry of a thin line."""
+    return Line2D([], [], color=color, linestyle=dash, linewidth=0.8, label=label)
+
+
 def image(row: pd.Series) -> np.ndarray:
     """The pixels ``[28, 28]`` in a row of a table of digits."""
     return row[[f"pixel{i}" for i in range(28 * 28)]].to_numpy(float).reshape(28, 28)

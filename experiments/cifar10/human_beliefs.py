@@ -219,7 +219,8 @@ for column, words in {"confusions": CORRELATION, "second": SECOND}.items():
     )
 CLAIMS["kl"] = Claim(
     "A distilled student is nearer to people",
-    f"nats of KL from people {MORE} hard labels, each at its best T",
+    "nats of KL from people with distillation at T = 4, less those with hard labels; "
+    "predictions of each at their best T",
     partial(gain, column="kl", arm="hard"),
     below(0.0),
     "beliefs",

@@ -5,10 +5,10 @@ network, by Hinton's loss at all pairs of a temperature and an alpha. At T = 4 o
 students learn from the whole prediction without labels, and from parts of it, as in
 mnist.what_is_dark. The baselines are hard labels and label smoothing.
 
-DKPP permutes the probabilities of the non-target classes. Its permutation is drawn once
-per image, and is the same in all six views of it. Classes that are alike may have more
-to teach about each other, so errors on test images of cats and dogs are also counted
-alone.
+DKPP permutes the probabilities of all classes but the largest. The permutation is drawn
+once per image, and is the same in all six views of it. Classes that are alike may have
+more to teach about each other, so errors on test images of cats and dogs are also
+counted alone.
 
 Learning rates are selected on the validation set with a separate seed: one for all
 cells of Hinton's loss, by the median over the least, middle and largest temperature at
@@ -193,12 +193,12 @@ for suffix, images, table, column in (
 ):
     for arm, words in (
         ("dkpp", "permuted (DKPP)"),
-        ("even", "uniform (DKPP's mean)"),
+        ("even", "equal (DKPP's mean)"),
     ):
         CLAIMS[f"dark_knowledge_{arm}{suffix}"] = Claim(
             "What the teacher transfers is class similarity",
-            "share of the teacher's gain that is left with non-target classes "
-            f"{words}, {images}",
+            "share of the teacher's gain that is left with all classes but its most "
+            f"probable {words}, {images}",
             partial(share, arm=arm, column=column),
             below(0.5),
             table,

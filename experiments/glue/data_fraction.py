@@ -4,10 +4,10 @@ An encoder with two narrow layers, which has learned from the pretrained teacher
 MiniLM's loss without labels, learns SST-2 as in `experiments.glue.recipes`, by some of
 the recipes, from 1 %, 10 % and all of the training texts, for the same number of steps:
 about fifty passes over the fewest texts, and half a pass over all. The teacher was
-fine-tuned with all of them, and settings are selected on all held-out texts, separately
-for each share. From the fewest texts, students also learn from the teacher's
-predictions alone, with and without TinyBERT's augmentation: copies of the texts with
-words replaced by neighbours.
+fine-tuned with all of them. Learning rates are selected on all held-out texts,
+separately for each fraction. From the fewest texts, students also learn from the
+teacher's predictions without labels, with and without TinyBERT's augmentation: copies
+of the texts with words replaced by neighbours.
 
     python -m experiments.glue.data_fraction    # 2 hours of one core
 """
@@ -44,8 +44,8 @@ class Config(cells.Config):
     fractions: Fractions = (FEW, 0.1, ALL)
     """Shares of the training texts."""
     copies: int = 20
-    """Copies of each text of the smallest share with some words replaced, for students
-    that learn from the teacher alone; 0 leaves these students out."""
+    """Copies of each text of the smallest fraction with words replaced, for students
+    that learn without labels; 0 leaves these students out."""
     steps: Count = 1036
     """Steps of a student's training, rounded to whole epochs."""
 
@@ -61,7 +61,7 @@ class Config(cells.Config):
 
 
 def part(task, its, fraction):
-    """The task and its teacher with a share of the training texts of each class."""
+    """The task and its teacher with a fraction of the training texts of each class."""
     split = its.data.train
     rows = np.flatnonzero(every(round(1 / fraction), np.round(split["label"])))
     train = jax.tree.map(lambda array: array[rows], dict(split))
@@ -97,7 +97,7 @@ def at_usual(runs):
 
 
 def gain(runs, fraction):
-    """``[seeds]``, points of Hinton's loss over fine-tuning with a share of texts."""
+    """``[seeds]``, points of Hinton's loss over fine-tuning at a fraction."""
     rows = at_usual(runs)
     rows = rows[rows["fraction"] == fraction]
     return recipes.difference(rows, "arm", "hinton", "fine_tuning")
@@ -109,7 +109,7 @@ def more_with_few(runs):
 
 
 def reworded(runs):
-    """``[seeds]``, points that copies with replaced words add to the teacher alone."""
+    """``[seeds]``, points that replaced words add to distillation without labels."""
     rows = at_usual(runs)
     return recipes.difference(rows, "arm", "alone_reworded", "alone")
 
@@ -132,7 +132,7 @@ def order(runs):
 def show(tables, meta):
     runs = at_usual(tables["runs"])
     means = runs["score"].groupby([runs["arm"], runs["fraction"]], sort=False)
-    print_table(means.agg(format_mean).unstack(), "accuracy (%) by share of the texts")
+    print_table(means.agg(format_mean).unstack(), "accuracy (%) by fraction")
 
 
 STUDY = replace(
@@ -154,15 +154,15 @@ STUDY = replace(
         ),
         "reworded": Claim(
             "Replacing words teaches what labels do not",
-            "percentage points that twenty copies with replaced words add to the "
-            "teacher alone, 1 % of SST-2's texts",
+            "percentage points that twenty copies with replaced words add to "
+            "distillation without labels, 1 % of SST-2's texts",
             reworded,
             above(0.0),
         ),
         "order": Claim(
             "Recipes rank the same with few labels as with many",
-            "rank correlation of six losses' accuracies with 1 % of SST-2's texts and "
-            "with all",
+            "rank correlation of the accuracies of fine-tuning and five recipes with "
+            "1 % of SST-2's texts and with all",
             order,
             above(0.7),
         ),

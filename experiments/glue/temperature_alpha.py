@@ -107,7 +107,7 @@ for task, words in {"sst2": "SST-2", "mrpc": "MRPC"}.items():
     CLAIMS[f"usual_{task}"] = Claim(
         "T of 3 to 5 is best",
         "errors at the best T from 3 to 5 minus those at the best other T, both "
-        f"selected on held-out texts; {words}, the teacher alone",
+        f"selected on held-out texts; {words}, without labels",
         partial(of_task, images.usual_less_others, task=task),
         below(0.0),
     )

@@ -282,20 +282,20 @@ def show(tables, meta):
 CLAIMS = {
     "calms": Claim(
         "A skew of 0.1 makes gradients ten times smaller at their largest",
-        "orders of magnitude of the largest norm, forward KL over a skew of 0.1 of the "
-        "same scale, from random weights",
+        "log10 of the largest gradient norm of forward KL, over that of a skew of 0.1 "
+        "divided by (1 - skew) squared, from random weights",
         partial(orders, start="cold"),
         above(1.0),
     ),
     "warm": Claim(
-        "After learning by likelihood, skew hardly matters for the largest gradient",
-        "the same orders of magnitude, after 256 steps of likelihood",
+        "After maximum likelihood, skew hardly matters for the largest gradient",
+        "the same log10, after 256 steps of maximum likelihood",
         partial(orders, start="warm"),
         below(0.3),
     ),
     "clipping": Claim(
         "Skew is better than clipping the gradient",
-        "nats of the sum of both KL, clipped forward KL minus a skew of 0.1, from "
+        "forward plus reverse KL in nats, clipped forward KL minus a skew of 0.1, from "
         "random weights",
         over_clipping,
         above(0.0),
@@ -303,14 +303,15 @@ CLAIMS = {
     "slows": Claim(
         "A skew of 0.5 slows training",
         "steps until forward KL is as low as it is without a skew after half of the "
-        "steps, with a skew of 0.5, over those without, from random weights",
+        "steps, or all steps if it never is, with a skew of 0.5, over those without, "
+        "from random weights",
         slower,
         above(1.0),
     ),
     "between": Claim(
         "A skewed KL is between forward and reverse KL",
         "cosine of the gradients of a skew of 0.5 and of reverse KL, less that of "
-        "forward and reverse KL, after 256 steps of likelihood",
+        "forward and reverse KL, after 256 steps of maximum likelihood",
         nearer,
         above(0.0),
         table="cosines",

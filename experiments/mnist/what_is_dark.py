@@ -8,10 +8,10 @@ Other divergences from the full prediction are tested on 3 and 100 %. Learning r
 temperature and smoothing are selected on the validation set for every arm and subset,
 with a separate seed: 708 runs, of which 408 are for selection.
 
-DKPP permutes the probabilities of the non-target classes. Its permutation is drawn once
-per example, so that the targets are fixed, as those of a teacher are. Since a student
-may memorise false similarities, there is also an arm with the mean over all
-permutations: the same confidence, with uniform non-target classes.
+DKPP permutes the probabilities of all classes but the largest. The permutation is drawn
+once per example, so that the targets are fixed, as those of a teacher are. Since a
+student may memorise false similarities, there is also an arm with the mean over all
+permutations: the same confidence, with all other classes equal.
 
     python -m experiments.mnist.what_is_dark                    # 5,000 digits
     python -m experiments.mnist.what_is_dark --dataset mnist    # 2 hours, 2 cores
@@ -59,7 +59,7 @@ class Config(setup.AlikeStudents):
 
 
 def even_others(student, teacher, batch, *, temperature):
-    """The full prediction with uniform non-target classes, the mean of DKPP.
+    """The full prediction with all classes but the largest equal, the mean of DKPP.
 
     Its gradient is also the mean of DKPP's, with a new permutation in every step.
     """
@@ -222,12 +222,12 @@ def show(tables, meta):
 CLAIMS = {}
 for name, words, arm in (
     ("dark_knowledge", "permuted (DKPP)", "dkpp"),
-    ("dark_knowledge_even", "uniform (DKPP's mean)", "even"),
+    ("dark_knowledge_even", "equal (DKPP's mean)", "even"),
 ):
     CLAIMS[name] = Claim(
         "What the teacher transfers is class similarity",
-        f"share of the teacher's gain that is left with non-target classes {words}, "
-        "all images",
+        "share of the teacher's gain that is left with all classes but its most "
+        f"probable {words}, all images",
         partial(share, arm=arm),
         below(0.5),
     )

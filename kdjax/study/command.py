@@ -36,7 +36,7 @@ def main(study: Study, arguments: list[str] | None = None) -> None:
           data_dir: Directory prepared by tensorflow-datasets, if not its default.
           name: Folder under results/ to write to, instead of the default one.
           quick: Use defaults for a run of about a minute, with few, small networks.
-          force: Replace results of another config.
+          force: Run even if there are results, and replace them.
         """
         if name is not None and (name != Path(name).name or name == ".."):
             raise ValueError(f"name is {name!r}, but takes the name of a folder")
