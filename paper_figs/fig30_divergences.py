@@ -1,10 +1,13 @@
-"""Forward and reverse KL between the texts of student and teacher.
+"""Coverage risk and likelihood risk of students, by divergence and texts.
 
 The teacher is a mixture of four grammars; panels are decoders of three sizes. Colours
 are the divergence that a student learns by, markers whose texts it learns from: its
-teacher's, its own, or half of each. Grey stars are likelihood, grey crosses forward KL
-for twice the steps; open marks are four times the steps. Marks are means over
-{config[seeds]} seeds, with 95 % intervals. Axes are logarithmic.
+teacher's, its own, or half of each. Grey stars are likelihood, the grey cross forward
+KL for twice the steps; open marks are four times the steps. Coverage risk is how
+improbable the teacher's texts are for the student, likelihood risk how improbable the
+student's are for the teacher; dashed lines are the teacher's entropy, which both would
+be if the student were the teacher. Marks are means over {config[seeds]} seeds, with
+95 % intervals.
 """
 
 import math
@@ -34,11 +37,11 @@ LOSSES = {
 TEXTS = {"teacher": "o", "mixed": "s", "student": "^"}
 CONTROLS = {"likelihood": ("likelihood", "*"), "long": ("twice the steps", "x")}
 LONG = "_4"  # ends the names of losses for four times the steps
-KL = ("test_forward_kl", "test_reverse_kl")
+RISKS = ("test_coverage_risk", "test_likelihood_risk")
 
 
 def draw(name: str) -> Figure:
-    runs = named(results.load(name))
+    runs, entropy = named(results.load(name)), results.meta(name)["entropy"]
     colours = {n: s["color"] for n, s in zip(LOSSES, figures.series(9), strict=True)}
     sizes = runs["size"].unique()
     fig, axes = plt.subplots(1, len(sizes), figsize=(figures.PAGE, 2.9), squeeze=False)
@@ -52,9 +55,10 @@ def draw(name: str) -> Figure:
                 look = {"color": colours[loss.removesuffix(LONG)]}
                 look["fillstyle"] = "none" if loss.endswith(LONG) else "full"
                 point(ax, rows, marker=TEXTS[texts], **look)
-        ax.set(xscale="log", yscale="log", title=f"{size} student")
-        ax.set_xlabel("forward KL (nats)")
-    axes[0, 0].set_ylabel("reverse KL (nats)")
+        for line in (ax.axvline, ax.axhline):
+            line(entropy, color="0.3", linestyle="--", linewidth=0.8)
+        ax.set(title=f"{size} student", xlabel="coverage risk (nats)")
+    axes[0, 0].set_ylabel("likelihood risk (nats)")
     marks = [figures.mark(LOSSES[n], c, "o") for n, c in colours.items()]
     marks += [figures.mark(f"{t} texts", "black", m) for t, m in TEXTS.items()]
     marks += [figures.mark(label, "0.5", m) for label, m in CONTROLS.values()]
@@ -70,8 +74,8 @@ def named(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def point(ax: Axes, rows: pd.DataFrame, **look: str) -> None:
-    """Plots a mean of both divergences with intervals."""
-    (x, dx), (y, dy) = (interval(rows[name]) for name in KL)
+    """Plots the means of both risks with intervals."""
+    (x, dx), (y, dy) = (interval(rows[name]) for name in RISKS)
     ax.errorbar(x, y, xerr=dx, yerr=dy, elinewidth=0.5, **look)
 
 

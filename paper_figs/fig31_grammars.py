@@ -1,16 +1,16 @@
 """Which grammars a student's texts are of.
 
 Bars are shares of the valid ones among 4,096 texts that starved students write, by the
-most probable grammar of each text, with 95 % intervals over {config[seeds]} seeds;
-dotted lines are the teacher's. The titles say by what the students learn, and of whose
+most probable grammar of each text: means, and a dot for each of {config[seeds]} seeds.
+Dotted lines are the teacher's. The titles say by what the students learn, and of whose
 texts.
 """
 
 from matplotlib.figure import Figure
 import matplotlib.pyplot as plt
+import numpy as np
 
 from kdjax import results
-from kdjax.study.statistics import interval
 from paper_figs import figures
 from paper_figs.fig30_divergences import LOSSES, named
 
@@ -32,8 +32,10 @@ def draw(name: str) -> Figure:
     for ax, (loss, texts) in zip(axes[0], CELLS, strict=True):
         rows = starved[(starved["name"] == loss) & (starved["texts"] == texts)]
         for number, weight in enumerate(weights):
-            mean, half = interval(rows[f"test_template_{number}"])
-            ax.bar(number, mean, yerr=half, color=figures.BLUE, alpha=0.8)
+            shares = rows[f"test_template_{number}"]
+            ax.bar(number, shares.mean(), color=figures.BLUE, alpha=0.5)
+            aside = np.linspace(-0.2, 0.2, len(shares))
+            ax.plot(number + aside, shares, "o", color=figures.BLUE, markersize=3)
             ax.hlines(weight, number - 0.5, number + 0.5, "black", ":", linewidth=1)
         ax.set_title(f"{LOSSES[loss]}, {texts} texts")
         ax.set_xticks(range(len(weights)), range(1, len(weights) + 1))

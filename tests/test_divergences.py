@@ -77,8 +77,8 @@ def test_distinct_counts_trigrams_of_a_text():
 def test_every_divergence_has_all_texts_and_its_controls(data):
     arms = list(divergences.arms(divergences.Config(), data))
     names = [(a.columns["loss"], a.columns["texts"]) for a in arms]
-    assert len(names) == 3 * 2 + 7 * 3 + 2 * 3 + 2
-    middle = [a.columns for a in arms if a.columns["size"] == "middle"][2:]
+    assert len(names) == 3 + 1 + 7 * 3 + 2 * 3 + 2
+    middle = [a.columns for a in arms if a.columns["size"] == "middle"][1:]
     cells = [(each["loss"], each["texts"]) for each in middle]
     assert sorted(cells) == sorted(divergences.CORNERS)
     ample = [a for a in arms if a.columns["loss"].endswith("_4")]
@@ -86,9 +86,9 @@ def test_every_divergence_has_all_texts_and_its_controls(data):
     assert [a.training[1].epochs for a in ample] == [16] * 2
     assert {a.columns["size"] for a in ample} == {"ample"}
     long = [a for a in arms if a.columns["loss"] == "long"]
-    assert [a.training[1].epochs for a in long] == [8] * 3
-    betas = [a.axes for a in arms if a.columns["loss"] == "jensen_shannon"]
-    assert all(axes["beta"] == (0.1, 0.5, 0.9) for axes in betas)
+    assert [(a.columns["size"], a.training[1].epochs) for a in long] == [("starved", 8)]
+    betas = [a.axes["beta"] for a in arms if a.columns["loss"] == "jensen_shannon"]
+    assert betas == [(0.1, 0.5, 0.9)] * 3 + [(0.5,)] * 2
     first = {(a.training[0].objective, a.training[0].epochs) for a in arms}
     assert first == {(students.likelihood, 1)}  # all begin alike
 
@@ -112,9 +112,10 @@ def table():
         [pd.DataFrame(rows).assign(seed=s) for s in (0, 1)], ignore_index=True
     )
     runs["test_likelihood_risk"], runs["test_coverage_risk"] = 10.0, 12.0
-    runs["test_both_kl"], runs["test_template_3"] = 5.0, 0.1
-    runs["test_template_3"] *= 1 + runs["seed"] / 100
-    runs["test_forward_kl"] = runs["test_coverage_risk"] - 9.5
+    for number, weight in enumerate(students.MIXTURE.weights):
+        runs[f"test_template_{number}"] = weight * (1 + runs["seed"] / 100)
+    runs["test_both_kl"] = 5.0
+    runs["test_forward_kl"] = runs["test_reverse_kl"] = 2.5
     return runs
 
 
@@ -123,28 +124,40 @@ def test_claims_compare_what_they_say():
     reverse = (runs["loss"] == "reverse_kl") & (runs["size"] == "starved")
     own = reverse & (runs["texts"] == "student")
     runs.loc[own, "test_likelihood_risk"] -= 2
-    runs.loc[own, ["test_coverage_risk", "test_forward_kl"]] += 3
-    runs.loc[own, "test_template_3"] /= 5
+    runs.loc[own, "test_coverage_risk"] += 3
+    runs.loc[own, "test_template_1"] /= 5
     runs.loc[runs["loss"] == "long", "test_both_kl"] = 4.5
     runs.loc[runs["loss"] == "likelihood", "test_both_kl"] = 5.25
     half = (runs["beta"] == 0.5) & (runs["texts"] == "mixed")
     runs.loc[half, "test_both_kl"] = 4.0
+    mixed = (runs["loss"] == "forward_kl") & (runs["texts"] == "mixed")
+    runs.loc[mixed, "test_both_kl"] = 4.75
     ample = (runs["size"] == "ample") & (runs["loss"] == "reverse_kl_4")
-    runs.loc[ample, "test_both_kl"] = 4.75
+    runs.loc[ample, "test_forward_kl"] += 0.25  # their sum is that of forward KL
+    runs.loc[ample, "test_reverse_kl"] -= 0.25
     expected = {
-        "seeks": 1.5,
+        "seeks": grammars.entropy(students.MIXTURE) - 8,
         "covers": 3,
         "drops": 0.2,
         "same_texts": 2,
-        "compromise": 1,
+        "compromise": 0.75,
     }
     expected |= {"worth": -0.5, "soft": 0.25, "ample": 0.25}
     for name, value in expected.items():
         measured = claims.measured(divergences.CLAIMS[name], {"runs": runs})
         assert measured.value == pytest.approx(value), name
-    # Own texts: 1 lower by forward KL, 3 lower by reverse KL, so 2; the losses: 1.
-    both = runs[(runs["size"] == "starved") & (runs["texts"] == "student")]
-    for loss, lower in (("forward_kl", 1), ("reverse_kl", 3)):
-        runs.loc[both.index[both["loss"] == loss], "test_both_kl"] -= lower
+    # Texts differ by 1 for both losses; losses by 1 of the teacher's and 3 of own ones.
+    starved = runs["size"] == "starved"
+    for loss, texts, value in (
+        ("forward_kl", "student", 6),
+        ("reverse_kl", "teacher", 4),
+        ("reverse_kl", "student", 3),
+    ):
+        cell = starved & (runs["loss"] == loss) & (runs["texts"] == texts)
+        runs.loc[cell, "test_both_kl"] = value
     measured = claims.measured(divergences.CLAIMS["texts"], {"runs": runs})
-    assert measured.value == pytest.approx(2 - 1)
+    assert measured.value == pytest.approx(1 - 2)
+    # A sample of finite size says nearly the same of the teacher's entropy.
+    few = students.MIXTURE.sample(4096, seed=1)
+    entropy = -float(grammars.log_probability(students.MIXTURE, few).mean())
+    assert grammars.entropy(students.MIXTURE) == pytest.approx(entropy, abs=0.1)

@@ -7,7 +7,7 @@ greatest length.
 """
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 import jax
 import jax.numpy as jnp
@@ -105,6 +105,12 @@ def teacher(mixture: Mixture, fixed: object, batch: Batch) -> Outputs:
     logits = jax.nn.logsumexp(each, 2)
     logits = logits - jax.nn.logsumexp(before, 2)[..., None]
     return Outputs(jnp.pad(logits, ((0, 0), (0, 1), (0, 0))))
+
+
+@cache
+def entropy(mixture: Mixture) -> float:
+    """The entropy of a text in nats, to about 0.01, from 200,000 texts."""
+    return -float(jnp.mean(log_probability(mixture, mixture.sample(200_000, seed=0))))
 
 
 def log_probability(mixture: Mixture, batch: Batch) -> jax.Array:
