@@ -1,9 +1,9 @@
-"""Likelihood and calibration of students of a part of the teacher's distribution.
+"""Likelihood and over-confidence of students of a part of the teacher's distribution.
 
 Top: nats per token over those of students of the whole distribution with the same seed.
-Bottom: expected calibration error; the dashed line is that of students of the whole
-distribution, the dotted one of students of the true tokens. k is the number of the most
-probable tokens, or of drawn ones. Means with 95 % intervals over {config[seeds]} seeds.
+Bottom: mean confidence less accuracy. Dashed lines: students of the whole distribution;
+dotted ones: of the true tokens. k is the number of the most probable tokens, or of
+drawn ones. Means with 95 % intervals over {config[seeds]} seeds.
 """
 
 from matplotlib.axes import Axes
@@ -20,9 +20,10 @@ NAMES = {
     "renormalised": "renormalised",
     "raw": "raw",
     "tail": "with one class for the others",
+    "mixed": "… and the true token",
     "sampled": "drawn",
 }
-NLL, ECE = "test_nll_last", "test_ece_last"
+NLL, OVER = "test_nll_last", "test_overconfidence"
 
 
 def draw(name: str) -> Figure:
@@ -39,16 +40,16 @@ def draw(name: str) -> Figure:
     for column, size in zip(axes.T, sizes, strict=True):
         own = runs[runs["vocabulary"] == size]
         whole = own[own["arm"] == "full"]
-        panel(column[0], figures.differences(own, whole, NLL), NLL)
-        column[0].axhline(0, color="0.35", linewidth=0.8, linestyle="--")
-        panel(column[1], own, ECE)
-        for arm, dash in (("full", "--"), ("labels", ":")):
-            mean = own.loc[own["arm"] == arm, ECE].mean()
-            column[1].axhline(mean, color="0.35", linewidth=0.8, linestyle=dash)
+        less = figures.differences(own, whole, NLL)
+        for ax, rows, score in zip(column, (less, own), (NLL, OVER), strict=True):
+            panel(ax, rows, score)
+            for arm, dash in (("full", "--"), ("labels", ":")):
+                mean = rows.loc[rows["arm"] == arm, score].mean()
+                ax.axhline(mean, color="0.35", linewidth=0.8, linestyle=dash)
         column[0].set_title(f"{size:,} tokens")
         column[1].set_xlabel("k")
     axes[0, 0].set_ylabel("nats per token\nover the whole")
-    axes[1, 0].set_ylabel("calibration error")
+    axes[1, 0].set_ylabel("over-confidence")
     handles, labels = axes[0, 0].get_legend_handles_labels()
     fig.legend(handles, labels, loc="outside lower center", ncols=len(handles))
     return fig

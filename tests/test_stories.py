@@ -132,8 +132,16 @@ def test_drawn_tokens_are_other_ones_for_each_text_and_right_on_average():
     np.testing.assert_allclose(np.mean(found), expected, atol=4 * error)
 
 
-def test_the_tail_is_what_the_most_probable_tokens_leave(task):
-    rows = {n: array[:3] for n, array in task.data.test.items()}
+def test_the_true_token_and_a_part_are_half_each():
+    s, t, labels = logits(3, 7), logits(3, 7), jnp.array([0, 1, 6])
+    found = sparse_teachers.mixed(s, t, labels, 2)
+    each = losses.cross_entropy(s, labels), sparse_teachers.tail(s, t, 2)
+    np.testing.assert_allclose(found, sum(each) / 2, rtol=1e-6)
+
+
+def test_overconfidence_is_of_the_places_that_are_predicted(task):
+    rows = {n: np.array(array[:3]) for n, array in task.data.test.items()}
+    rows["label"][0, :10] = -1
     z = logits(3, stories.LENGTH, 9)
 
     def apply(variables, batch):
@@ -141,11 +149,11 @@ def test_the_tail_is_what_the_most_probable_tokens_leave(task):
         return Outputs(z[at][None]), {}
 
     model = stories.models.Model(None, apply)
-    found = sparse_teachers.in_tail(model, {}, Data(None, rows, rows))
-    ordered = np.sort(jax.nn.softmax(z), -1)
-    np.testing.assert_allclose(
-        found["test_tail"], ordered[..., :4].sum(-1).mean(), 1e-5
-    )
+    found = sparse_teachers.overconfidence(model, {}, Data(None, rows, rows))
+    counts = rows["label"] >= 0
+    sure = np.asarray(jax.nn.softmax(z)).max(-1)[counts].mean()
+    right = (np.asarray(z).argmax(-1) == rows["label"])[counts].mean()
+    np.testing.assert_allclose(found["test_overconfidence"], sure - right, 1e-4)
 
 
 @pytest.mark.usefixtures("one_device")
@@ -155,8 +163,8 @@ def test_the_tail_is_what_the_most_probable_tokens_leave(task):
         (temperature_vocabulary, {"temperatures": (8.0,)}, ["labels", "distilled"]),
         (
             sparse_teachers,
-            {"ways": ("sampled",), "draws": (3,)},
-            ["full", "labels", "sampled"],
+            {"ways": ("mixed", "sampled")},
+            ["full", "labels", "mixed", "sampled"],
         ),
     ],
 )
@@ -177,11 +185,12 @@ def test_arms_are_those_of_all_sizes_and_shares(task):
     cells = pd.DataFrame(
         [arm.columns for arm in size_equivalence.arms(config, task, its)]
     )
-    every = [("hard", 16), ("distilled", 16), ("hard", 32)]
+    every = [("hard", 16), ("distilled", 16), ("hard_long", 16), ("hard", 32)]
     few = [("hard", 16)] * 3 + [("distilled", 16)] + [("hard", 32)] * 3
     found = list(zip(cells["arm"], cells["width"], strict=True))
     assert found == every + few
-    assert cells["share"].tolist() == 3 * [1.0] + 7 * [0.1]
+    assert cells["share"].tolist() == 4 * [1.0] + 7 * [0.1]
+    assert cells["part"].tolist()[:4] == [1.0, 1.0, 2.0, 1.0]
     parts = cells.loc[cells["share"] < 1, "part"].round(3)
     assert parts.tolist() == [1, 0.333, 0.1, 1, 1, 0.333, 0.1]
     assert cells["parameters"].nunique() == 2
@@ -267,14 +276,14 @@ def test_the_best_temperature_is_between_those_that_were_tried():
 
 @pytest.mark.parametrize("worse", [0.0, 0.3])
 def test_claims_on_parts_follow_the_runs(worse):
-    cells = [("full", 0, 2.0), ("labels", 0, 2.5), ("tail", 1, 2.1), ("tail", 5, 2.05)]
+    cells = [("full", 0, 2.0), ("labels", 0, 2.5), ("mixed", 1, 2.1), ("tail", 5, 2.05)]
     # Of the half nat that the whole saves, 98 % or 40 %.
     cells += [("tail", 50, 2.01 + worse), ("sampled", 50, 2.01 + worse)]
     cells += [("renormalised", 5, 2.06)]
     runs = pd.DataFrame(rows_of((("arm", "tokens"), *cells), vocabulary=4096))
-    # The five most probable tokens leave too little; one class mends it, or does not.
-    tails = {"full": 0.3, "renormalised": 0.1, "tail": 0.12 if worse else 0.28}
-    runs["test_tail"] = runs["arm"].map(tails) + runs["test_nll_last"] / 1e3
+    # The five most probable tokens are too sure; one class mends it, or does not.
+    over = {"full": 0.1, "renormalised": 0.3, "tail": 0.28 if worse else 0.12}
+    runs["test_overconfidence"] = runs["arm"].map(over) + runs["test_nll_last"] / 1e3
     found = verdicts(sparse_teachers, runs)
     enough = "refuted" if worse else "supported"
     assert found == {

@@ -1,10 +1,11 @@
 """Which size of a language model trained on text does a distilled one match?
 
 A rule of thumb says that a distilled model is as good as one of four times its size.
-Small decoders of five widths learn stories (TinyStories) from the true tokens. Decoders
-of two widths are distilled, too: they learn from a teacher's distribution of the next
-token alone. In the same number of steps, they see all stories about twice, or a tenth
-of them twenty times; the teacher has learned from all in either case. Each is measured
+Small decoders of five widths learn stories (TinyStories) from the true tokens. One
+width is also distilled: it learns from a teacher's distribution of the next token
+alone. In the same number of steps, students see all stories about twice, or a tenth of
+them twenty times; the teacher has learned from all in either case. A control learns
+from all stories for twice the steps. Each is measured
 at its best epoch on validation. Learning rates are selected on validation, with a
 separate seed. On a tenth of the stories, models trained on text may also take a third
 or a tenth of the steps, whatever is best on validation, mean over seeds: more would
@@ -47,7 +48,7 @@ class Config(stories.Config):
     """Number of byte pairs."""
     widths: Counts = (16, 32, 48, 64, 96)
     """Widths of the students that are trained on text."""
-    distilled: Counts = (16, 32)
+    distilled: Counts = (32,)
     """Widths of those that are distilled, smaller than the largest."""
     steps: Count = 640
     """Steps of a student's training."""
@@ -74,6 +75,8 @@ def arms(config, task, its) -> Iterator[Arm]:
                 yield arm(*given, "hard", part)
             if width in config.distilled:
                 yield arm(*given, "distilled", 1.0)
+                if share == ALL:
+                    yield arm(*given, "hard_long", 2.0)
 
 
 def arm(config, task, its, share: float, width: int, name: str, part: float) -> Arm:
@@ -81,9 +84,9 @@ def arm(config, task, its, share: float, width: int, name: str, part: float) -> 
     epochs, data = task.divided(config.steps, share)
     shape = stories.shape(task.vocabulary, config.layers, width)
     epochs = max(1, round(part * epochs))
-    given = (ALONE, epochs, its)
-    if name == "hard":
-        given = (stories.LIKELIHOOD, epochs)
+    given = (stories.LIKELIHOOD, epochs)
+    if name == "distilled":
+        given = (ALONE, epochs, its)
     columns = {"share": share, "arm": name, "width": width, "part": part}
     columns["parameters"] = stories.parameters(shape)
     return Arm(
@@ -161,7 +164,8 @@ def show(tables, meta):
     if "factors" in tables:
         table = tables["factors"]
         table["shown"] = [images.in_words(row) for row in table.itertuples()]
-        shown = table.pivot(index="width", columns="share", values="shown")
+        shown = table.pivot(index=["width", "arm"], columns="share", values="shown")
+        shown = shown.fillna("-")
         print_table(shown, "Size trained on text that is as good / own size")
 
 

@@ -3,11 +3,14 @@
 Small decoders learn stories (TinyStories) from a decoder of twice as many layers and
 twice the width: from its whole distribution of the next token, or from a part of it.
 That is the k most probable tokens, as they are (raw) or renormalised, so that their
-probabilities add up to one; the k most probable tokens and one class for all others; or
-k tokens that are drawn from the distribution, anew in each step and with replacement,
-so that fewer than k differ. A control learns from the true tokens. All train for the
-same number of steps. The learning rate is selected on validation, with a separate seed,
-for the whole distribution and for the true tokens; parts have that of the whole.
+probabilities add up to one; the k most probable tokens and one class for all others,
+alone or mixed in equal parts with the true tokens; or k tokens that are drawn from the
+distribution, anew in each step and with replacement, so that fewer than k differ. A
+control learns from the true tokens. All train for the same number of steps, each with
+its own learning rate, selected on validation with a separate seed.
+
+Over-confidence is the mean probability of a model's most probable token, less the share
+of places at which that token is the true one.
 
     python -m experiments.language.sparse_teachers    # estimate: 2 hours of one core
 """
@@ -19,13 +22,12 @@ from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pandas as pd
 
 from experiments.language import stories
 from kdjax import losses, models, objectives
 from kdjax.models import Batch
-from kdjax.study.arms import Arm, all_tuned, gather, tuned
+from kdjax.study.arms import Arm, all_tuned, gather
 from kdjax.study.claims import Claim, above
 from kdjax.study.command import main
 from kdjax.study.statistics import format_mean, ratio
@@ -34,10 +36,16 @@ from kdjax.study.types import Count, Counts
 from kdjax.training.views import unchanged
 
 WHOLE = ("full", 0)  # an arm, and its k
-HEAD = 5  # tokens, outside which is the tail that is measured
-NLL, TAIL = "test_nll_last", "test_tail"
+NLL, OVER = "test_nll_last", "test_overconfidence"
 FULL = objectives.on_tokens(losses.forward_kl)
-Way = Literal["renormalised", "raw", "tail", "sampled"]
+Way = Literal["renormalised", "raw", "tail", "mixed", "sampled"]
+PARTS: dict[Way, tuple[int, ...]] = {  # with each k
+    "renormalised": (1, 5, 50),
+    "raw": (5,),
+    "tail": (5, 50),
+    "mixed": (1,),
+    "sampled": (12, 50),
+}
 
 
 @dataclass(frozen=True)
@@ -48,10 +56,6 @@ class Config(stories.Config):
     """Width of a student."""
     ways: tuple[Way, ...] = get_args(Way)
     """What part of the teacher's distribution to learn from."""
-    most: Counts = (1, 5, 50)
-    """Numbers of the most probable tokens to learn from."""
-    draws: Counts = (12, 50)
-    """Numbers of tokens to draw from the teacher."""
 
 
 def truncated(logits: jax.Array, k: int) -> jax.Array:
@@ -79,6 +83,11 @@ def tail(student: jax.Array, teacher: jax.Array, k: int) -> jax.Array:
     return losses.forward_kl(*both)
 
 
+def mixed(student: jax.Array, teacher: jax.Array, labels: jax.Array, k: int):
+    """The true token and a part of the teacher's distribution, half each."""
+    return (losses.cross_entropy(student, labels) + tail(student, teacher, k)) / 2
+
+
 def sampled(student, teacher, batch, *, draws: int):
     """The unbiased estimate of forward KL, mean over the tokens of a text."""
 
@@ -100,6 +109,8 @@ def seeded(key: jax.Array, batch: Batch, params: object, fixed: object) -> Batch
 def objective(way: Way, k: int) -> Callable:
     if way == "sampled":
         return partial(sampled, draws=k)
+    if way == "mixed":
+        return objectives.on_tokens(partial(_mixed, k))
     loss = {"renormalised": renormalised, "raw": raw, "tail": tail}[way]
     return objectives.on_tokens(partial(_with, loss, k))
 
@@ -108,35 +119,43 @@ def _with(loss, k, student_logits, teacher_logits):
     return loss(student_logits, teacher_logits, k)
 
 
-def arm(config, task, its, name: Way | str, k: int, rates) -> Arm:
-    epochs, data = task.divided(config.steps)
+def _mixed(k, student_logits, teacher_logits, labels):
+    return mixed(student_logits, teacher_logits, labels, k)
+
+
+def arms(config, task, its) -> Iterator[Arm]:
     shape = stories.shape(task.vocabulary, config.layers, config.width)
+    epochs, data = task.divided(config.steps)
     whole = {"full": FULL, "labels": stories.LIKELIHOOD}
-    own = whole[name] if name in whole else objective(name, k)
-    view = seeded if name == "sampled" else unchanged
-    return Arm(
-        {"vocabulary": task.vocabulary, "arm": name, "tokens": k},
-        stories.student(shape, own, epochs, its, view=view),
-        data,
-        config.seeds,
-        {"learning_rate": rates},
-        stories.lowest,
-        numbers=partial(in_tail, models.decoder(shape)),
-        fixed={"teacher": its.variables},
-    )
+    parts = [(way, k) for way in config.ways for k in PARTS[way]]
+    for name, k in [(name, 0) for name in whole] + parts:
+        own = whole[name] if name in whole else objective(name, k)
+        view = seeded if name == "sampled" else unchanged
+        yield Arm(
+            {"vocabulary": task.vocabulary, "arm": name, "tokens": k},
+            stories.student(shape, own, epochs, its, view=view),
+            data,
+            config.seeds,
+            {"learning_rate": config.learning_rates},
+            stories.lowest,
+            numbers=partial(overconfidence, models.decoder(shape)),
+            fixed={"teacher": its.variables},
+        )
 
 
-def in_tail(model: models.Model, variables: Any, data: Any) -> dict[str, jax.Array]:
-    """Mean probability outside the student's own most probable tokens."""
+def overconfidence(model: models.Model, variables: Any, data: Any) -> dict[str, Any]:
+    """Mean confidence less accuracy, of the next token."""
     split = "validation" if data.test is None else "test"
     rows = {n: jnp.asarray(array) for n, array in getattr(data, split).items()}
 
     def of_row(row):
         logits = model.apply(variables, jax.tree.map(lambda a: a[None], row))[0].logits
-        most, _ = jax.lax.top_k(jax.nn.softmax(logits[0]), HEAD)
-        return jnp.mean(1 - jnp.sum(most, -1))
+        p = jax.nn.softmax(logits[0])
+        right, counts = p.argmax(-1) == row["label"], row["label"] >= 0
+        return jnp.sum(p.max(-1) - right, where=counts), jnp.sum(counts)
 
-    return {f"{split}_tail": jnp.mean(jax.lax.map(of_row, rows, batch_size=100))}
+    over, counts = jax.lax.map(of_row, rows, batch_size=100)
+    return {f"{split}_overconfidence": jnp.sum(over) / jnp.sum(counts)}
 
 
 def different(its: stories.Teacher, data: Any, draws: int) -> jax.Array:
@@ -151,25 +170,14 @@ def different(its: stories.Teacher, data: Any, draws: int) -> jax.Array:
     return jnp.mean(jax.lax.map(of_row, rows))
 
 
-def others(config, task, its, rate) -> Iterator[Arm]:
-    """All students but those of the whole distribution."""
-    counts = {way: config.most for way in get_args(Way)} | {"sampled": config.draws}
-    cells = [(way, k) for way in config.ways for k in counts[way]]
-    for name, k in [("labels", 0), *cells]:
-        rates = config.learning_rates if name == "labels" else [rate]
-        yield arm(config, task, its, name, k, rates)
-
-
 def run(config, tasks):
     found, taught = [], []
     for task in tasks:
         its = stories.teacher(config, task)
-        first = arm(config, task, its, "full", 0, config.learning_rates)
-        found.append((first.without_data(), tuned(first)))
-        rate = float(found[-1][1].runs["learning_rate"].iloc[0])
-        found += all_tuned(partial(others, config, task, its, rate))
-        facts = in_tail(its.model, its.variables, task.data)
-        facts |= {f"different_{k}": different(its, task.data, k) for k in config.draws}
+        found += all_tuned(partial(arms, config, task, its))
+        facts = overconfidence(its.model, its.variables, task.data)
+        draws = PARTS["sampled"]
+        facts |= {f"different_{k}": different(its, task.data, k) for k in draws}
         taught.append(its.facts | {n: float(each) for n, each in facts.items()})
     tables, seconds = gather(found)
     tables = {name: tables[name] for name in ("runs", "search")}
@@ -195,16 +203,15 @@ def kept(runs, one):
 
 
 def mended(runs):
-    """The share of the distance in the tail that one class for the others takes off."""
-    without, with_it = (
-        np.abs(lead(runs, (way, 5), WHOLE, TAIL)) for way in ("renormalised", "tail")
-    )
-    return ratio(without - with_it, without)
+    """The share of the added over-confidence that a class for the others takes off."""
+    few = ("renormalised", 5)
+    taken = lead(runs, few, ("tail", 5), OVER)
+    return ratio(taken, lead(runs, few, WHOLE, OVER))
 
 
 def show(tables, meta):
     runs = tables["runs"]
-    titles = {NLL: "nats per token", "test_ece_last": "calibration error"}
+    titles = {NLL: "nats per token", OVER: "over-confidence"}
     for size, rows in runs.groupby("vocabulary"):
         for name, title in titles.items():
             means = rows.groupby(["arm", "tokens"], sort=False)[name]
@@ -230,22 +237,22 @@ CLAIMS = {
     ),
     "confident": Claim(
         "A few renormalised probabilities make a student over-confident",
-        "probability outside a student's own five most probable tokens, by all over "
-        f"that by the five most probable ones, renormalised, {OF}",
-        partial(lead, one=WHOLE, other=("renormalised", 5), name=TAIL),
+        "mean confidence less accuracy, by the five most probable tokens renormalised, "
+        f"minus that by all, {OF}",
+        partial(lead, one=("renormalised", 5), other=WHOLE, name=OVER),
         above(0.0),
     ),
     "mended": Claim(
         "One class for all other tokens mends it",
-        "how much nearer it brings this probability to that by all, of the distance "
-        f"without it, {OF}",
+        f"share of this difference that it takes off, {OF}",
         mended,
         above(0.5),
     ),
     "one": Claim(
-        "Even the most probable token alone teaches more than the true ones",
-        f"nats per token that it saves, with one class for all others, {OF}",
-        partial(lead, one=("labels", 0), other=("tail", 1)),
+        "Even the most probable token alone adds to the true ones",
+        "nats per token that it saves, with one class for all others, in equal parts "
+        f"with the true tokens, {OF}",
+        partial(lead, one=("labels", 0), other=("mixed", 1)),
         above(0.0),
     ),
 }
@@ -257,8 +264,7 @@ STUDY = Study(
     show,
     cost="2 hours of one core",
     published={},
-    quick=stories.QUICK
-    | {"vocabularies": (512,), "width": 16, "ways": ("tail",), "most": (5,)},
+    quick=stories.QUICK | {"vocabularies": (512,), "width": 16, "ways": ("tail",)},
     claims=CLAIMS,
     load=lambda config, data_dir: stories.load(config, config.vocabularies, data_dir),
 )

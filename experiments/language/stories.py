@@ -31,8 +31,8 @@ class Config(types.Config):
     """Layers of the teacher."""
     teacher_width: Count = 128
     """Width of the teacher."""
-    teacher_epochs: Count = 6
-    """Epochs of the teacher's training, of which the best is selected."""
+    teacher_steps: Count = 1140
+    """Steps of the teacher's training, in epochs of which the best is selected."""
     teacher_rate: Positive = 3e-3
     """Peak learning rate of the teacher (AdamW)."""
     layers: Count = 2
@@ -53,7 +53,7 @@ class Config(types.Config):
 QUICK = {
     "teacher_layers": 1,
     "teacher_width": 32,
-    "teacher_epochs": 1,
+    "teacher_steps": 60,
     "layers": 1,
     "steps": 20,
     "measured": 50,
@@ -134,11 +134,12 @@ def parameters(own: DecoderShape) -> int:
 
 def teacher(config: Config, own: Task) -> Teacher:
     """A decoder trained on the stories, at its best epoch on validation."""
+    epochs, data = own.divided(config.teacher_steps)
     sizes = shape(own.vocabulary, config.teacher_layers, config.teacher_width)
     training = Training(
         models.decoder(sizes),
         LIKELIHOOD,
-        config.teacher_epochs,
+        epochs,
         BATCH_SIZE,
         adamw,
         select=("nll", "min"),
@@ -147,7 +148,7 @@ def teacher(config: Config, own: Task) -> Teacher:
     trained = train(
         training,
         {"learning_rate": config.teacher_rate},
-        data=own.data._replace(test=None),
+        data=data._replace(test=None),
         key=jax.random.key(0),
         name=f"teacher of {own.vocabulary} tokens",
     )

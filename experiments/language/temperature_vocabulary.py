@@ -3,14 +3,15 @@
 Small decoders learn stories (TinyStories) from a decoder of twice as many layers and
 twice the width, as characters or as byte pairs. They learn from its distribution of the
 next token alone, softened by a temperature T, with T squared as a factor. Controls
-learn from the true tokens. All train for the same number of steps. The learning rate is
-selected for each temperature on validation, with a separate seed.
+learn from the true tokens. All train for the same number of steps; so do all teachers,
+for more. The learning rate is selected for each temperature on validation, with a
+separate seed.
 
 The best temperature has the lowest negative log-likelihood of the true tokens, which
 the students themselves predict at T = 1; between the temperatures that were tried, it
 is read from a parabola in log T. In 655,000 tokens, students see the stories almost
 twice as byte pairs of 4,096, once as those of 512, and 40 % of them as characters. So
-vocabularies also differ in how often a text is seen, and in how good the teacher is.
+vocabularies also differ in how often a text is seen, by students and by the teacher.
 
     python -m experiments.language.temperature_vocabulary    # estimate: 2 hours
 """
@@ -141,8 +142,8 @@ def show(tables, meta):
 CLAIMS = {
     "article": Claim(
         "For language, T of 6 to 10 is best",
-        "nats per token at the best T from 6 to 10 over those at the best other T, "
-        "mean over vocabularies",
+        "nats per token at T = 8 minus those at the best other T, mean over "
+        "vocabularies",
         article,
         below(0.0),
     ),
@@ -154,7 +155,7 @@ CLAIMS = {
     ),
     **{
         f"worth_{size}": Claim(
-            "The teacher's distribution teaches more than the true tokens",
+            "A teacher that has read more teaches more than the true tokens",
             f"nats per token that it saves at the best T, {size:,} tokens",
             partial(worth, vocabulary=size),
             above(0.0),
