@@ -6,7 +6,8 @@ the default is 5,000 digits); `--quick` takes about a minute, and `--help` expla
 rest. Listed are those with committed results; minutes are those that a single process
 would take, with two CPU cores (MNIST) or one (elsewhere). A second process shares the
 work of an experiment. `python -m experiments` lists all, also those that have no
-results yet.
+results yet. [Data](../docs/data.md) says which data each needs, and where they come
+from.
 
     python -m experiments            # lists all
     python -m experiments --write    # writes experiments/README.md

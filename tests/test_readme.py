@@ -40,7 +40,7 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 RESULTS = (ROOT / "results/README.md").read_text()
 PAGES = (
-    *("README.md", "CONTRIBUTING.md", "SECURITY.md", "docs/claims.md"),
+    *("README.md", "CONTRIBUTING.md", "SECURITY.md", "docs/claims.md", "docs/data.md"),
     *(
         "docs/language.md",
         "docs/losses.md",
@@ -130,6 +130,13 @@ def test_the_questions_and_verdicts_are_those_of_the_committed_results():
 @pytest.mark.parametrize("name", re.findall(r"`make (\w+)`|^make (\w+) ", README, re.M))
 def test_make_has_the_targets(name):
     assert re.search(rf"^{''.join(name)}:", (ROOT / "Makefile").read_text(), re.M)
+
+
+def test_every_variable_that_names_data_is_on_the_page_of_data():
+    code = [p for part in ("kdjax", "experiments") for p in (ROOT / part).rglob("*.py")]
+    names = {n for p in code for n in re.findall(r"KDJAX_[A-Z0-9_]+", p.read_text())}
+    page = (ROOT / "docs/data.md").read_text()
+    assert set(re.findall(r"\| `(KDJAX_\w+)` \|", page)) == names - {"KDJAX_CACHE"}
 
 
 @pytest.mark.parametrize("page", PAGES)
