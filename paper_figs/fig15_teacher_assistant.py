@@ -4,9 +4,9 @@ The teacher has ten convolutions and the student two; the labels give the number
 convolutions on the way. Dots are means of differences of the same seed, in points of
 test accuracy, with 95 % intervals over {config[seeds]} seeds. Open circles: students of
 a network of the assistant's size that learned from labels alone. Crosses, on the upper
-axis: the accuracy of the last teacher on the way. Dashed lines: students that train as
-many epochs as a student and an assistant together. Open diamonds: Mirzadeh et al., who
-trained on all of CIFAR-10.
+axis: the accuracy of the last teacher on the way. Dashed lines, with shaded
+intervals: students that train as many epochs as a student and an assistant together.
+Open diamonds: Mirzadeh et al., who trained on all of CIFAR-10.
 """
 
 from matplotlib.figure import Figure
@@ -56,7 +56,8 @@ def draw(name: str) -> Figure:
     ax.invert_yaxis()
     ax.set_xlabel("gain over hard labels (points)")
     above = ax.twiny()
-    above.plot(100 * teachers.loc[paths, "accuracy"], rows, "x", color="0.45")
+    look = {"color": "0.45", "label": "last teacher (upper axis)"}
+    above.plot(100 * teachers.loc[paths, "accuracy"], rows, "x", **look)
     above.set_xlabel("last teacher's test accuracy (%)")
     above.grid(False)
     fig.legend(loc="outside lower center", ncols=2)

@@ -5,7 +5,7 @@ temperature of the outputs, with 95 % intervals over {config[seeds]} seeds. Othe
 mean probability of a wrong class for images of a class, against the share of people who
 name it; there is one mark for each of the 90 pairs. Each network has the temperature at
 which it is nearest to people on other images, and probabilities are means over seeds.
-The rank correlation over pairs is above each panel. Students were distilled from the
+The rank correlation ρ over pairs is above each panel. Students were distilled from the
 larger teacher at T = 4.
 """
 
@@ -44,7 +44,7 @@ def draw(name: str) -> Figure:
         ax.scatter(people, own, s=6, color=colour, linewidths=0)
         ax.set(xscale="log", yscale="log", ylim=(low / 1.5, high * 1.5))
         ax.set_xlim(left=people.min() / 3)
-        ax.set_title(f"{label}: {rank_correlation(people, own):.2f}")
+        ax.set_title(f"{label} (ρ = {rank_correlation(people, own):.2f})")
         ax.set_xlabel(f"share of {reference}")
         ax.tick_params(labelleft=ax is axes[1])
         for pair, says in NAMED.items() if reference == "people" else ():

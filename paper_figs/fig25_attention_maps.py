@@ -1,8 +1,8 @@
 """Where the last layers of a teacher and its students look in one text.
 
 Attention of each token (rows) to all tokens (columns), mean over heads, for a test text
-of SST-2. Students have every other layer of their teacher, and begin from them; the
-last has learned the labels alone.
+of SST-2; white is 0, the darkest blue 0.5 or more. Students have every other layer of
+their teacher, and begin from them; the last has learned the labels alone.
 """
 
 from matplotlib.figure import Figure
