@@ -2,12 +2,12 @@
 
 The teacher is a mixture of four grammars; panels are decoders of three sizes. Colours
 are the divergence that a student learns by, markers whose texts it learns from: its
-teacher's, its own, or half of each. Grey stars are likelihood, the grey cross forward
-KL for twice the steps; open marks are four times the steps. Coverage risk is how
-improbable the teacher's texts are for the student, likelihood risk how improbable the
-student's are for the teacher; dashed lines are the teacher's entropy, which both would
-be if the student were the teacher. Marks are means over {config[seeds]} seeds, with
-95 % intervals.
+teacher's, its own, or half of each. Grey stars are maximum likelihood, the grey cross
+forward KL for twice the steps; open marks are four times the steps. Coverage risk is
+how improbable the teacher's texts are for the student, likelihood risk how improbable
+the student's are for the teacher; dashed lines are the teacher's entropy, which both
+would be if the student were the teacher. Marks are means over {config[seeds]} seeds,
+with 95 % intervals.
 """
 
 import math
@@ -35,7 +35,7 @@ LOSSES = {
     "reverse_kl": "reverse KL",
 }
 TEXTS = {"teacher": "o", "mixed": "s", "student": "^"}
-CONTROLS = {"likelihood": ("likelihood", "*"), "long": ("twice the steps", "x")}
+CONTROLS = {"likelihood": ("maximum likelihood", "*"), "long": ("twice the steps", "x")}
 LONG = "_4"  # ends the names of losses for four times the steps
 RISKS = ("test_coverage_risk", "test_likelihood_risk")
 

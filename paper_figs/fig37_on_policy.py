@@ -2,8 +2,8 @@
 
 BLEU of students on Multi30k, decoded greedily, against the seconds of a training; both
 are means over {config[seeds]} seeds, with 95 % intervals of BLEU. All begin from one
-student that has learned by likelihood (dotted), and take the same number of steps, but
-for reverse KL for twice the steps.
+student that has learned by maximum likelihood (dotted), and take the same number of
+steps, but for reverse KL for twice the steps.
 """
 
 from matplotlib.figure import Figure
@@ -50,7 +50,10 @@ def draw(name: str) -> Figure:
             label=NAMES[method],
         )
     ax.axhline(
-        meta["bleu"]["by likelihood"], color="0.35", linestyle=":", linewidth=0.8
+        meta["bleu"]["by maximum likelihood"],
+        color="0.35",
+        linestyle=":",
+        linewidth=0.8,
     )
     ax.set(xlabel="seconds of training", ylabel="BLEU, greedy", xlim=(0, None))
     fig.legend(loc="outside right upper")

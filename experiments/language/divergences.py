@@ -3,14 +3,14 @@
 The teacher is a mixture of four grammars, of which the probability of every text is
 known. Students are small decoders: a starved one, which cannot represent the mixture, a
 middle one, and an ample one, which nearly can. All begin by learning from the same
-texts of the teacher by likelihood. Then starved students learn by one of nine
+texts of the teacher by maximum likelihood. Then starved students learn by one of nine
 divergences between the distributions of the next token, summed over each text: of texts
 that the teacher wrote, of texts that the student writes in each step, or half of each.
 Larger ones learn by forward KL of the teacher's texts, reverse KL of their own, or
-Jensen-Shannon divergence of half of each. Controls have likelihood alone, and, starved,
-forward KL for twice the steps, since a step in which the student writes takes longer.
-Ample students also learn by forward and by reverse KL for four times the steps, to see
-whether they end at the same.
+Jensen-Shannon divergence of half of each. Controls have maximum likelihood alone, and,
+starved, forward KL for twice the steps, since a step in which the student writes takes
+longer. Ample students also learn by forward and by reverse KL for four times the steps,
+to see whether they end at the same.
 
 The learning rate is selected for each loss and texts, with a separate seed, by the sum
 of both KL divergences between whole texts, which favours neither. All numbers are of
@@ -76,7 +76,7 @@ class Config(types.Config):
     warm_rate: Positive = 3e-3
     """Learning rate at the beginning (Adam)."""
     warm_epochs: Count = 1
-    """Epochs of learning by likelihood at the beginning."""
+    """Epochs of learning by maximum likelihood at the beginning."""
     epochs: Count = 4
     """Epochs of learning by a divergence."""
     train: Count = 16_384

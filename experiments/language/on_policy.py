@@ -1,14 +1,14 @@
 """Are a student's own texts worth the time to write them, and can it be shorter?
 
-A small decoder that has learned to translate by likelihood (Multi30k) goes on to learn
-from its teacher: by forward or reverse KL of the true translations, which needs no text
-of its own; by reverse KL of its own; by GKD on half of each; by MiniLLM, with tokens
-sampled from a mixture with the teacher's, without each of its three parts, and with the
-policy loss of its code; by skewed KL of its own texts for half of each batch, newly
-written or from DistiLLM's buffer; or by the loss of DistiLLM-2, on the teacher's
-translations and its own. A control learns by reverse KL for twice the steps. What the
-papers have beside this, such as a loss on other texts and several steps per text in
-MiniLLM, or the curriculum of DistiLLM-2, is left out.
+A small decoder that has learned to translate by maximum likelihood (Multi30k) goes on
+to learn from its teacher: by forward or reverse KL of the true translations, which
+needs no text of its own; by reverse KL of its own; by GKD on half of each; by MiniLLM,
+with tokens sampled from a mixture with the teacher's, without each of its three parts,
+and with the policy loss of its code; by skewed KL of its own texts for half of each
+batch, newly written or from DistiLLM's buffer; or by the loss of DistiLLM-2, on the
+teacher's translations and its own. A control learns by reverse KL for twice the steps.
+What the papers have beside this, such as a loss on other texts and several steps per
+text in MiniLLM, or the curriculum of DistiLLM-2, is left out.
 
 All students begin from the same one, so that intervals are over the order of the pairs
 and what is sampled. Each method has its learning rate selected by BLEU of validation
@@ -72,7 +72,7 @@ class Config(translating.Config):
     methods: tuple[Name, ...] = get_args(Name)
     """How students learn."""
     warm_epochs: Count = 2
-    """Epochs of learning by likelihood at the beginning."""
+    """Epochs of learning by maximum likelihood at the beginning."""
     warm_rate: Positive = 8e-3
     """Peak learning rate at the beginning (AdamW)."""
     epochs: Count = 6
@@ -218,7 +218,7 @@ def padded(rows: np.ndarray, name: str) -> np.ndarray:
 
 
 def warm(config: Config, task: Task, shape: DecoderShape) -> dict[str, Any]:
-    """A student that has learned by likelihood, from which all begin."""
+    """A student that has learned by maximum likelihood, from which all begin."""
     training = Training(
         models.decoder(shape),
         translating.MLE,
@@ -234,7 +234,7 @@ def warm(config: Config, task: Task, shape: DecoderShape) -> dict[str, Any]:
         {"learning_rate": config.warm_rate},
         data=task.in_batches()._replace(test=None),
         key=jax.random.key(0),
-        name="student, by likelihood",
+        name="student, by maximum likelihood",
     )
     return trained.variables["params"]
 
@@ -352,7 +352,7 @@ def run(config, task):
     scores = {}
     for name, each, params in (
         ("teacher", its.shape, its.params),
-        ("by likelihood", shape, begun),
+        ("by maximum likelihood", shape, begun),
     ):
         how = partial(translation.decoded, each, *given, translating.greedily)
         scores[name] = bleu(task, np.asarray(jax.jit(how)(params)), task.references)

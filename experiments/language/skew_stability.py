@@ -1,11 +1,11 @@
 """Does a skewed KL divergence make training stable, and does it become reverse KL?
 
 A small decoder learns the mixture of grammars by forward KL, skewed by more and more,
-from random weights or after learning by likelihood. The teacher wrote the texts. A skew
-also shrinks the loss, by the square of one minus the skew where student and teacher are
-close, so controls are the same losses divided by this square, and forward KL with its
-gradient clipped. All have the same learning rate (Adam), and the norm of the gradient
-is taken in each step, before clipping.
+from random weights or after learning by maximum likelihood. The teacher wrote the
+texts. A skew also shrinks the loss, by the square of one minus the skew where student
+and teacher are close, so controls are the same losses divided by this square, and
+forward KL with its gradient clipped. All have the same learning rate (Adam), and the
+norm of the gradient is taken in each step, before clipping.
 
 A spike is a step whose loss is more than twice the median of the 50 before. How far a
 skewed KL is from reverse KL is the cosine between their gradients, of the same student.
@@ -50,7 +50,7 @@ class Config(types.Config):
     learning_rate: Positive = 1e-2
     """Peak learning rate (Adam, cosine decay)."""
     warm_steps: Count = 256
-    """Steps of learning by likelihood, before a warm start."""
+    """Steps of learning by maximum likelihood, before a warm start."""
     steps: Count = 1024
     """Steps of learning by a divergence."""
     parts: Count = 32
@@ -126,7 +126,7 @@ def steps_of(own, total, data, state, key, first, count):
 
 
 def warm(config, data, seed):
-    """The parameters of a student that has learned by likelihood."""
+    """The parameters of a student that has learned by maximum likelihood."""
     own = replace(training(), objective=students.likelihood)
     key, chosen = jax.random.key(seed), {"learning_rate": 3e-3, "clip": np.inf}
     chosen = {name: jnp.float32(value) for name, value in chosen.items()}

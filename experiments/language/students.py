@@ -55,7 +55,7 @@ def shape_of(size: str) -> DecoderShape:
 def training(
     config: Any, size: str, objective: Callable, texts: str, epochs: int
 ) -> list[Training]:
-    """A beginning by likelihood, then epochs of an objective."""
+    """A beginning by maximum likelihood, then epochs of an objective."""
     shape = shape_of(size)
     model = models.decoder(shape)
     teacher = partial(grammars.teacher, MIXTURE)

@@ -1,19 +1,20 @@
 """Does a teacher's translation teach more than its distribution of the next word?
 
 A small decoder learns to translate German into English (Multi30k) in one of six ways:
-by likelihood of the true translations; by the teacher's distribution of each of their
-tokens (word-level distillation); by likelihood of the teacher's translations
-(sequence-level), found by beam search, greedily, or sampled once or four times; by
-likelihood of the beam's candidate most like the true translation (interpolation); by
-word-level distillation on the translations of beam search; or with a peer of its own
-size instead of the teacher, each by word-level distillation of what the other believes
-(mutual learning, which trains two networks). All but a control of the true translations
-for twice the epochs train for the same number of steps, with the learning rate selected
-for likelihood of the true translations, with a separate seed, which favours these.
-Word-level distillation is Hinton's loss with T = 1 and equal weights. Translations of
-the test pairs are decoded greedily and by beam search, with five candidates. There is
-one teacher, a decoder twice as deep and wide. Nothing is decided if students of the
-true translations have less than 8 points of BLEU: they can hardly translate then.
+by maximum likelihood of the true translations; by the teacher's distribution of each of
+their tokens (word-level distillation); by maximum likelihood of the teacher's
+translations (sequence-level), found by beam search, greedily, or sampled once or four
+times; by likelihood of the beam's candidate most like the true translation
+(interpolation); by word-level distillation on the translations of beam search; or with
+a peer of its own size instead of the teacher, each by word-level distillation of what
+the other believes (mutual learning, which trains two networks). All but a control of
+the true translations for twice the epochs train for the same number of steps, with the
+learning rate selected for likelihood of the true translations, with a separate seed,
+which favours these. Word-level distillation is Hinton's loss with T = 1 and equal
+weights. Translations of the test pairs are decoded greedily and by beam search, with
+five candidates. There is one teacher, a decoder twice as deep and wide. Nothing is
+decided if students of the true translations have less than 8 points of BLEU: they can
+hardly translate then.
 
     python -m experiments.language.translation    # estimate: 4 hours of one core
 """
