@@ -57,6 +57,8 @@ def draw(name: str) -> Figure:
         figures.mark(f"width {width}", colour, marker)
         for width, (colour, marker) in colours.items()
     ]
+    marks.append(figures.line("teacher", "0.3", "--"))
+    marks.append(figures.line("teacher, reduced", "0.3", ":"))
     fig.legend(handles=marks, loc="outside lower center", ncols=len(marks))
     return fig
 

@@ -27,13 +27,14 @@ from experiments.cifar10 import (
     teacher_assistant,
 )
 from experiments.cifar10 import temperature_alpha as temperature_alpha_cifar10
-from experiments.glue import data_fraction, recipes
+from experiments.glue import data_fraction, embeddings, recipes
+from experiments.glue.embedding_losses import RELATIONS
 from experiments.language import skew_stability
 from experiments.mnist import hinton, omitted_digit, temperature_alpha
 from kdjax import results
 from kdjax.study.claims import measured, verdict
 from kdjax.study.statistics import Estimate, estimate, format_mean, interval
-from paper_figs import fig23_all_images, fig24_recipes
+from paper_figs import fig23_all_images, fig24_recipes, fig29_embeddings
 from paper_figs.fig16_losses import GROUPS, LOOKS
 
 ROOT = Path(__file__).parents[1]
@@ -482,6 +483,48 @@ def test_what_is_said_of_shares_of_texts_is_so():
                 "{} to distillation without labels."
             )
             assert says.format(*both) in " ".join(README.split())
+
+
+def test_what_is_said_of_embeddings_is_so():
+    page, words = of_glue("embeddings")
+    tables = embeddings.STUDY.tables("embeddings")
+    columns = [
+        (score, width)
+        for score in ("spearman", "recall1_mrpc", "recall1_qqp_9k")
+        for width in (32, 64)
+    ]
+    runs, two = tables["runs"], "teacher == 'minilm' and layers == 2"
+    means = runs.query(two).groupby(["arm", "width"])
+    shown = means[[score for score, _ in columns[::2]]].agg(format_mean)
+    for group in fig29_embeddings.GROUPS.values():
+        for arm, label in group.items():
+            cells = [shown.loc[(arm, width), score] for score, width in columns]
+            assert f"| {label} | {' | '.join(cells)} |" in page
+    own = tables["teachers"].set_index(["teacher", "width"])
+    for label, rows in (
+        ("teacher, reduced", own.loc["minilm"]),
+        ("before training", tables["drawn"].query("layers == 2").set_index("width")),
+    ):
+        cells = [f"{rows.loc[width, score]:.1f}" for score, width in columns]
+        assert f"| {label} | {' | '.join(cells)} |" in page
+    whole = [f"{own.loc[('minilm', 384), score]:.1f}" for score, _ in columns]
+    assert f"| teacher | {' | '.join(whole)} |" in page
+    for name, claim in embeddings.CLAIMS.items():
+        sign = 1 if name == "teacher_spearman" else -1
+        assert in_words(found := measured(claim, tables), 1, sign) in words
+        if name == "relations_spearman":
+            assert f"by {in_words(found, 1, sign)} points." in README
+    scores = runs.groupby(["arm", "width"])["recall1_qqp_9k"].mean().unstack()
+    assert scores.idxmax().tolist() == ["reduced"] * 2
+    relations = scores.loc[list(RELATIONS)]
+    assert relations.idxmax().tolist() == ["info_nce"] * 2
+    cosine = runs[(runs["arm"] == "cosine") & (runs["width"] == 64)]
+    cells = cosine.groupby(["teacher", "layers"])["spearman"]
+    each = [f"{cells.mean()['minilm', layers]:.1f}" for layers in (1, 2, 3)]
+    assert "{}, {} and {} % on STS-B".format(*each) in words
+    for teacher in ("mpnet", "untrained"):
+        assert format_mean(cells.get_group((teacher, 2))) in words
+    assert f"itself better ({own.loc[('mpnet', 768), 'spearman']:.1f} %)" in words
 
 
 def test_what_is_said_of_the_first_run_of_recipes_is_so():

@@ -19,7 +19,7 @@ second sentences of its task.
 Set KDJAX_MPNET and KDJAX_GLUE_SUBSETS to the folders of the larger teacher and of the
 subsets.
 
-    python -m experiments.glue.embeddings    # estimate: 3 hours of one core
+    python -m experiments.glue.embeddings    # 3 hours of one core
 """
 
 from collections.abc import Iterator
