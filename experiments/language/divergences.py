@@ -71,7 +71,7 @@ class Config(types.Config):
     """Whose texts to learn from."""
     betas: Fractions = (0.1, 0.5, 0.9)
     """Betas of the Jensen-Shannon divergence, starved; larger students have 0.5."""
-    learning_rates: Positives = (1e-3, 3e-3, 1e-2, 3e-2)
+    learning_rates: Positives = (3e-3, 1e-2, 3e-2, 1e-1)
     """Peak learning rates (Adam, cosine decay) to select from."""
     warm_rate: Positive = 3e-3
     """Learning rate at the beginning (Adam)."""
