@@ -1,5 +1,6 @@
 """README and the page of results agree with the code and the results."""
 
+from functools import partial
 import itertools
 import json
 import os
@@ -29,12 +30,17 @@ from experiments.cifar10 import (
 from experiments.cifar10 import temperature_alpha as temperature_alpha_cifar10
 from experiments.glue import data_fraction, embeddings, recipes
 from experiments.glue.embedding_losses import RELATIONS
-from experiments.language import skew_stability
+from experiments.language import divergences, skew_stability
 from experiments.mnist import hinton, omitted_digit, temperature_alpha
 from kdjax import results
 from kdjax.study.claims import measured, verdict
 from kdjax.study.statistics import Estimate, estimate, format_mean, interval
-from paper_figs import fig23_all_images, fig24_recipes, fig29_embeddings
+from paper_figs import (
+    fig23_all_images,
+    fig24_recipes,
+    fig29_embeddings,
+    fig30_divergences,
+)
 from paper_figs.fig16_losses import GROUPS, LOOKS
 
 ROOT = Path(__file__).parents[1]
@@ -59,6 +65,7 @@ ERRORS = "test_errors_last"
 SIZES, ASSISTANT = "size_equivalence_cifar10", "teacher_assistant"
 LOSSES = "losses_cifar10"
 ENDS = ("share_low", "share_high")
+TURNED = ("seeks", "texts", "compromise")  # claims whose statistic is said turned
 
 
 def in_words(found, places, sign=1):
@@ -571,6 +578,26 @@ def test_what_is_said_of_skewed_divergences_is_so():
         f"from {cosines[0.0]:.2f} without a skew to {cosines[0.5]:.2f} at 0.5" in words
     )
     assert f"From commit {results.meta('skew_stability')['commit']}:" in words
+
+
+def test_what_is_said_of_divergences_is_so():
+    page = (ROOT / "results/language.md").read_text()
+    words, tables = " ".join(page.split()), divergences.STUDY.tables("divergences")
+    runs = fig30_divergences.named(tables["runs"]).query("size == 'starved'")
+    of_cells = runs.groupby(["name", "texts"])["test_both_kl"]
+    shown = of_cells.agg(partial(format_mean, digits=2)).unstack()
+    for loss, label in fig30_divergences.LOSSES.items():
+        cells = shown.loc[loss, ["teacher", "mixed", "student"]]
+        assert f"| {label} | {' | '.join(cells)} |" in page
+    for loss, label in (
+        ("likelihood", "maximum likelihood"),
+        ("long", "forward KL, twice the steps"),
+    ):
+        assert f"| {label} | {shown.loc[loss, 'teacher']} | | |" in page
+    for name, claim in divergences.CLAIMS.items():
+        sign = -1 if name in TURNED else 1
+        assert in_words(measured(claim, tables), 2, sign) in words, name
+    assert f"From commit {results.meta('divergences')['commit']}:" in words
 
 
 def test_what_is_said_of_temperatures_is_so():
