@@ -82,7 +82,7 @@ def legend(sweet_spot: list[float]) -> list:
             Line2D([], [], color=colour, marker=marker, linestyle=dash, label=label)
             for label, colour, marker, dash in ARMS.values()
         ),
-        Line2D([], [], color="black", ls=(0, (4, 3)), lw=0.8, label="hard labels"),
+        figures.line("hard labels", "black", (0, (4, 3))),
         Patch(color=SHADE, label=shaded),
     ]
 

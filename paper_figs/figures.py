@@ -137,7 +137,7 @@ def mark(label: str, color: ColorType, marker: str, **style: Any) -> Line2D:
     return Line2D([], [], color=color, marker=marker, ls="", label=label, **style)
 
 
-def line(label: str, color: ColorType, dash: str) -> Line2D:
+def line(label: str, color: ColorType, dash: Any) -> Line2D:
     """A legend entry of a thin line."""
     return Line2D([], [], color=color, linestyle=dash, linewidth=0.8, label=label)
 

@@ -65,7 +65,6 @@ ERRORS = "test_errors_last"
 SIZES, ASSISTANT = "size_equivalence_cifar10", "teacher_assistant"
 LOSSES = "losses_cifar10"
 ENDS = ("share_low", "share_high")
-TURNED = ("seeks", "texts", "compromise")  # claims whose statistic is said turned
 
 
 def in_words(found, places, sign=1):
@@ -595,8 +594,20 @@ def test_what_is_said_of_divergences_is_so():
     ):
         assert f"| {label} | {shown.loc[loss, 'teacher']} | | |" in page
     for name, claim in divergences.CLAIMS.items():
-        sign = -1 if name in TURNED else 1
+        sign = -1 if name in ("seeks", "texts", "compromise") else 1
         assert in_words(measured(claim, tables), 2, sign) in words, name
+    means = runs.groupby(["name", "texts"])["test_both_kl"].mean()
+    best = [("adaptive_kl", "student"), ("forward_kl", "student")]
+    assert sorted(means.nsmallest(2).index) == best
+    rates = tables["runs"]["learning_rate"]
+    few = tables["runs"][np.isclose(rates, tables["search"]["learning_rate"].min())]
+    assert set(zip(few["size"], few["loss"], few["texts"], strict=True)) == {
+        ("starved", "reverse_kl", "teacher"),
+        ("starved", "total_variation", "student"),
+        ("ample", "reverse_kl", "student"),
+        ("ample", "reverse_kl_4", "student"),
+        ("ample", "forward_kl_4", "teacher"),
+    }
     assert f"From commit {results.meta('divergences')['commit']}:" in words
 
 

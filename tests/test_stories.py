@@ -94,7 +94,7 @@ def logits(*shape):
 def test_with_all_tokens_a_part_is_the_whole(way):
     loss = getattr(sparse_teachers, way)
     s, t = logits(3, 7), logits(3, 7)
-    found = loss(s, t, 7)
+    found = loss(7, s, t)
     np.testing.assert_allclose(found, losses.forward_kl(s, t), rtol=1e-5)
 
 
@@ -104,7 +104,7 @@ def test_gradients_are_those_of_the_part_that_is_kept():
     kept = jnp.arange(7) < 2
 
     def gradient(loss):
-        return jax.jit(jax.grad(lambda z: loss(z, t, 2)))(s)
+        return jax.jit(jax.grad(lambda z: loss(2, z, t)))(s)
 
     part = jnp.where(kept, p, 0)
     expected = {
@@ -134,8 +134,8 @@ def test_drawn_tokens_are_other_ones_for_each_text_and_right_on_average():
 
 def test_the_true_token_and_a_part_are_half_each():
     s, t, labels = logits(3, 7), logits(3, 7), jnp.array([0, 1, 6])
-    found = sparse_teachers.mixed(s, t, labels, 2)
-    each = losses.cross_entropy(s, labels), sparse_teachers.tail(s, t, 2)
+    found = sparse_teachers.mixed(2, s, t, labels)
+    each = losses.cross_entropy(s, labels), sparse_teachers.tail(2, s, t)
     np.testing.assert_allclose(found, sum(each) / 2, rtol=1e-6)
 
 
@@ -169,12 +169,13 @@ def test_overconfidence_is_of_the_places_that_are_predicted(task):
     ],
 )
 def test_a_small_run(task, module, change, arms, capsys):
-    config = replace(module.STUDY.quick_config(), steps=4, **change)
+    config = replace(module.STUDY.quick_config(), steps=4, teacher_steps=8, **change)
     found = module.run(config, [task])
     runs = found.tables["runs"]
     assert runs["arm"].drop_duplicates().tolist() == arms
     assert (runs["test_nll_last"] > 0).all() and not runs["diverged"].any()
     assert found.facts["seconds"] > 0
+    assert found.tables["teachers"]["steps"].tolist() == [8]
     module.show(found.tables, {})
     assert "nats per token" in capsys.readouterr().out
 
@@ -182,9 +183,11 @@ def test_a_small_run(task, module, change, arms, capsys):
 def test_arms_are_those_of_all_sizes_and_shares(task):
     its = stories.Teacher(None, None, {})
     config = size_equivalence.Config(widths=(16, 32), distilled=(16,), steps=40)
-    cells = pd.DataFrame(
-        [arm.columns for arm in size_equivalence.arms(config, task, its)]
-    )
+    arms = list(size_equivalence.arms(config, task, its))
+    cells = pd.DataFrame([arm.columns for arm in arms])
+    long, hard = (arms[i].training for i in (2, 0))
+    assert long.objective == hard.objective == stories.LIKELIHOOD
+    assert long.epochs == 2 * hard.epochs
     every = [("hard", 16), ("distilled", 16), ("hard_long", 16), ("hard", 32)]
     few = [("hard", 16)] * 3 + [("distilled", 16)] + [("hard", 32)] * 3
     found = list(zip(cells["arm"], cells["width"], strict=True))

@@ -62,19 +62,21 @@ def mapped(sentences: Model, width: int) -> Model:
 
 def told_apart(student: Outputs, teacher: Any, batch: Batch) -> jax.Array:
     """SimCSE: a sentence's other embedding among those of the batch, at T = 0.05."""
-    one, other = student.features
-    return losses.cross_entropy(one @ other.T / 0.05, jnp.arange(len(one)))
+    return among(*student.features)
 
 
 def recognised(student: Outputs, teacher: Outputs, batch: Batch) -> jax.Array:
     """InfoNCE: the teacher's embedding of the sentence among those of the batch.
 
-    CRD, by its memory or in the batch, gave all sentences nearly the same embedding
-    (312 steps, learning rates from 1e-3 to 1.6e-2): it tells pairs of embeddings from
-    others one by one, and there are many more others.
+    In trials CRD, by its memory or in the batch, gave all sentences nearly the same
+    embedding: it tells pairs from others one by one, and there are many more others.
     """
-    own, others = of_length_one(student.features[0]), teacher.features[0]
-    return losses.cross_entropy(own @ others.T / 0.05, jnp.arange(len(own)))
+    return among(of_length_one(student.features[0]), teacher.features[0])
+
+
+def among(one: jax.Array, others: jax.Array) -> jax.Array:
+    """Cross-entropy of finding each sentence's other embedding by cosine, T = 0.05."""
+    return losses.cross_entropy(one @ others.T / 0.05, jnp.arange(len(one)))
 
 
 def pairwise(loss: Callable, weight: float = 1.0) -> Callable:
@@ -94,8 +96,8 @@ def squared(student: Outputs, teacher: Outputs, batch: Batch) -> jax.Array:
     """Squared distance between embeddings: hints, summed over the width.
 
     The map makes an embedding of length one longer, by the root of how much wider it
-    becomes. Students that had to learn the length gave all sentences the same embedding
-    (two layers of 32, 312 steps, learning rates from 1e-3 to 1.6e-2).
+    becomes. In trials, students that had to learn the length gave all sentences the
+    same embedding.
     """
     width = teacher.features[0].shape[-1]
     length = (student.logits.shape[-1] / width) ** 0.5

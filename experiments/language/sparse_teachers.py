@@ -63,29 +63,30 @@ def truncated(logits: jax.Array, k: int) -> jax.Array:
     return jnp.where(losses.top_k(logits, k=k), logits, -jnp.inf)
 
 
-def renormalised(student: jax.Array, teacher: jax.Array, k: int) -> jax.Array:
-    return losses.forward_kl(student, truncated(teacher, k))
+def renormalised(k: int, student_logits: jax.Array, teacher_logits: jax.Array):
+    return losses.forward_kl(student_logits, truncated(teacher_logits, k))
 
 
-def raw(student: jax.Array, teacher: jax.Array, k: int) -> jax.Array:
+def raw(k: int, student_logits: jax.Array, teacher_logits: jax.Array) -> jax.Array:
     """Cross-entropy of the probabilities as they are, but for a constant.
 
     That is the renormalised divergence, times the probability of the ``k`` tokens.
     """
-    kept = losses.top_k(teacher, k=k)
-    share = jnp.sum(jax.nn.softmax(teacher), -1, where=kept)
-    return share * renormalised(student, teacher, k)
+    kept = losses.top_k(teacher_logits, k=k)
+    share = jnp.sum(jax.nn.softmax(teacher_logits), -1, where=kept)
+    return share * renormalised(k, student_logits, teacher_logits)
 
 
-def tail(student: jax.Array, teacher: jax.Array, k: int) -> jax.Array:
-    kept = losses.top_k(teacher, k=k)
-    both = (losses.tail_bucket(logits, kept) for logits in (student, teacher))
-    return losses.forward_kl(*both)
+def tail(k: int, student_logits: jax.Array, teacher_logits: jax.Array) -> jax.Array:
+    kept = losses.top_k(teacher_logits, k=k)
+    both = student_logits, teacher_logits
+    return losses.forward_kl(*(losses.tail_bucket(each, kept) for each in both))
 
 
-def mixed(student: jax.Array, teacher: jax.Array, labels: jax.Array, k: int):
+def mixed(k: int, student_logits: jax.Array, teacher_logits: jax.Array, labels):
     """The true token and a part of the teacher's distribution, half each."""
-    return (losses.cross_entropy(student, labels) + tail(student, teacher, k)) / 2
+    hard = losses.cross_entropy(student_logits, labels)
+    return (hard + tail(k, student_logits, teacher_logits)) / 2
 
 
 def sampled(student, teacher, batch, *, draws: int):
@@ -109,18 +110,8 @@ def seeded(key: jax.Array, batch: Batch, params: object, fixed: object) -> Batch
 def objective(way: Way, k: int) -> Callable:
     if way == "sampled":
         return partial(sampled, draws=k)
-    if way == "mixed":
-        return objectives.on_tokens(partial(_mixed, k))
-    loss = {"renormalised": renormalised, "raw": raw, "tail": tail}[way]
-    return objectives.on_tokens(partial(_with, loss, k))
-
-
-def _with(loss, k, student_logits, teacher_logits):
-    return loss(student_logits, teacher_logits, k)
-
-
-def _mixed(k, student_logits, teacher_logits, labels):
-    return mixed(student_logits, teacher_logits, labels, k)
+    loss = {"renormalised": renormalised, "raw": raw, "tail": tail, "mixed": mixed}[way]
+    return objectives.on_tokens(partial(loss, k))
 
 
 def arms(config, task, its) -> Iterator[Arm]:

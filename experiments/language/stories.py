@@ -156,6 +156,7 @@ def teacher(config: Config, own: Task) -> Teacher:
     facts = {
         "vocabulary": own.vocabulary,
         "parameters": parameters(sizes),
+        "steps": epochs * (len(data.train["tokens"]) // BATCH_SIZE),
         "epoch": 1 + int(curve.argmin()),
         "validation_nll": float(curve.min()),
         "seconds": round(float(trained.curves["seconds"].sum())),
